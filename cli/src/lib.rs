@@ -1,0 +1,1 @@
+//! The RaftKV command line for people and operators.

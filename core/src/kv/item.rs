@@ -1,0 +1,77 @@
+//! The state as a sequence of items in one canonical order: what snapshots hold and what the state hash sums up.
+
+use crate::api::{LeaseId, MemberInfo, Revision};
+use crate::time::Wall;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// One piece of the state. A snapshot holds `Meta` first, then members, leases, sessions and keys, each in ascending order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Item {
+    /// What there is exactly one of.
+    Meta(Meta),
+    /// A member.
+    Member(MemberInfo),
+    /// The highest incarnation ever given to a member number, present or removed.
+    Incarnation {
+        /// The member's number.
+        member: u32,
+        /// The incarnation.
+        incarnation: u32,
+    },
+    /// A lease.
+    Lease {
+        /// Its id.
+        id: LeaseId,
+        /// Time to live in milliseconds.
+        ttl_ms: u64,
+        /// Log time at which it ends.
+        deadline_ms: u64,
+    },
+    /// A client session.
+    Session {
+        /// Its id: the index of the entry that opened it.
+        id: u64,
+        /// Log time of its last use.
+        used_ms: u64,
+        /// Numbers below this are forgotten.
+        floor: u64,
+        /// Kept answers by number: postcard of `Result<WriteResult, Error>`.
+        answers: Vec<(u64, Bytes)>,
+    },
+    /// A key with every version that is not compacted, oldest first. A version with `value` `None` is a deletion.
+    Key {
+        /// The key.
+        key: Bytes,
+        /// Its versions.
+        versions: Vec<Version>,
+    },
+}
+
+/// What there is exactly one of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// The newest revision.
+    pub revision: Revision,
+    /// The oldest readable revision.
+    pub compacted: Revision,
+    /// Log time in milliseconds.
+    pub log_time_ms: u64,
+    /// The newest calendar stamp.
+    pub wall: Wall,
+}
+
+/// One version of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// The revision that made it.
+    pub mod_revision: Revision,
+    /// The revision at which the key came into being; 0 for a deletion.
+    pub create_revision: Revision,
+    /// Writes since then; 0 for a deletion.
+    pub version: u64,
+    /// The lease, or 0.
+    pub lease: LeaseId,
+    /// The value; `None` marks a deletion.
+    pub value: Option<Bytes>,
+}

@@ -1,0 +1,1 @@
+//! The write-ahead log: segments of checked records, and recovery from them.

@@ -1,0 +1,1 @@
+//! Seeded fault models and the simulated shell around the RaftKV core.

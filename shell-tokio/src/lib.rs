@@ -1,0 +1,1 @@
+//! The RaftKV server: tokio, QUIC and files around the core.
