@@ -1,1 +1,9 @@
-//! The RaftKV server: tokio, QUIC and files around the core.
+//! The production shell of RaftKV: QUIC, files and clocks around the pure core, and the binary `raftkv-node`.
+//!
+//! Invariant: no decision of the store is made here. The shell moves bytes, keeps bounds, and hands results back.
+//! Without the feature `production` only what the simulation shares is built.
+
+#[cfg(feature = "production")]
+pub mod certs;
+#[cfg(feature = "production")]
+pub mod tls;
