@@ -20,6 +20,9 @@ pub enum BootStep {
         /// At most how much.
         len_bytes: u64,
     },
+    /// Do this, and hand `Ok` with no bytes to [`Boot::handle`] when it is done. What a killed process had written but not synced
+    /// is read back like everything else; before the node builds on it, it must be made durable. [`Boot::read_only`] asks for none.
+    Do(DiskOp),
     /// Everything was read and checked.
     Ready(Box<Image>),
     /// The directory cannot be used.
@@ -71,12 +74,17 @@ impl Boot {
         Boot {}
     }
 
+    /// As [`Boot::new`], but changes nothing in the directory: for looking at a stopped node's data.
+    pub fn read_only(_listing: Vec<(FileName, u64)>) -> Self {
+        Boot {}
+    }
+
     /// What to do next.
     pub fn poll(&mut self) -> BootStep {
         BootStep::Refused(BootError::Empty)
     }
 
-    /// The outcome of the read that was asked for.
+    /// The outcome of the read or action that was asked for.
     pub fn handle(&mut self, _result: Result<Bytes, DiskError>) {}
 }
 

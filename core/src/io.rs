@@ -86,6 +86,8 @@ pub enum Output {
 pub enum FileName {
     /// Who this directory belongs to: `identity`.
     Identity,
+    /// An identity being rewritten: `identity.tmp`. Deleted at start.
+    IdentityTemp,
     /// A segment of the write-ahead log: `wal/{number:016}.wal`.
     Wal(u64),
     /// A complete snapshot by the index of its last entry: `snapshots/snapshot-{index:09}.snap`.
@@ -125,6 +127,11 @@ pub enum DiskOp {
         from: FileName,
         /// Its new name.
         to: FileName,
+    },
+    /// Make a file that exists safe: when done, its contents, length and directory entry are on stable storage, whoever wrote them.
+    Sync {
+        /// Which file.
+        file: FileName,
     },
     /// Read up to `len_bytes` from `offset`; fewer only at the end of the file.
     Read {
@@ -195,7 +202,7 @@ impl DiskOp {
     /// Which lane the operation belongs to.
     pub fn lane(&self) -> Lane {
         match self.file() {
-            FileName::Identity | FileName::Wal(_) => Lane::Log,
+            FileName::Identity | FileName::IdentityTemp | FileName::Wal(_) => Lane::Log,
             FileName::Snapshot(_) | FileName::SnapshotTemp(_) => Lane::Bulk,
         }
     }
@@ -206,6 +213,7 @@ impl DiskOp {
             DiskOp::Create { file, .. }
             | DiskOp::Write { file, .. }
             | DiskOp::Publish { from: file, .. }
+            | DiskOp::Sync { file }
             | DiskOp::Read { file, .. }
             | DiskOp::Remove { file } => *file,
         }
@@ -217,6 +225,7 @@ impl FileName {
     pub fn path(self) -> String {
         match self {
             FileName::Identity => "identity".into(),
+            FileName::IdentityTemp => "identity.tmp".into(),
             FileName::Wal(number) => format!("wal/{number:016}.wal"),
             FileName::Snapshot(index) => format!("snapshots/snapshot-{index:09}.snap"),
             FileName::SnapshotTemp(index) => format!("snapshots/snapshot-{index:09}.tmp"),
@@ -230,6 +239,8 @@ impl FileName {
         };
         let name = if path == "identity" {
             FileName::Identity
+        } else if path == "identity.tmp" {
+            FileName::IdentityTemp
         } else if let Some(name) = path.strip_prefix("wal/") {
             FileName::Wal(number(name.strip_suffix(".wal")?)?)
         } else {
@@ -286,6 +297,7 @@ mod tests {
     fn paths_name_files_and_nothing_else() {
         for file in [
             FileName::Identity,
+            FileName::IdentityTemp,
             FileName::Wal(3),
             FileName::Snapshot(12),
             FileName::SnapshotTemp(1_234_567_890),

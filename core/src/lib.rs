@@ -13,6 +13,7 @@
 
 pub mod api;
 pub mod boot;
+pub(crate) mod buffer;
 pub mod config;
 pub mod ids;
 pub mod io;

@@ -14,6 +14,8 @@ pub struct Header {
     pub epoch: crate::ids::Epoch,
     /// Index, term and membership.
     pub meta: SnapshotMeta,
+    /// The store's revision.
+    pub revision: crate::api::Revision,
     /// Hash over all items.
     pub state_hash: StateHash,
     /// Live keys.
