@@ -1,1 +1,8 @@
-//! Seeded fault models and the simulated shell around the RaftKV core.
+//! RaftKV's simulation: the production core in a deterministic world of bad disks, networks and clocks.
+//!
+//! [`model`] holds the fault models, [`world`] the event loop around `raftkv_core::node::Node`, [`check`] one property a
+//! file. Nothing here reads a clock, a thread or the operating system: a run is a function of its options and seed.
+
+pub mod model;
+pub mod random;
+pub mod time;
