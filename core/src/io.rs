@@ -271,6 +271,16 @@ pub enum Halt {
         /// What failed.
         error: DiskError,
     },
+    /// A committed entry makes no sense to this build: it was written by a newer one, or memory is failing.
+    #[error(
+        "log entry {index} cannot be read ({what}): upgrade this node to the version of its peers; if it is, let the member rejoin"
+    )]
+    Unreadable {
+        /// Which entry.
+        index: u64,
+        /// Why.
+        what: String,
+    },
     /// This node was removed from its cluster.
     #[error(
         "this node ({node}) was removed from its cluster; to bring the member back, start it with --join and an empty data directory"

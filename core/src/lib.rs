@@ -15,6 +15,7 @@ pub mod api;
 pub mod boot;
 pub(crate) mod buffer;
 pub mod config;
+pub mod consensus;
 pub mod ids;
 pub mod io;
 pub mod kv;

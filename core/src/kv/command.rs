@@ -39,6 +39,4 @@ pub struct MemberChange {
     pub upsert: Vec<MemberInfo>,
     /// Members that leave.
     pub remove: Vec<crate::ids::NodeId>,
-    /// Names the request to be answered on the node that proposed it.
-    pub proposal: u64,
 }
