@@ -1,5 +1,28 @@
 //! Snapshots: the whole state at one log index as a stream of checked chunks.
+//!
+//! [`format`] is the file; [`Encoder`] and [`Decoder`] turn items into its bytes and back, in bounded memory. Around them:
+//! [`trigger`] (when one is due), [`writer`] (to disk without holding up writes), [`send`] and `receive` (to a peer that is far
+//! behind), [`retention`] (which files may go), `json` (the portable form) and `inspect` (a summary, even of
+//! a damaged file).
+//!
+//! Invariant: same index, same bytes, on every replica. Source: Raft paper §7; thesis §5.
 
+pub mod decode;
+pub mod encode;
+pub mod format;
+pub mod retention;
+pub mod send;
+pub mod trigger;
+pub mod writer;
+
+pub use decode::Decoder;
+pub use encode::Encoder;
+pub use format::{Footer, SnapshotError, SnapshotErrorCause};
+pub use send::{Sender, SenderStep};
+pub use trigger::Trigger;
+pub use writer::{Writer, WriterStep};
+
+use crate::api::SnapshotInfo;
 use crate::ids::Identity;
 use crate::kv::StateHash;
 use crate::wire::peer::SnapshotMeta;
@@ -28,5 +51,17 @@ impl Header {
     /// Whether a node of this identity may use the snapshot.
     pub fn belongs_to(&self, identity: &Identity) -> bool {
         self.cluster == identity.cluster && self.epoch == identity.epoch
+    }
+}
+
+/// What operators see of a snapshot file of `file_bytes`.
+pub fn info(header: &Header, file_bytes: u64) -> SnapshotInfo {
+    SnapshotInfo {
+        index: header.meta.index,
+        term: header.meta.term,
+        revision: header.revision,
+        bytes: file_bytes,
+        keys: header.keys,
+        state_hash: header.state_hash,
     }
 }

@@ -1,0 +1,154 @@
+//! From a header and items to the bytes of a snapshot, one bounded chunk at a time.
+
+use super::Header;
+use super::format::{
+    CHUNK_BYTES, CHUNK_HEAD_BYTES, FILE_HEAD_BYTES, FOOTER_BYTES, Kind, MAGIC, VERSION,
+};
+use crate::buffer;
+use crate::kv::Item;
+use bytes::{BufMut, Bytes, BytesMut};
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// Items as they come from a frozen view of the state.
+pub type Items = Box<dyn Iterator<Item = Item> + Send>;
+
+/// Writes a snapshot. Holds one chunk and one item at a time.
+pub struct Encoder {
+    header: Header,
+    items: Items,
+    /// Encoded items that no chunk holds yet.
+    stream: BytesMut,
+    stage: Stage,
+    items_done: u64,
+    offset: u64,
+    number: u32,
+    sha256: Sha256,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Head,
+    Items,
+    Footer,
+    Done,
+}
+
+impl Encoder {
+    /// A snapshot of these items, which come in canonical order and match the header's hash and counts.
+    pub fn new(header: Header, items: impl Iterator<Item = Item> + Send + 'static) -> Self {
+        Encoder {
+            header,
+            items: Box::new(items),
+            stream: BytesMut::new(),
+            stage: Stage::Head,
+            items_done: 0,
+            offset: 0,
+            number: 0,
+            sha256: Sha256::new(),
+        }
+    }
+
+    /// What the snapshot says about itself.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Bytes handed out so far.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The next bytes of the file, about [`CHUNK_BYTES`]; `None` when it is complete.
+    pub fn next_chunk(&mut self) -> Option<Bytes> {
+        let bytes = match self.stage {
+            Stage::Head => self.head(),
+            Stage::Items => match self.items() {
+                Some(bytes) => bytes,
+                None => {
+                    self.stage = Stage::Footer;
+                    return self.next_chunk();
+                }
+            },
+            Stage::Footer => self.footer(),
+            Stage::Done => return None,
+        };
+        self.sha256.update(&bytes);
+        self.offset += bytes.len() as u64;
+        Some(bytes)
+    }
+
+    fn head(&mut self) -> Bytes {
+        self.stage = Stage::Items;
+        let mut out = BytesMut::with_capacity(FILE_HEAD_BYTES + CHUNK_HEAD_BYTES + 256);
+        out.put_slice(MAGIC);
+        out.put_u32_le(VERSION);
+        let crc = crc32c::crc32c(&out);
+        out.put_u32_le(crc);
+        let mut body = BytesMut::new();
+        buffer::append(&self.header, &mut body);
+        self.chunk(Kind::Header, &body, &mut out);
+        out.freeze()
+    }
+
+    /// A chunk of items; `None` when there are no more.
+    fn items(&mut self) -> Option<Bytes> {
+        while self.stream.len() < CHUNK_BYTES {
+            let Some(item) = self.items.next() else { break };
+            let start = self.stream.len();
+            self.stream.put_u32_le(0);
+            buffer::append(&item, &mut self.stream);
+            let length = (self.stream.len() - start - 4) as u32;
+            self.stream[start..start + 4].copy_from_slice(&length.to_le_bytes());
+            self.items_done += 1;
+        }
+        if self.stream.is_empty() {
+            return None;
+        }
+        let body = self.stream.split_to(self.stream.len().min(CHUNK_BYTES));
+        let mut out = BytesMut::with_capacity(CHUNK_HEAD_BYTES + body.len());
+        self.chunk(Kind::Items, &body, &mut out);
+        Some(out.freeze())
+    }
+
+    fn footer(&mut self) -> Bytes {
+        self.stage = Stage::Done;
+        let mut body = BytesMut::with_capacity(FOOTER_BYTES);
+        body.put_u64_le(self.items_done);
+        body.put_u64_le(self.offset);
+        let sha256: [u8; 32] = self.sha256.clone().finalize().into();
+        body.put_slice(&sha256);
+        let mut out = BytesMut::with_capacity(CHUNK_HEAD_BYTES + FOOTER_BYTES);
+        self.chunk(Kind::Footer, &body, &mut out);
+        out.freeze()
+    }
+
+    fn chunk(&mut self, kind: Kind, body: &[u8], out: &mut BytesMut) {
+        let start = out.len();
+        out.put_u32_le(0);
+        out.put_u32_le(body.len() as u32);
+        out.put_u32_le(self.number);
+        out.put_u32_le(u32::from(kind as u8));
+        out.put_slice(body);
+        let crc = crc32c::crc32c(&out[start + 4..]);
+        out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+        self.number = self.number.wrapping_add(1);
+    }
+}
+
+impl Iterator for Encoder {
+    type Item = Bytes;
+    fn next(&mut self) -> Option<Bytes> {
+        self.next_chunk()
+    }
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoder")
+            .field("header", &self.header)
+            .field("stage", &self.stage)
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
+    }
+}

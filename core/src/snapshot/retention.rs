@@ -1,0 +1,54 @@
+//! Which snapshot files to remove: all but the newest complete ones, never one that is being sent, and leftovers.
+
+use crate::io::{DiskOp, FileName};
+
+/// The removals that leave the newest `keep` of `complete` (at least one), and every index of `in_use`.
+pub fn surplus(complete: &[u64], keep: usize, in_use: &[u64]) -> Vec<DiskOp> {
+    let mut newest_first = complete.to_vec();
+    newest_first.sort_unstable_by(|a, b| b.cmp(a));
+    newest_first.dedup();
+    newest_first
+        .into_iter()
+        .skip(keep.max(1))
+        .filter(|index| !in_use.contains(index))
+        .map(|index| DiskOp::Remove { file: FileName::Snapshot(index) })
+        .collect()
+}
+
+/// The removals of files that a stopped process left unfinished.
+pub fn leftovers(files: impl IntoIterator<Item = FileName>) -> Vec<DiskOp> {
+    files
+        .into_iter()
+        .filter(|file| matches!(file, FileName::SnapshotTemp(_) | FileName::IdentityTemp))
+        .map(|file| DiskOp::Remove { file })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn removed(ops: Vec<DiskOp>) -> Vec<FileName> {
+        ops.iter().map(DiskOp::file).collect()
+    }
+
+    #[test]
+    fn newest_and_used_stay() {
+        let ops = surplus(&[5, 40, 20, 30, 10], 2, &[10]);
+        assert_eq!(removed(ops), [FileName::Snapshot(20), FileName::Snapshot(5)]);
+        assert_eq!(removed(surplus(&[7, 3], 0, &[])), [FileName::Snapshot(3)]);
+        assert_eq!(removed(surplus(&[], 3, &[])), []);
+    }
+
+    #[test]
+    fn only_unfinished_files_are_leftovers() {
+        let files = [
+            FileName::Identity,
+            FileName::SnapshotTemp(3),
+            FileName::Snapshot(3),
+            FileName::Wal(1),
+            FileName::IdentityTemp,
+        ];
+        assert_eq!(removed(leftovers(files)), [FileName::SnapshotTemp(3), FileName::IdentityTemp]);
+    }
+}

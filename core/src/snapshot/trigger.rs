@@ -1,0 +1,85 @@
+//! When a snapshot is due: after so many entries, after so long if anything was applied, or when asked.
+
+use crate::time::{Mono, Span};
+
+/// Counts towards the next snapshot.
+#[derive(Clone, Debug)]
+pub struct Trigger {
+    entries: u64,
+    interval: Span,
+    /// Index of the newest snapshot, begun or done.
+    last_index: u64,
+    last_time: Mono,
+    asked: bool,
+}
+
+/// Why a snapshot is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Enough entries were applied.
+    Entries,
+    /// Enough time has passed.
+    Interval,
+    /// Someone asked.
+    Asked,
+}
+
+impl Trigger {
+    /// A trigger after `entries` applied entries or `interval`, whichever comes first. The newest snapshot is at `last_index`.
+    pub fn new(entries: u64, interval: Span, last_index: u64, now: Mono) -> Self {
+        Trigger { entries, interval, last_index, last_time: now, asked: false }
+    }
+
+    /// A snapshot is wanted now, whatever was applied.
+    pub fn ask(&mut self) {
+        self.asked = true;
+    }
+
+    /// Whether a snapshot is due with everything up to `applied` applied.
+    pub fn due(&self, applied: u64, now: Mono) -> Option<Due> {
+        let behind = applied.saturating_sub(self.last_index);
+        if self.asked {
+            Some(Due::Asked)
+        } else if behind >= self.entries.max(1) {
+            Some(Due::Entries)
+        } else if behind > 0 && now - self.last_time >= self.interval {
+            Some(Due::Interval)
+        } else {
+            None
+        }
+    }
+
+    /// When to look again; `None` while only an applied entry can change the answer.
+    pub fn next_check(&self, applied: u64) -> Option<Mono> {
+        (applied > self.last_index).then(|| self.last_time + self.interval)
+    }
+
+    /// A snapshot at `index` was begun, or one was installed: counting starts anew. A failed one counts too, so that a full disk is not
+    /// tried again at once.
+    pub fn restart(&mut self, index: u64, now: Mono) {
+        self.last_index = self.last_index.max(index);
+        self.last_time = now;
+        self.asked = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_fires_alone() {
+        let seconds = |s: u64| Mono(s * 1_000_000_000);
+        let mut trigger = Trigger::new(100, Span::from_millis(10_000), 50, seconds(0));
+        assert_eq!(trigger.due(50, seconds(1000)), None);
+        assert_eq!(trigger.next_check(50), None);
+        assert_eq!(trigger.due(149, seconds(9)), None);
+        assert_eq!(trigger.due(150, seconds(9)), Some(Due::Entries));
+        assert_eq!(trigger.next_check(51), Some(seconds(10)));
+        assert_eq!(trigger.due(51, seconds(10)), Some(Due::Interval));
+        trigger.ask();
+        assert_eq!(trigger.due(50, seconds(0)), Some(Due::Asked));
+        trigger.restart(51, seconds(10));
+        assert_eq!(trigger.due(51, seconds(100)), None);
+    }
+}
