@@ -1,6 +1,7 @@
 //! What the compiler and clippy do not check about our own files: module headers, sizes, leftovers and line ends.
 //!
-//! Sizes count what ships: functions and modules under `#[cfg(test)]`, and files under `tests/`, have bounds of their own.
+//! Sizes count what ships: functions and modules under `#[cfg(test)]`, and files in `tests/` or named `tests.rs`, have bounds of
+//! their own.
 
 use proc_macro2::Span;
 use std::fs;
@@ -173,7 +174,7 @@ fn complaints_about_source(name: &str, text: &str) -> Vec<String> {
             return complaints;
         }
     };
-    let is_test_file = Path::new(name).components().any(|part| part.as_os_str() == "tests");
+    let is_test_file = Path::new(name).iter().any(|part| part == "tests" || part == "tests.rs");
     let mut sizes = Sizes { in_tests: is_test_file, ..Sizes::default() };
     sizes.visit_file(&file);
     for function in &sizes.functions {

@@ -1,3 +1,5 @@
+//! What the model may and may not do to a file, fault by fault.
+
 use super::*;
 use raftkv_core::rng::Seed;
 
