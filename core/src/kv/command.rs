@@ -1,8 +1,15 @@
 //! What log entries hold: commands, encoded with a version so that old logs stay readable.
+//!
+//! An entry's data is a version byte, then postcard. Decoding copies keys and values, so nothing pins the entry it came from.
 
 use crate::api::{MemberInfo, SessionRef, WriteOp};
 use crate::time::Wall;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+/// The version this build writes.
+pub const VERSION: u8 = 1;
 
 /// A change of the replicated state. Applying one is total: it succeeds or yields a typed error, on every replica alike.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,4 +46,71 @@ pub struct MemberChange {
     pub upsert: Vec<MemberInfo>,
     /// Members that leave.
     pub remove: Vec<crate::ids::NodeId>,
+}
+
+/// Why the data of a log entry was not understood. No entry that was committed can fail with it, except one written by newer
+/// software.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// There is not even a version.
+    #[error("the data of a log entry is empty")]
+    Empty,
+    /// Written by other software.
+    #[error(
+        "log entry version {got} is not known here; this build reads {VERSION}: upgrade this node"
+    )]
+    Version {
+        /// The byte that came.
+        got: u8,
+    },
+    /// The bytes are not what they should be.
+    #[error("the data of a log entry does not decode: {0}")]
+    Malformed(String),
+}
+
+impl Command {
+    /// The data of a log entry.
+    pub fn encode(&self) -> Bytes {
+        encode(self)
+    }
+
+    /// Reads the data of a log entry.
+    ///
+    /// # Errors
+    /// [`DecodeError`], for any bytes that [`Self::encode`] does not make.
+    pub fn decode(data: &[u8]) -> Result<Self, DecodeError> {
+        decode(data)
+    }
+}
+
+impl MemberChange {
+    /// The data of a membership entry.
+    pub fn encode(&self) -> Bytes {
+        encode(self)
+    }
+
+    /// Reads the data of a membership entry.
+    ///
+    /// # Errors
+    /// [`DecodeError`], for any bytes that [`Self::encode`] does not make.
+    pub fn decode(data: &[u8]) -> Result<Self, DecodeError> {
+        decode(data)
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Bytes {
+    // Serializing these plain types into memory cannot fail.
+    postcard::to_extend(value, vec![VERSION]).expect("commands serialize").into()
+}
+
+fn decode<T: DeserializeOwned>(data: &[u8]) -> Result<T, DecodeError> {
+    let (version, body) = data.split_first().ok_or(DecodeError::Empty)?;
+    if *version != VERSION {
+        return Err(DecodeError::Version { got: *version });
+    }
+    match postcard::take_from_bytes(body) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(DecodeError::Malformed(format!("{} bytes too many", rest.len()))),
+        Err(error) => Err(DecodeError::Malformed(error.to_string())),
+    }
 }

@@ -15,23 +15,30 @@ use std::str::FromStr;
 pub struct StateHash([u64; 4]);
 
 impl StateHash {
-    /// Adds an item, given by its canonical bytes.
-    pub fn add(&mut self, item: &[u8]) {
-        for (lane, word) in self.0.iter_mut().zip(lanes(item)) {
-            *lane = lane.wrapping_add(word);
-        }
+    /// Adds an item, given by its canonical bytes in any number of parts.
+    pub fn add(&mut self, item: &[&[u8]]) {
+        self.combine(StateHash(lanes(item)));
     }
 
     /// Takes an item away that was added before.
-    pub fn remove(&mut self, item: &[u8]) {
+    pub fn remove(&mut self, item: &[&[u8]]) {
         for (lane, word) in self.0.iter_mut().zip(lanes(item)) {
             *lane = lane.wrapping_sub(word);
         }
     }
+
+    /// Adds all items that `other` sums up.
+    pub fn combine(&mut self, other: StateHash) {
+        for (lane, word) in self.0.iter_mut().zip(other.0) {
+            *lane = lane.wrapping_add(word);
+        }
+    }
 }
 
-fn lanes(item: &[u8]) -> [u64; 4] {
-    let digest: [u8; 32] = Sha256::digest(item).into();
+fn lanes(item: &[&[u8]]) -> [u64; 4] {
+    let mut hasher = Sha256::new();
+    item.iter().for_each(|part| hasher.update(part));
+    let digest: [u8; 32] = hasher.finalize().into();
     let mut lanes = [0; 4];
     for (lane, bytes) in lanes.iter_mut().zip(digest.chunks_exact(8)) {
         let mut word = [0; 8];
@@ -80,13 +87,13 @@ mod tests {
     #[test]
     fn order_does_not_matter_and_removal_undoes() {
         let (mut ab, mut ba) = (StateHash::default(), StateHash::default());
-        ab.add(b"a");
+        ab.add(&[b"a"]);
         let only_a = ab;
-        ab.add(b"b");
-        ba.add(b"b");
-        ba.add(b"a");
+        ab.add(&[b"b", b"c"]);
+        ba.add(&[b"bc"]);
+        ba.add(&[b"a"]);
         assert_eq!(ab, ba);
-        ab.remove(b"b");
+        ab.remove(&[b"bc"]);
         assert_eq!(ab, only_a);
         assert_ne!(ab, ba);
         assert_eq!(ab.to_string().parse(), Ok(ab));

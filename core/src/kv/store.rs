@@ -1,0 +1,294 @@
+//! Every key with its retained versions: the multi-version store under the state.
+//!
+//! Live keys lie in one ordered map, so reading the newest revision never meets the past; what was superseded or deleted
+//! lies in a second one until it is compacted; a third finds what each revision changed. All are persistent: a clone is a
+//! frozen view that costs nothing. Invariants: a key changes at most once in a revision; `changes` holds exactly the retained
+//! versions newer than `compacted`; of the versions at or before it only a key's newest stays, and only if it is no deletion.
+//! Source of the model: etcd v3 (revisions, create and mod revision, version).
+
+use super::hash::StateHash;
+use super::key::Key;
+use crate::api::{Error, KeyRange, KeyValue, LeaseId, RangeEnd, Revision};
+use bytes::Bytes;
+use imbl::{OrdMap, OrdSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// One version of a key; a deletion when it has no value.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) mod_revision: Revision,
+    pub(super) create_revision: Revision,
+    pub(super) version: u64,
+    pub(super) lease: LeaseId,
+    pub(super) value: Option<Arc<[u8]>>,
+}
+
+/// All keys.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Store {
+    pub(super) revision: Revision,
+    pub(super) compacted: Revision,
+    live: OrdMap<Key, Stored>,
+    past: OrdMap<(Key, Revision), Stored>,
+    changes: OrdSet<(Revision, Key)>,
+    bytes: u64,
+    hash: StateHash,
+}
+
+impl Store {
+    /// Live keys.
+    pub(super) fn keys(&self) -> u64 {
+        self.live.len() as u64
+    }
+
+    /// Bytes of live keys and values.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Hash over all retained versions.
+    pub(super) fn hash(&self) -> StateHash {
+        self.hash
+    }
+
+    /// The newest version of a live key.
+    pub(super) fn get(&self, key: &[u8]) -> Option<&Stored> {
+        self.live.get(key)
+    }
+
+    /// The live keys of a range, in order.
+    pub(super) fn live(&self, range: &KeyRange) -> impl Iterator<Item = (&Key, &Stored)> {
+        bounds(range).into_iter().flat_map(|bounds| self.live.range::<_, [u8]>(bounds))
+    }
+
+    /// Calls `visit` with every key of a range that lived at `revision`, in order.
+    pub(super) fn visit_at<'a>(
+        &'a self,
+        range: &KeyRange,
+        revision: Revision,
+        mut visit: impl FnMut(&'a Key, &'a Stored),
+    ) {
+        let mut live = self.live(range).map(|(key, _)| key).peekable();
+        let mut past = self.next_past(Bound::Included(&(Key::new(&range.start), 0)), range);
+        loop {
+            let key = match (live.peek(), past) {
+                (Some(live), Some(past)) => past.min(live),
+                (Some(live), None) => live,
+                (None, Some(past)) => past,
+                (None, None) => return,
+            };
+            if let Some(stored) = self.at(key, revision) {
+                visit(key, stored);
+            }
+            live.next_if(|live| *live == key);
+            if past == Some(key) {
+                past = self.next_past(Bound::Excluded(&(key.clone(), Revision::MAX)), range);
+            }
+        }
+    }
+
+    /// The version of a key that was visible at `revision`; `None` where it did not exist.
+    pub(super) fn at(&self, key: &Key, revision: Revision) -> Option<&Stored> {
+        self.newest_until(key, revision).filter(|stored| stored.value.is_some())
+    }
+
+    /// The version that `revision` made of `key`.
+    pub(super) fn made_by(&self, key: &Key, revision: Revision) -> Option<&Stored> {
+        self.newest_until(key, revision).filter(|stored| stored.mod_revision == revision)
+    }
+
+    /// What changed from `from` on, in order of revision and key.
+    pub(super) fn changes(
+        &self,
+        from: Bound<&(Revision, Key)>,
+    ) -> impl Iterator<Item = &(Revision, Key)> {
+        self.changes.range::<_, (Revision, Key)>((from, Bound::Unbounded))
+    }
+
+    /// Versions in order of key and revision, strictly after `after`, deletions too.
+    #[expect(dead_code, reason = "for reading the state as items")]
+    pub(super) fn versions_after(
+        &self,
+        after: Option<&(Key, Revision)>,
+    ) -> impl Iterator<Item = (&Key, &Stored)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let key = after.map_or(Bound::Unbounded, |(key, _)| Bound::Included(&**key));
+        let seen = move |key: &Key, stored: &Stored| {
+            after.is_some_and(|(k, r)| key == k && stored.mod_revision <= *r)
+        };
+        let mut live = self
+            .live
+            .range::<_, [u8]>((key, Bound::Unbounded))
+            .filter(move |(key, stored)| !seen(key, stored))
+            .peekable();
+        let mut past = self.past.range::<_, (Key, Revision)>((from, Bound::Unbounded)).peekable();
+        std::iter::from_fn(move || match (live.peek(), past.peek()) {
+            (Some((live_key, _)), Some(((past_key, _), _))) if past_key > live_key => live.next(),
+            (_, Some(_)) => past.next().map(|((key, _), stored)| (key, stored)),
+            (_, None) => live.next(),
+        })
+    }
+
+    /// Writes a key in revision `at`, which must be the newest or the next; returns the version before.
+    pub(super) fn put(
+        &mut self,
+        key: &Key,
+        value: &[u8],
+        lease: LeaseId,
+        at: Revision,
+    ) -> Option<Stored> {
+        let (create_revision, version) = match self.live.get(key) {
+            Some(old) => (old.create_revision, old.version + 1),
+            None => (at, 1),
+        };
+        let value = Some(value.into());
+        let stored = Stored { mod_revision: at, create_revision, version, lease, value };
+        self.revision = at;
+        self.bytes += size(key, &stored);
+        self.hash.add(&canonical(key, &stored, &mut [0; HEADER_BYTES]));
+        self.changes.insert((at, key.clone()));
+        let old = self.live.insert(key.clone(), stored)?;
+        self.bytes -= size(key, &old);
+        self.past.insert((key.clone(), old.mod_revision), old.clone());
+        Some(old)
+    }
+
+    /// Deletes a key in revision `at`; returns what it was, `None` (and no new revision) when it was not there.
+    pub(super) fn delete(&mut self, key: &Key, at: Revision) -> Option<Stored> {
+        let old = self.live.remove(key)?;
+        let deletion =
+            Stored { mod_revision: at, create_revision: 0, version: 0, lease: 0, value: None };
+        self.revision = at;
+        self.bytes -= size(key, &old);
+        self.hash.add(&canonical(key, &deletion, &mut [0; HEADER_BYTES]));
+        self.changes.insert((at, key.clone()));
+        self.past.insert((key.clone(), old.mod_revision), old.clone());
+        self.past.insert((key.clone(), at), deletion);
+        Some(old)
+    }
+
+    /// Forgets what cannot be seen from `revision` on.
+    pub(super) fn compact(&mut self, revision: Revision) -> Result<(), Error> {
+        if revision > self.revision {
+            return Err(Error::FutureRevision { asked: revision, newest: self.revision });
+        }
+        if revision < self.compacted {
+            return Err(Error::Compacted { asked: revision, oldest: self.compacted });
+        }
+        self.compacted = revision;
+        while let Some(change) = self.changes.get_min().filter(|(at, _)| *at <= revision).cloned() {
+            self.changes.remove(&change);
+            self.forget_before(&change.1, revision);
+        }
+        Ok(())
+    }
+
+    /// Takes one version from a snapshot, in order of key and revision. `newest`: no other version of the key follows.
+    #[expect(dead_code, reason = "for reading the state as items")]
+    pub(super) fn load(&mut self, key: Key, stored: Stored, newest: bool) {
+        self.hash.add(&canonical(&key, &stored, &mut [0; HEADER_BYTES]));
+        if stored.mod_revision > self.compacted {
+            self.changes.insert((stored.mod_revision, key.clone()));
+        }
+        if newest && stored.value.is_some() {
+            self.bytes += size(&key, &stored);
+            self.live.insert(key, stored);
+        } else {
+            self.past.insert((key, stored.mod_revision), stored);
+        }
+    }
+
+    fn newest_until(&self, key: &Key, revision: Revision) -> Option<&Stored> {
+        match self.live.get(key) {
+            Some(live) if live.mod_revision <= revision => Some(live),
+            _ => {
+                let ((found, _), stored) = self.past.get_prev(&(key.clone(), revision))?;
+                (found == key).then_some(stored)
+            }
+        }
+    }
+
+    fn next_past(&self, from: Bound<&(Key, Revision)>, range: &KeyRange) -> Option<&Key> {
+        let ((key, _), _) =
+            self.past.range::<_, (Key, Revision)>((from, Bound::Unbounded)).next()?;
+        range.contains(key).then_some(key)
+    }
+
+    fn forget_before(&mut self, key: &Key, revision: Revision) {
+        let superseded = self.live.get(key).is_some_and(|live| live.mod_revision <= revision);
+        let (from, until) = ((key.clone(), 0), (key.clone(), revision));
+        let mut old: Vec<Revision> = self
+            .past
+            .range::<_, (Key, Revision)>((Bound::Included(&from), Bound::Included(&until)))
+            .map(|((_, at), _)| *at)
+            .collect();
+        if !superseded && self.at(key, revision).is_some() {
+            old.pop();
+        }
+        for at in old {
+            if let Some(stored) = self.past.remove(&(key.clone(), at)) {
+                self.hash.remove(&canonical(key, &stored, &mut [0; HEADER_BYTES]));
+            }
+        }
+    }
+}
+
+impl Stored {
+    /// This version as an answer shows it.
+    pub(super) fn to_kv(&self, key: &Key, with_value: bool) -> KeyValue {
+        KeyValue {
+            key: key.to_bytes(),
+            value: if with_value { self.value_bytes().unwrap_or_default() } else { Bytes::new() },
+            create_revision: self.create_revision,
+            mod_revision: self.mod_revision,
+            version: self.version,
+            lease: self.lease,
+        }
+    }
+
+    /// The value, shared.
+    pub(super) fn value_bytes(&self) -> Option<Bytes> {
+        self.value.clone().map(Bytes::from_owner)
+    }
+
+    /// The value's length; 0 for a deletion.
+    pub(super) fn value_len(&self) -> usize {
+        self.value.as_ref().map_or(0, |value| value.len())
+    }
+}
+
+fn size(key: &Key, stored: &Stored) -> u64 {
+    (key.len() + stored.value_len()) as u64
+}
+
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// The range as the map takes it; `None` where it is empty.
+fn bounds(range: &KeyRange) -> Option<Bounds<'_>> {
+    let start = Bound::Included(&*range.start);
+    match &range.end {
+        RangeEnd::Single => Some((start, Bound::Included(&*range.start))),
+        RangeEnd::Before(end) => (range.start < *end).then(|| (start, Bound::Excluded(&**end))),
+        RangeEnd::Unbounded => Some((start, Bound::Unbounded)),
+    }
+}
+
+const HEADER_BYTES: usize = 42;
+
+/// What the hash sees of a version: `V`, revisions, counter, lease, whether there is a value, the key's length (all little
+/// endian), key, value.
+fn canonical<'a>(
+    key: &'a Key,
+    stored: &'a Stored,
+    header: &'a mut [u8; HEADER_BYTES],
+) -> [&'a [u8]; 3] {
+    header[0] = b'V';
+    header[1..9].copy_from_slice(&stored.mod_revision.to_le_bytes());
+    header[9..17].copy_from_slice(&stored.create_revision.to_le_bytes());
+    header[17..25].copy_from_slice(&stored.version.to_le_bytes());
+    header[25..33].copy_from_slice(&stored.lease.to_le_bytes());
+    header[33] = u8::from(stored.value.is_some());
+    header[34..42].copy_from_slice(&(key.len() as u64).to_le_bytes());
+    [header, key, stored.value.as_deref().unwrap_or_default()]
+}
