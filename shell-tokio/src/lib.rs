@@ -6,4 +6,6 @@
 #[cfg(feature = "production")]
 pub mod certs;
 #[cfg(feature = "production")]
+pub mod client;
+#[cfg(feature = "production")]
 pub mod tls;
