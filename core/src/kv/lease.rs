@@ -38,9 +38,11 @@ impl Leases {
         self.leases.contains_key(&id)
     }
 
-    /// Every lease, by id.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (LeaseId, &Lease)> {
-        self.leases.iter().map(|(id, lease)| (*id, lease))
+    /// The first lease after the one of this id.
+    pub(super) fn after(&self, after: Option<LeaseId>) -> Option<(LeaseId, &Lease)> {
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rest = self.leases.range::<_, LeaseId>((from, Bound::Unbounded));
+        rest.next().map(|(id, lease)| (*id, lease))
     }
 
     /// How many.
@@ -50,13 +52,13 @@ impl Leases {
 
     /// Every lease as clients see it.
     pub(super) fn infos(&self, log_time_ms: u64) -> Vec<LeaseInfo> {
-        let info = |(id, lease): (LeaseId, &Lease)| LeaseInfo {
-            id,
+        let info = |(id, lease): (&LeaseId, &Lease)| LeaseInfo {
+            id: *id,
             ttl_ms: lease.ttl_ms,
             remaining_ms: lease.deadline_ms.saturating_sub(log_time_ms),
             keys: lease.keys,
         };
-        self.iter().map(info).collect()
+        self.leases.iter().map(info).collect()
     }
 
     /// When the first lease ends.

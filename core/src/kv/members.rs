@@ -8,6 +8,7 @@ use super::hash::StateHash;
 use crate::api::{MemberInfo, MemberRole};
 use crate::ids::NodeId;
 use imbl::OrdMap;
+use std::ops::Bound;
 
 /// All members.
 #[derive(Clone, Debug, Default)]
@@ -34,10 +35,18 @@ impl Members {
         (*found == member).then_some(info)
     }
 
-    /// The highest incarnation of every number ever used.
-    #[expect(dead_code, reason = "for reading the state as items")]
-    pub(super) fn incarnations(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.incarnations.iter().map(|(member, incarnation)| (*member, *incarnation))
+    /// The first member after the one of this number and incarnation.
+    pub(super) fn after(&self, after: Option<(u32, u32)>) -> Option<&MemberInfo> {
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rest = self.members.range::<_, (u32, u32)>((from, Bound::Unbounded));
+        rest.next().map(|(_, info)| info)
+    }
+
+    /// The first number after this one that was ever used, with its highest incarnation.
+    pub(super) fn incarnation_after(&self, after: Option<u32>) -> Option<(u32, u32)> {
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rest = self.incarnations.range::<_, u32>((from, Bound::Unbounded));
+        rest.next().map(|(member, incarnation)| (*member, *incarnation))
     }
 
     /// The highest incarnation a number ever had.
@@ -52,12 +61,18 @@ impl Members {
     }
 
     /// Adds a member, or replaces what is known of it.
-    pub(super) fn upsert(&mut self, info: MemberInfo) {
+    fn upsert(&mut self, info: MemberInfo) {
+        let node = info.node;
+        self.load(info);
+        self.remember(node.member(), node.incarnation());
+    }
+
+    /// Adds a member without remembering its incarnation.
+    pub(super) fn load(&mut self, info: MemberInfo) {
         let node = info.node;
         self.remove(node);
         self.hash.add(&member_parts(&info, &member_head(&info)));
         self.members.insert((node.member(), node.incarnation()), info);
-        self.remember(node.member(), node.incarnation());
     }
 
     /// Remembers that a member number had this incarnation.

@@ -1,8 +1,10 @@
 //! The replicated key-value state: revisions, transactions, leases, sessions, members, and the hash over all of it.
 
+pub mod builder;
 pub mod command;
 pub mod hash;
 pub mod item;
+pub mod items;
 mod key;
 mod lease;
 mod members;
@@ -11,9 +13,15 @@ pub mod session;
 pub mod state;
 mod store;
 pub mod txn;
+pub mod validate;
+pub mod watch;
 
+pub use builder::{BadItem, Builder};
 pub use command::{Action, Command, MemberChange};
 pub use hash::StateHash;
 pub use item::Item;
+pub use items::Items;
 pub use read::Cursor;
 pub use state::{KvState, Outcome};
+pub use validate::validate;
+pub use watch::Watches;

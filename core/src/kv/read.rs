@@ -65,15 +65,12 @@ impl KvState {
         if from.revision <= self.store.compacted {
             return Err(Error::Compacted { asked: from.revision, oldest: self.store.compacted });
         }
-        let start = (from.revision, from.after.clone().unwrap_or(Key::EMPTY));
-        let start =
-            if from.after.is_some() { Bound::Excluded(&start) } else { Bound::Included(&start) };
         let mut events: Vec<Event> = Vec::new();
         let mut bytes = 0;
         let mut whole = 0;
-        for (revision, key) in self.store.changes(start).filter(|(_, key)| range.contains(key)) {
+        for (revision, key) in self.changes_since(from).filter(|(_, key)| range.contains(key)) {
             let last = events.last().map(|event| event.kv.mod_revision);
-            if last.is_some_and(|last| last != *revision) {
+            if last.is_some_and(|last| last != revision) {
                 whole = events.len();
             }
             if bytes >= bytes_max {
@@ -82,15 +79,24 @@ impl KvState {
                     Cursor::at(events[whole - 1].kv.mod_revision + 1)
                 } else {
                     let after = events.last().map(|event| Key::new(&event.kv.key));
-                    Cursor { revision: *revision, after }
+                    Cursor { revision, after }
                 };
                 return Ok((events, next));
             }
-            let event = self.event(key, *revision, with_previous);
+            let event = self.event(key, revision, with_previous);
             bytes += event_bytes(&event);
             events.push(event);
         }
         Ok((events, Cursor::at(from.revision.max(self.store.revision + 1))))
+    }
+
+    /// What changed from `from` on, in order of revision and key.
+    pub(super) fn changes_since(&self, from: &Cursor) -> impl Iterator<Item = (Revision, &Key)> {
+        let start = match &from.after {
+            Some(key) => Bound::Excluded((from.revision, key.clone())),
+            None => Bound::Included((from.revision, Key::EMPTY)),
+        };
+        self.store.changes(start).map(|(revision, key)| (*revision, key))
     }
 
     /// Whether a read at `revision` (0 for the newest) can be answered.

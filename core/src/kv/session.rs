@@ -47,11 +47,16 @@ impl Sessions {
         self.hash
     }
 
-    /// Every session after `after`, by id.
-    #[expect(dead_code, reason = "for reading the state as items")]
-    pub(super) fn after(&self, after: Option<u64>) -> impl Iterator<Item = (u64, &Session)> {
+    /// The first session after the one of this id.
+    pub(super) fn after(&self, after: Option<u64>) -> Option<(u64, &Session)> {
         let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        self.sessions.range::<_, u64>((from, Bound::Unbounded)).map(|(id, session)| (*id, session))
+        let mut rest = self.sessions.range::<_, u64>((from, Bound::Unbounded));
+        rest.next().map(|(id, session)| (*id, session))
+    }
+
+    /// How many.
+    pub(super) fn len(&self) -> usize {
+        self.sessions.len()
     }
 
     /// Opens a session named by the index of its entry, or the next free number.
@@ -148,6 +153,18 @@ impl Sessions {
 fn encode(answer: &Answer) -> Bytes {
     // Serializing these plain types into memory cannot fail.
     postcard::to_stdvec(answer).expect("answers serialize").into()
+}
+
+/// Why answers read from elsewhere cannot be kept.
+pub(super) fn check_answers(answers: &[(u64, Bytes)]) -> Result<(), &'static str> {
+    let bytes: usize = answers.iter().map(|(_, bytes)| bytes.len()).sum();
+    if answers.len() > SESSION_ANSWERS_MAX || bytes > SESSION_BYTES_MAX + SESSION_ANSWERS_MAX * 12 {
+        return Err("the session keeps too many answers");
+    }
+    if answers.iter().any(|(_, bytes)| postcard::from_bytes::<Answer>(bytes).is_err()) {
+        return Err("a kept answer does not decode");
+    }
+    Ok(())
 }
 
 fn decode(bytes: &[u8]) -> Answer {

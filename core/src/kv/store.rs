@@ -101,13 +101,12 @@ impl Store {
     /// What changed from `from` on, in order of revision and key.
     pub(super) fn changes(
         &self,
-        from: Bound<&(Revision, Key)>,
+        from: Bound<(Revision, Key)>,
     ) -> impl Iterator<Item = &(Revision, Key)> {
         self.changes.range::<_, (Revision, Key)>((from, Bound::Unbounded))
     }
 
     /// Versions in order of key and revision, strictly after `after`, deletions too.
-    #[expect(dead_code, reason = "for reading the state as items")]
     pub(super) fn versions_after(
         &self,
         after: Option<&(Key, Revision)>,
@@ -185,7 +184,6 @@ impl Store {
     }
 
     /// Takes one version from a snapshot, in order of key and revision. `newest`: no other version of the key follows.
-    #[expect(dead_code, reason = "for reading the state as items")]
     pub(super) fn load(&mut self, key: Key, stored: Stored, newest: bool) {
         self.hash.add(&canonical(&key, &stored, &mut [0; HEADER_BYTES]));
         if stored.mod_revision > self.compacted {
