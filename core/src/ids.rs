@@ -103,7 +103,7 @@ pub struct Identity {
 pub struct OpId(pub u64);
 
 /// Names one client request from its arrival until its last reply. Drawn by the shell, unique per process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ReqId(pub u64);
 
 #[cfg(test)]

@@ -1,11 +1,22 @@
 //! The production shell of RaftKV: QUIC, files and clocks around the pure core, and the binary `raftkv-node`.
 //!
 //! Invariant: no decision of the store is made here. The shell moves bytes, keeps bounds, and hands results back.
-//! Without the feature `production` only what the simulation shares is built.
+//! Without the feature `production` only what the simulation shares is built: the driver loop and its leaf traits.
+
+pub mod driver;
+pub mod leaf;
 
 #[cfg(feature = "production")]
 pub mod certs;
 #[cfg(feature = "production")]
 pub mod client;
+#[cfg(feature = "production")]
+pub mod clock;
+#[cfg(feature = "production")]
+pub mod config;
+#[cfg(feature = "production")]
+pub mod disk;
+#[cfg(feature = "production")]
+pub mod net;
 #[cfg(feature = "production")]
 pub mod tls;

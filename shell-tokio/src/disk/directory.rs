@@ -1,0 +1,234 @@
+//! Who may use a data directory: one process at a time, and only its owner.
+//!
+//! Invariants: the directory is 0700; an exclusive lock is held as long as [`Directory`] lives; a directory with foreign files
+//! in it is never taken over.
+
+use super::files::disk_error;
+use raftkv_core::io::{DiskError, FileName};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// An open, locked data directory.
+#[derive(Debug)]
+pub struct Directory {
+    root: PathBuf,
+    _lock: File,
+}
+
+/// Why a data directory cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// Another process has it.
+    #[error(
+        "the data directory {root} is in use by process {owner}: stop it first, or choose another --data-dir"
+    )]
+    Locked {
+        /// Which directory.
+        root: PathBuf,
+        /// The process that has it.
+        owner: String,
+    },
+    /// It holds files that are not ours.
+    #[error(
+        "{root} is not a data directory of RaftKV (it holds {found:?}): choose an empty or new one"
+    )]
+    Foreign {
+        /// Which directory.
+        root: PathBuf,
+        /// A file in it.
+        found: String,
+    },
+    /// The file system refused.
+    #[error("the data directory {root} cannot be used: {error}")]
+    Io {
+        /// Which directory.
+        root: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+const LOCK: &str = "lock";
+const SUBDIRECTORIES: [&str; 2] = ["wal", "snapshots"];
+/// Names that may stand in a data directory. A file system's own directory is no harm.
+const KNOWN: [&str; 6] = ["identity", "identity.tmp", LOCK, "wal", "snapshots", "lost+found"];
+/// What a damaged directory's contents are moved to, with a number after it.
+const DAMAGED: &str = "damaged-";
+
+impl Directory {
+    /// Opens and locks a data directory, and makes it where there is none.
+    pub fn open(root: &Path) -> Result<Directory, DirectoryError> {
+        let failed = |error| DirectoryError::Io { root: root.into(), error };
+        make_private(root).map_err(failed)?;
+        if let Some(found) = foreign_file(root).map_err(failed)? {
+            return Err(DirectoryError::Foreign { root: root.into(), found });
+        }
+        fs::set_permissions(root, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+        let lock = lock(root)?;
+        for name in SUBDIRECTORIES {
+            make_private(&root.join(name)).map_err(failed)?;
+        }
+        sync_directory(root).map_err(failed)?;
+        if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_directory(parent).map_err(failed)?;
+        }
+        Ok(Directory { root: root.into(), _lock: lock })
+    }
+
+    /// The directory's path.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Names and lengths of the files that are the core's, in order.
+    pub fn listing(&self) -> Result<Vec<(FileName, u64)>, DiskError> {
+        let mut files = Vec::new();
+        for part in ["", "wal/", "snapshots/"] {
+            let dir = self.root.join(part);
+            let failed = |error| disk_error(&dir, &error);
+            for entry in fs::read_dir(&dir).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let name = format!("{part}{}", entry.file_name().to_string_lossy());
+                if let Some(file) = FileName::from_path(&name) {
+                    files.push((file, fs::metadata(entry.path()).map_err(failed)?.len()));
+                }
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    /// Whether no node ever lived here.
+    pub fn is_empty(&self) -> Result<bool, DiskError> {
+        Ok(self.listing()?.is_empty())
+    }
+
+    /// Moves everything the core wrote to a new directory within this one, and returns that. The lock stays.
+    pub fn set_aside(&self) -> io::Result<PathBuf> {
+        let target = (1..u32::MAX)
+            .map(|number| self.root.join(format!("{DAMAGED}{number}")))
+            .find(|path| !path.exists())
+            .ok_or_else(|| io::Error::other("too many damaged directories"))?;
+        make_private(&target)?;
+        // The identity goes last: without it the rest would look like a directory where nothing ever was.
+        for name in ["identity.tmp", "snapshots", "wal", "identity"] {
+            match fs::rename(self.root.join(name), target.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        for name in SUBDIRECTORIES {
+            make_private(&self.root.join(name))?;
+        }
+        sync_directory(&target)?;
+        sync_directory(&self.root)?;
+        Ok(target)
+    }
+}
+
+/// Makes a directory's entries durable.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn make_private(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn foreign_file(root: &Path) -> io::Result<Option<String>> {
+    for entry in fs::read_dir(root)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !KNOWN.contains(&name.as_str()) && !name.starts_with(DAMAGED) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+fn lock(root: &Path) -> Result<File, DirectoryError> {
+    let failed = |error| DirectoryError::Io { root: root.into(), error };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(root.join(LOCK))
+        .map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut owner = String::new();
+            // The name is only a courtesy: whatever can be read of it will do.
+            let _ = file.take(64).read_to_string(&mut owner);
+            return Err(DirectoryError::Locked { root: root.into(), owner: owner.trim().into() });
+        }
+        Err(error) => return Err(failed(error.into())),
+    }
+    let write = |file: &mut File| {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write(&mut file).map_err(failed)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_at_a_time_and_the_other_is_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("data");
+        let first = Directory::open(&root).unwrap();
+        match Directory::open(&root) {
+            Err(DirectoryError::Locked { owner, .. }) => {
+                assert_eq!(owner, std::process::id().to_string());
+            }
+            other => panic!("{other:?}"),
+        }
+        drop(first);
+        Directory::open(&root).unwrap();
+        assert_eq!(fs::metadata(&root).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn foreign_directories_are_left_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("thesis.tex"), "precious").unwrap();
+        fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let result = Directory::open(temp.path());
+        assert!(matches!(result, Err(DirectoryError::Foreign { .. })), "{result:?}");
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
+        assert_eq!(fs::metadata(temp.path()).unwrap().permissions().mode() & 0o777, 0o755);
+    }
+
+    #[test]
+    fn only_the_cores_files_are_listed() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::open(temp.path()).unwrap();
+        assert!(directory.is_empty().unwrap());
+        fs::write(temp.path().join("wal/0000000000000002.wal"), "abc").unwrap();
+        fs::write(temp.path().join("wal/note.txt"), "abc").unwrap();
+        fs::write(temp.path().join("identity"), "i").unwrap();
+        assert_eq!(directory.listing().unwrap(), [(FileName::Identity, 1), (FileName::Wal(2), 3)]);
+    }
+
+    #[test]
+    fn what_is_set_aside_is_kept() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = Directory::open(temp.path()).unwrap();
+        fs::write(temp.path().join("identity"), "who").unwrap();
+        let aside = directory.set_aside().unwrap();
+        assert!(directory.is_empty().unwrap());
+        assert_eq!(fs::read(aside.join("identity")).unwrap(), b"who");
+        assert_ne!(directory.set_aside().unwrap(), aside);
+        drop(directory);
+        Directory::open(temp.path()).unwrap();
+    }
+}

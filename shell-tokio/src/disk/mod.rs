@@ -1,0 +1,37 @@
+//! The data directory on a real file system.
+//!
+//! [`directory`] owns it (lock, permissions, listing), [`files`] carries out single operations, [`lane`] runs them in order on a
+//! thread of their own and shares fdatasyncs between them.
+
+pub mod directory;
+pub mod files;
+pub mod lane;
+
+pub use directory::{Directory, DirectoryError};
+pub use files::Files;
+pub use lane::Lanes;
+
+use bytes::Bytes;
+use raftkv_core::boot::{Boot, BootError, BootStep, Image};
+use raftkv_core::io::{DiskDone, DiskOp};
+
+/// Reads and checks a data directory, and makes durable what a killed process left in the air.
+pub fn boot(directory: &Directory) -> Result<Box<Image>, BootError> {
+    let listing = directory
+        .listing()
+        .map_err(|error| BootError::Unreadable { file: "the data directory".into(), error })?;
+    let mut files = Files::new(directory);
+    let mut boot = Boot::new(listing);
+    loop {
+        let op = match boot.poll() {
+            BootStep::Read { file, offset, len_bytes } => DiskOp::Read { file, offset, len_bytes },
+            BootStep::Do(op) => op,
+            BootStep::Ready(image) => return Ok(image),
+            BootStep::Refused(error) => return Err(error),
+        };
+        boot.handle(files.execute(&op).map(|done| match done {
+            DiskDone::Bytes(bytes) => bytes,
+            DiskDone::Done => Bytes::new(),
+        }));
+    }
+}

@@ -1,0 +1,102 @@
+//! The loop around the core: inbox, handle, drain, lanes, wait. Written once, run by production and simulation.
+//!
+//! Invariants: outputs are drained to the end after every batch of inputs; a turn handles at most [`INPUTS_PER_TURN_MAX`] of them,
+//! so that answers and messages leave steadily under load; nothing here spawns, sleeps or touches the outside but through the
+//! leaf traits, so any runtime can poll it.
+
+use crate::leaf::{Clock, Disk, Net};
+use raftkv_core::io::{Halt, Input, Output};
+use raftkv_core::log::{Event, Level};
+use raftkv_core::node::Node;
+use tokio::sync::mpsc;
+
+/// Inputs handled before outputs leave. Large enough to share one fdatasync among many writes.
+pub const INPUTS_PER_TURN_MAX: usize = 1024;
+
+/// A node with the world it lives in.
+#[derive(Debug)]
+pub struct Driver<N, D, C> {
+    node: Node,
+    inbox: mpsc::Receiver<Input>,
+    net: N,
+    disk: D,
+    clock: C,
+}
+
+impl<N: Net, D: Disk, C: Clock> Driver<N, D, C> {
+    /// Ready to run.
+    pub fn new(node: Node, inbox: mpsc::Receiver<Input>, net: N, disk: D, clock: C) -> Self {
+        Driver { node, inbox, net, disk, clock }
+    }
+
+    /// Runs until the core halts, or until every sender of the inbox is gone.
+    pub async fn run(mut self) -> Halt {
+        let mut inputs = Vec::with_capacity(INPUTS_PER_TURN_MAX);
+        loop {
+            if let Some(halt) = self.drain() {
+                return halt;
+            }
+            if !self.wait(&mut inputs).await {
+                return Halt::Stopped;
+            }
+            for input in inputs.drain(..) {
+                self.node.handle(self.clock.now(), input);
+            }
+        }
+    }
+
+    /// Waits for inputs or the next deadline. False when no input can come any more.
+    async fn wait(&mut self, inputs: &mut Vec<Input>) -> bool {
+        let Some((deadline, _why)) = self.node.poll_timeout() else {
+            return self.inbox.recv_many(inputs, INPUTS_PER_TURN_MAX).await > 0;
+        };
+        if self.clock.now().mono >= deadline {
+            // Due already: timers come first, so that a flood of requests cannot hold back heartbeats.
+            inputs.push(Input::Timeout);
+            while inputs.len() < INPUTS_PER_TURN_MAX
+                && let Ok(input) = self.inbox.try_recv()
+            {
+                inputs.push(input);
+            }
+            return true;
+        }
+        tokio::select! {
+            biased;
+            count = self.inbox.recv_many(inputs, INPUTS_PER_TURN_MAX) => count > 0,
+            () = self.clock.sleep_until(deadline) => {
+                inputs.push(Input::Timeout);
+                true
+            }
+        }
+    }
+
+    /// Carries every output to its lane. `Some` when the core wants to stop.
+    fn drain(&mut self) -> Option<Halt> {
+        let mut halt = None;
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Send { to, frame } => self.net.send(to, frame),
+                Output::Disk { op, action } => self.disk.submit(op, action),
+                Output::Reply { req, response } => self.net.reply(req, response),
+                Output::Peers(peers) => self.net.peers(peers),
+                Output::Event(event) => log(&event),
+                Output::Halt(reason) => {
+                    halt = Some(reason);
+                    break;
+                }
+            }
+        }
+        self.disk.flush();
+        halt
+    }
+}
+
+fn log(event: &Event) {
+    let message = &event.message;
+    match event.level {
+        Level::Debug => tracing::debug!("{message}"),
+        Level::Info => tracing::info!("{message}"),
+        Level::Warn => tracing::warn!("{message}"),
+        Level::Error => tracing::error!("{message}"),
+    }
+}
