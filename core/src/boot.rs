@@ -1,11 +1,16 @@
 //! From the bytes of a data directory to a running node: what to read, what to trust, when to refuse.
 //!
 //! A data directory is born in one of two ways, both made of [`DiskOp`]s that the shell carries out before [`Boot`]:
-//! `genesis` (a new or restored cluster: identity, first snapshot, empty log) or [`joining`] (identity only; the first
+//! [`genesis`] (a new or restored cluster: identity, first snapshot, empty log) or [`joining`] (identity only; the first
 //! snapshot comes from the leader). The identity says which, so that a member whose files were lost is never mistaken for a new one.
 
+use crate::api::{MemberInfo, SnapshotInfo};
 use crate::ids::Identity;
 use crate::io::{DiskError, DiskOp, FileName};
+use crate::kv::KvState;
+use crate::log::{Entry, HardState};
+use crate::wal::WalWriter;
+use crate::wire::peer::SnapshotMeta;
 use bytes::Bytes;
 
 /// What the shell must do next while booting.
@@ -29,11 +34,42 @@ pub enum BootStep {
     Refused(BootError),
 }
 
-/// A checked data directory, ready for `Node::new`.
+/// A checked data directory, ready for [`crate::node::Node::new`].
 #[derive(Debug)]
 pub struct Image {
     /// Whose directory it is.
     pub identity: Identity,
+    /// The node waits for its first snapshot; the identity file still says so.
+    pub joining: bool,
+    /// While joining: who took the node in, and everybody else.
+    pub peers: Vec<MemberInfo>,
+    /// `commit` is at least the snapshot's index: a durable snapshot proves that much.
+    pub hard_state: HardState,
+    /// The newest usable snapshot; index 0 while joining.
+    pub snapshot: SnapshotMeta,
+    /// Its state.
+    pub state: KvState,
+    /// Complete snapshot files, oldest first.
+    pub snapshots: Vec<SnapshotInfo>,
+    /// The log behind the snapshot, without gaps.
+    pub entries: Vec<Entry>,
+    /// The log's writing end.
+    pub wal: WalWriter,
+    /// Files of no use, to be removed.
+    pub leftovers: Vec<FileName>,
+    /// For the log: what was found and overcome.
+    pub warnings: Vec<String>,
+}
+
+/// What a new cluster starts from.
+#[derive(Debug)]
+pub struct GenesisBase {
+    /// Index of the first snapshot, at least 1.
+    pub index: u64,
+    /// Its term, at least 1.
+    pub term: u64,
+    /// The state; its members are replaced.
+    pub state: KvState,
 }
 
 /// Why a data directory cannot be used. Each message says what to do.
@@ -88,7 +124,23 @@ impl Boot {
     pub fn handle(&mut self, _result: Result<Bytes, DiskError>) {}
 }
 
-/// The operations that make a data directory for a node that will join a cluster. To be done in order.
-pub fn joining(_identity: Identity) -> Vec<DiskOp> {
+/// The operations that make the data directory of a member of a new or restored cluster, in order; each only when the one before is
+/// done. The same members and base give every member the same snapshot, byte for byte.
+pub fn genesis(
+    _identity: Identity,
+    _members: Vec<MemberInfo>,
+    _base: GenesisBase,
+) -> impl Iterator<Item = DiskOp> {
+    std::iter::empty()
+}
+
+/// The operations that make a data directory for a node that will join a cluster, in order. `peers` is whom it can reach before its
+/// first snapshot tells it.
+pub fn joining(_identity: Identity, _peers: Vec<MemberInfo>) -> Vec<DiskOp> {
+    Vec::new()
+}
+
+/// The operations that turn a joining node's identity into a member's, once its first snapshot is installed. All of the log lane.
+pub fn joined(_identity: Identity) -> Vec<DiskOp> {
     Vec::new()
 }

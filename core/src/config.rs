@@ -16,6 +16,8 @@ pub struct Config {
     pub heartbeat_ticks: u32,
     /// Snapshot after this many applied entries.
     pub snapshot_entries: u64,
+    /// Snapshot after this many bytes of applied entries, so that the log stays bounded whatever its entries hold.
+    pub snapshot_entry_bytes: u64,
     /// Snapshot after this long, if anything was applied.
     pub snapshot_interval: Span,
     /// Complete snapshots kept on disk.
@@ -61,6 +63,7 @@ impl Default for Config {
             election_ticks: 10,
             heartbeat_ticks: 1,
             snapshot_entries: 8192,
+            snapshot_entry_bytes: 256 << 20,
             snapshot_interval: Span::from_millis(120_000),
             snapshots_kept: 3,
             segment_bytes: 64 << 20,

@@ -69,6 +69,13 @@ impl Reads {
         Some(context)
     }
 
+    /// The leader changed: the attempt under way is not going to be answered.
+    pub fn retry_now(&mut self) {
+        if let Some(attempt) = self.asked.take() {
+            self.waiting.extend(attempt.reads);
+        }
+    }
+
     /// Raft confirmed a context at an index. Answers to attempts given up are ignored.
     pub fn confirm(&mut self, context: &[u8], index: u64) {
         if let Some(attempt) = self.asked.take_if(|attempt| attempt.context == context) {

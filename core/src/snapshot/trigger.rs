@@ -1,4 +1,4 @@
-//! When a snapshot is due: after so many entries, after so long if anything was applied, or when asked.
+//! When a snapshot is due: after so many entries or bytes of them, after so long if anything was applied, or when asked.
 
 use crate::time::{Mono, Span};
 
@@ -6,7 +6,10 @@ use crate::time::{Mono, Span};
 #[derive(Clone, Debug)]
 pub struct Trigger {
     entries: u64,
+    entry_bytes: u64,
     interval: Span,
+    /// Bytes of entries applied since the newest snapshot.
+    behind_bytes: u64,
     /// Index of the newest snapshot, begun or done.
     last_index: u64,
     last_time: Mono,
@@ -18,6 +21,8 @@ pub struct Trigger {
 pub enum Due {
     /// Enough entries were applied.
     Entries,
+    /// Enough bytes of entries were applied.
+    Bytes,
     /// Enough time has passed.
     Interval,
     /// Someone asked.
@@ -25,9 +30,16 @@ pub enum Due {
 }
 
 impl Trigger {
-    /// A trigger after `entries` applied entries or `interval`, whichever comes first. The newest snapshot is at `last_index`.
-    pub fn new(entries: u64, interval: Span, last_index: u64, now: Mono) -> Self {
-        Trigger { entries, interval, last_index, last_time: now, asked: false }
+    /// A trigger after `entries` applied entries, `entry_bytes` of them, or `interval`, whichever comes first. The newest snapshot
+    /// is at `last_index`.
+    pub fn new(entries: u64, entry_bytes: u64, interval: Span, last_index: u64, now: Mono) -> Self {
+        let (behind_bytes, last_time, asked) = (0, now, false);
+        Trigger { entries, entry_bytes, interval, behind_bytes, last_index, last_time, asked }
+    }
+
+    /// An entry of so many bytes was applied.
+    pub fn applied(&mut self, bytes: u64) {
+        self.behind_bytes += bytes;
     }
 
     /// A snapshot is wanted now, whatever was applied.
@@ -42,6 +54,8 @@ impl Trigger {
             Some(Due::Asked)
         } else if behind >= self.entries.max(1) {
             Some(Due::Entries)
+        } else if self.behind_bytes >= self.entry_bytes {
+            Some(Due::Bytes)
         } else if behind > 0 && now - self.last_time >= self.interval {
             Some(Due::Interval)
         } else {
@@ -59,6 +73,7 @@ impl Trigger {
     pub fn restart(&mut self, index: u64, now: Mono) {
         self.last_index = self.last_index.max(index);
         self.last_time = now;
+        self.behind_bytes = 0;
         self.asked = false;
     }
 }
@@ -70,13 +85,15 @@ mod tests {
     #[test]
     fn each_cause_fires_alone() {
         let seconds = |s: u64| Mono(s * 1_000_000_000);
-        let mut trigger = Trigger::new(100, Span::from_millis(10_000), 50, seconds(0));
+        let mut trigger = Trigger::new(100, 1000, Span::from_millis(10_000), 50, seconds(0));
         assert_eq!(trigger.due(50, seconds(1000)), None);
         assert_eq!(trigger.next_check(50), None);
         assert_eq!(trigger.due(149, seconds(9)), None);
         assert_eq!(trigger.due(150, seconds(9)), Some(Due::Entries));
         assert_eq!(trigger.next_check(51), Some(seconds(10)));
         assert_eq!(trigger.due(51, seconds(10)), Some(Due::Interval));
+        trigger.applied(1000);
+        assert_eq!(trigger.due(51, seconds(9)), Some(Due::Bytes));
         trigger.ask();
         assert_eq!(trigger.due(50, seconds(0)), Some(Due::Asked));
         trigger.restart(51, seconds(10));
