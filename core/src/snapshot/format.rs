@@ -26,8 +26,8 @@ pub const VERSION: u32 = 1;
 pub const CHUNK_BYTES: usize = 256 << 10;
 /// The longest body a reader accepts. A header with a large membership still fits.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
-/// The longest item a reader accepts: a key with all its retained versions.
-pub const ITEM_BYTES_MAX: usize = 1 << 30;
+/// The longest item a reader accepts; far above the longest value that can be configured.
+pub const ITEM_BYTES_MAX: usize = 256 << 20;
 
 pub(super) const MAGIC: &[u8; 8] = b"RAFTKVSN";
 pub(super) const FILE_HEAD_BYTES: usize = 16;

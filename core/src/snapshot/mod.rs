@@ -1,8 +1,8 @@
 //! Snapshots: the whole state at one log index as a stream of checked chunks.
 //!
 //! [`format`] is the file; [`Encoder`] and [`Decoder`] turn items into its bytes and back, in bounded memory. Around them:
-//! [`trigger`] (when one is due), [`writer`] (to disk without holding up writes), [`send`] and `receive` (to a peer that is far
-//! behind), [`retention`] (which files may go), `json` (the portable form) and `inspect` (a summary, even of
+//! [`trigger`] (when one is due), [`writer`] (to disk without holding up writes), [`send`] and [`receive`] (to a peer that is far
+//! behind), [`retention`] (which files may go), [`json`] (the portable form) and [`inspect`] (a summary, even of
 //! a damaged file).
 //!
 //! Invariant: same index, same bytes, on every replica. Source: Raft paper §7; thesis §5.
@@ -10,21 +10,30 @@
 pub mod decode;
 pub mod encode;
 pub mod format;
+pub mod inspect;
+pub mod json;
+pub mod load;
+pub mod receive;
 pub mod retention;
 pub mod send;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod trigger;
 pub mod writer;
 
 pub use decode::Decoder;
 pub use encode::Encoder;
 pub use format::{Footer, SnapshotError, SnapshotErrorCause};
+pub use inspect::{Inspector, Summary};
+pub use load::Loader;
+pub use receive::{Installed, Receiver, ReceiverStep};
 pub use send::{Sender, SenderStep};
 pub use trigger::Trigger;
 pub use writer::{Writer, WriterStep};
 
 use crate::api::SnapshotInfo;
 use crate::ids::Identity;
-use crate::kv::StateHash;
+use crate::kv::{KvState, StateHash};
 use crate::wire::peer::SnapshotMeta;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +57,19 @@ pub struct Header {
 }
 
 impl Header {
+    /// The header of a state as it stands at `meta.index`.
+    pub fn of(identity: &Identity, meta: SnapshotMeta, state: &KvState) -> Self {
+        Header {
+            cluster: identity.cluster,
+            epoch: identity.epoch,
+            meta,
+            revision: state.revision(),
+            state_hash: state.hash(),
+            keys: state.keys(),
+            bytes: state.bytes(),
+        }
+    }
+
     /// Whether a node of this identity may use the snapshot.
     pub fn belongs_to(&self, identity: &Identity) -> bool {
         self.cluster == identity.cluster && self.epoch == identity.epoch

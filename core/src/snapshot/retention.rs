@@ -15,13 +15,9 @@ pub fn surplus(complete: &[u64], keep: usize, in_use: &[u64]) -> Vec<DiskOp> {
         .collect()
 }
 
-/// The removals of files that a stopped process left unfinished.
-pub fn leftovers(files: impl IntoIterator<Item = FileName>) -> Vec<DiskOp> {
-    files
-        .into_iter()
-        .filter(|file| matches!(file, FileName::SnapshotTemp(_) | FileName::IdentityTemp))
-        .map(|file| DiskOp::Remove { file })
-        .collect()
+/// The files that a stopped process left unfinished.
+pub fn leftovers(files: impl Iterator<Item = FileName>) -> impl Iterator<Item = FileName> {
+    files.filter(|file| matches!(file, FileName::SnapshotTemp(_) | FileName::IdentityTemp))
 }
 
 #[cfg(test)]
@@ -49,6 +45,8 @@ mod tests {
             FileName::Wal(1),
             FileName::IdentityTemp,
         ];
-        assert_eq!(removed(leftovers(files)), [FileName::SnapshotTemp(3), FileName::IdentityTemp]);
+        assert!(
+            leftovers(files.into_iter()).eq([FileName::SnapshotTemp(3), FileName::IdentityTemp])
+        );
     }
 }

@@ -17,8 +17,11 @@ pub mod recover;
 pub mod segment;
 pub mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use record::WalRecord;
-pub use recover::{Recovered, Recovery, WalDamage, recover};
+pub use recover::{Recovered, Recovery, WalDamage, WalDamageCause, recover};
 pub use writer::WalWriter;
 
 /// A segment's size unless the node is configured otherwise.

@@ -140,6 +140,11 @@ impl WalWriter {
         self.next_index - 1
     }
 
+    /// The number of the oldest segment; 1 before the first record.
+    pub fn first_segment(&self) -> u64 {
+        self.segments.front().map_or(1, |segment| segment.number)
+    }
+
     /// Bytes of all segments on disk, reserved ones included.
     pub fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes).sum()

@@ -1,0 +1,397 @@
+//! Recovery against every way a log may be hurt. The disk here is a map of files; what was called durable is known exactly.
+
+use super::record::RECORD_HEAD_BYTES;
+use super::segment::SEGMENT_HEAD_BYTES;
+use super::*;
+use crate::ids::{ClusterId, Epoch, Identity, NodeId};
+use crate::io::{DiskOp, FileName};
+use crate::log::{Entry, EntryKind, HardState};
+use crate::wire::peer::SnapshotMeta;
+use bytes::Bytes;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const SEGMENT_BYTES: u64 = 1024;
+
+#[derive(Clone, Debug, Default)]
+struct Disk(BTreeMap<u64, Vec<u8>>);
+
+impl Disk {
+    fn apply(&mut self, op: &DiskOp) {
+        let FileName::Wal(number) = op.file() else { panic!("only segments: {op:?}") };
+        match op {
+            DiskOp::Create { reserve_bytes, bytes, .. } => {
+                let mut file = bytes.to_vec();
+                file.resize((*reserve_bytes as usize).max(bytes.len()), 0);
+                self.0.insert(number, file);
+            }
+            DiskOp::Write { offset, bytes, .. } => {
+                let start = *offset as usize;
+                self.0.get_mut(&number).unwrap()[start..start + bytes.len()].copy_from_slice(bytes);
+            }
+            DiskOp::Remove { .. } => {
+                self.0.remove(&number);
+            }
+            DiskOp::Publish { .. } | DiskOp::Read { .. } | DiskOp::Sync { .. } => panic!("{op:?}"),
+        }
+    }
+
+    fn recover(&self) -> Result<Recovered, WalDamage> {
+        recover(
+            identity(),
+            self.0.iter().map(|(number, file)| (*number, Bytes::from(file.clone()))),
+        )
+    }
+}
+
+fn identity() -> Identity {
+    Identity { cluster: ClusterId([7; 16]), epoch: Epoch(2), node: NodeId::new(1, 0) }
+}
+
+fn entry(index: u64, term: u64, bytes: usize) -> Entry {
+    Entry { index, term, kind: EntryKind::Normal, data: vec![index as u8; bytes].into() }
+}
+
+/// What the log amounts to after each record: the reference.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct State {
+    hard_state: HardState,
+    entries: Vec<Entry>,
+    next_index: u64,
+}
+
+impl State {
+    fn apply(&mut self, record: &WalRecord) {
+        if let Some(snapshot) = &record.snapshot {
+            self.entries.clear();
+            self.next_index = snapshot.index + 1;
+        }
+        if let Some(first) = record.entries.first() {
+            self.entries.retain(|entry| entry.index < first.index);
+            self.entries.extend(record.entries.iter().cloned());
+            self.next_index = first.index + record.entries.len() as u64;
+        }
+        self.hard_state = record.hard_state.unwrap_or(self.hard_state);
+    }
+
+    fn of(recovered: &Recovered) -> State {
+        State {
+            hard_state: recovered.hard_state,
+            entries: recovered.entries.iter().cloned().collect(),
+            next_index: recovered.first_index + recovered.entries.len() as u64,
+        }
+    }
+}
+
+/// A log as it was written: one operation a record, the state after each, and what was known durable when each was made.
+struct Written {
+    ops: Vec<DiskOp>,
+    states: Vec<State>,
+    durable_at: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append {
+        back: u64,
+        count: u64,
+        bytes: usize,
+    },
+    HardState,
+    Snapshot {
+        ahead: u64,
+    },
+    /// Everything but the newest so many records becomes durable.
+    Durable {
+        but: u64,
+    },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0u64..4, 1u64..4, 0usize..200)
+            .prop_map(|(back, count, bytes)| Step::Append { back, count, bytes }),
+        1 => Just(Step::HardState),
+        1 => (0u64..20).prop_map(|ahead| Step::Snapshot { ahead }),
+        4 => (0u64..3).prop_map(|but| Step::Durable { but }),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+fn write(steps: &[Step]) -> Written {
+    let mut writer = WalWriter::new(identity());
+    writer.set_segment_bytes(SEGMENT_BYTES);
+    let mut state = State { next_index: 1, ..State::default() };
+    let (mut ops, mut states, mut durable_at) = (Vec::new(), vec![state.clone()], Vec::new());
+    let (mut term, mut durable) = (1, 0);
+    let first = Step::HardState;
+    for step in std::iter::once(&first).chain(steps) {
+        let mut record = WalRecord::default();
+        match step {
+            Step::Append { back, count, bytes } => {
+                let base = state.next_index - state.entries.len() as u64;
+                let start = state.next_index.saturating_sub(*back).max(base);
+                record.entries = (start..start + count).map(|i| entry(i, term, *bytes)).collect();
+            }
+            Step::HardState => {
+                term += 1;
+                record.hard_state =
+                    Some(HardState { term, vote: NodeId::new(1, 0), commit: state.next_index - 1 });
+            }
+            Step::Snapshot { ahead } => {
+                let index = state.next_index - 1 + ahead;
+                record.snapshot = Some(SnapshotMeta { index, term, ..SnapshotMeta::default() });
+            }
+            Step::Durable { but } => {
+                durable = durable.max(writer.sequence().saturating_sub(*but));
+                writer.handle_durable(durable);
+                continue;
+            }
+        }
+        ops.extend(writer.append(&record));
+        state.apply(&record);
+        states.push(state.clone());
+        durable_at.push(durable as usize);
+    }
+    assert_eq!(ops.len() + 1, states.len(), "one operation a record");
+    Written { ops, states, durable_at }
+}
+
+fn disk_of<'a>(ops: impl IntoIterator<Item = &'a DiskOp>) -> Disk {
+    let mut disk = Disk::default();
+    ops.into_iter().for_each(|op| disk.apply(op));
+    disk
+}
+
+/// The file and byte range an operation fills, its reserve left out.
+fn extent(op: &DiskOp) -> (u64, usize, usize) {
+    let FileName::Wal(number) = op.file() else { panic!("only segments") };
+    match op {
+        DiskOp::Create { bytes, .. } => (number, 0, bytes.len()),
+        DiskOp::Write { offset, bytes, .. } => {
+            (number, *offset as usize, *offset as usize + bytes.len())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn segments_roll_and_are_dropped_behind_a_snapshot() {
+    let mut writer = WalWriter::new(identity());
+    writer.set_segment_bytes(SEGMENT_BYTES);
+    let mut disk = Disk::default();
+    let hard_state = HardState { term: 3, vote: NodeId::new(1, 0), commit: 0 };
+    let first = WalRecord { hard_state: Some(hard_state), ..WalRecord::default() };
+    writer.append(&first).iter().for_each(|op| disk.apply(op));
+    for index in 1..=100 {
+        let record = WalRecord { entries: vec![entry(index, 3, 100)], ..WalRecord::default() };
+        writer.append(&record).iter().for_each(|op| disk.apply(op));
+    }
+    assert!(disk.0.len() > 10);
+    assert_eq!(writer.bytes(), disk.0.values().map(|file| file.len() as u64).sum::<u64>());
+    writer.drop_behind(60).iter().for_each(|op| disk.apply(op));
+    let recovered = disk.recover().unwrap();
+    assert_eq!(recovered.hard_state, hard_state);
+    assert!(recovered.first_index <= 61 && recovered.first_index > 40, "{}", recovered.first_index);
+    assert_eq!(recovered.entries.back(), Some(&entry(100, 3, 100)));
+    assert_eq!(recovered.writer.bytes(), writer.bytes());
+    assert_eq!(recovered.torn, None);
+}
+
+#[test]
+fn records_longer_than_a_segment_get_one_of_their_size() {
+    let mut writer = WalWriter::new(identity());
+    writer.set_segment_bytes(SEGMENT_BYTES);
+    let record = |index| WalRecord { entries: vec![entry(index, 1, 5000)], ..WalRecord::default() };
+    let ops: Vec<_> = (1..=3).flat_map(|index| writer.append(&record(index))).collect();
+    let disk = disk_of(&ops);
+    assert_eq!(disk.0.len(), 3);
+    assert_eq!(disk.recover().unwrap().entries.len(), 3);
+}
+
+#[test]
+fn the_last_record_may_be_torn_at_any_byte() {
+    let steps = [
+        Step::Append { back: 0, count: 2, bytes: 50 },
+        Step::Append { back: 1, count: 3, bytes: 60 },
+    ];
+    let Written { ops, states, .. } = write(&steps);
+    let (number, start, end) = extent(&ops[2]);
+    let whole = disk_of(&ops);
+    for cut in start..end {
+        let mut disk = whole.clone();
+        disk.0.get_mut(&number).unwrap()[cut..end].fill(0);
+        let recovered = disk.recover().unwrap();
+        let last_bytes_are_zero = whole.0[&number][cut..end].iter().all(|byte| *byte == 0);
+        let expected = if last_bytes_are_zero { &states[3] } else { &states[2] };
+        assert_eq!(&State::of(&recovered), expected, "cut at {cut}");
+    }
+}
+
+#[test]
+fn stale_bytes_behind_a_cut_never_come_back() {
+    // Three writes were under way, and the power failure kept all but the first. The log goes on with a record of the
+    // lost one's exact size, so that the next of the stale ones would fit behind it.
+    let append =
+        |index, term| WalRecord { entries: vec![entry(index, term, 64)], ..WalRecord::default() };
+    let mut writer = WalWriter::new(identity());
+    writer.set_segment_bytes(SEGMENT_BYTES);
+    let ops: Vec<_> = (1..=4).flat_map(|index| writer.append(&append(index, 1))).collect();
+    let mut disk = disk_of([&ops[0], &ops[2], &ops[3]]);
+    let mut recovered = disk.recover().unwrap();
+    assert_eq!(recovered.entries.len(), 1);
+    assert!(recovered.torn.is_some());
+    recovered.writer.append(&append(2, 2)).iter().for_each(|op| disk.apply(op));
+    let again = disk.recover().unwrap();
+    assert_eq!(again.entries, [entry(1, 1, 64), entry(2, 2, 64)]);
+    assert_eq!(again.torn, None);
+}
+
+#[test]
+fn damage_to_what_was_durable_is_refused_by_place() {
+    let durable = Step::Durable { but: 0 };
+    let append = Step::Append { back: 0, count: 1, bytes: 64 };
+    let steps = [append.clone(), durable.clone(), append.clone(), durable, append];
+    let Written { ops, .. } = write(&steps);
+    let (number, start, _) = extent(&ops[1]);
+    let mut disk = disk_of(&ops);
+    disk.0.get_mut(&number).unwrap()[start + RECORD_HEAD_BYTES + 20] ^= 1;
+    let damage = disk.recover().unwrap_err();
+    assert_eq!((damage.segment, damage.offset), (number, start as u64));
+    assert!(matches!(damage.cause, WalDamageCause::Middle { sequence: 2, .. }), "{damage}");
+}
+
+#[test]
+fn another_nodes_segments_are_refused() {
+    let Written { ops, .. } = write(&[Step::HardState]);
+    let disk = disk_of(&ops);
+    let other = Identity { node: NodeId::new(2, 0), ..identity() };
+    let files = disk.0.iter().map(|(number, file)| (*number, Bytes::from(file.clone())));
+    let damage = recover(other, files).unwrap_err();
+    assert_eq!(damage.cause, WalDamageCause::Stranger(identity()));
+}
+
+#[test]
+fn a_missing_segment_is_refused() {
+    let steps = vec![Step::Append { back: 0, count: 1, bytes: 400 }; 8];
+    let mut disk = disk_of(&write(&steps).ops);
+    assert!(disk.0.len() > 3);
+    disk.0.remove(&2);
+    let damage = disk.recover().unwrap_err();
+    assert_eq!(damage.cause, WalDamageCause::Gap { after: 1 });
+}
+
+#[test]
+fn a_log_that_lost_its_start_is_refused() {
+    let mut disk = disk_of(&write(&[]).ops);
+    disk.0.get_mut(&1).unwrap()[SEGMENT_HEAD_BYTES] ^= 1;
+    assert!(matches!(disk.recover().unwrap_err().cause, WalDamageCause::NoStart(_)));
+    assert!(Disk::default().recover().is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn what_was_written_is_read_back(steps in steps()) {
+        let Written { ops, states, .. } = write(&steps);
+        let recovered = disk_of(&ops).recover().unwrap();
+        prop_assert_eq!(&State::of(&recovered), states.last().unwrap());
+        prop_assert_eq!(recovered.torn, None);
+        prop_assert_eq!(recovered.writer.sequence() as usize, ops.len());
+    }
+
+    /// A power failure keeps any subset of the writes that were not durable, any of them in part. Everything durable is there
+    /// afterwards, the log is a prefix, and it goes on from there as if nothing had been.
+    #[test]
+    fn power_failures_are_survived(
+        steps in steps(),
+        kept in proptest::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 48),
+        more in 1usize..6,
+    ) {
+        let Written { ops, states, durable_at } = write(&steps);
+        let durable = *durable_at.last().unwrap();
+        prop_assume!(durable > 0);
+        let mut disk = disk_of(&ops[..durable]);
+        for (op, (kept, cut)) in ops[durable..].iter().zip(&kept) {
+            match op {
+                DiskOp::Create { .. } if !kept => break,
+                DiskOp::Create { .. } => disk.apply(op),
+                DiskOp::Write { file, offset, bytes, .. } => {
+                    let kept = if *kept { bytes.clone() } else { bytes.slice(..cut.index(bytes.len())) };
+                    disk.apply(&DiskOp::Write { file: *file, offset: *offset, bytes: kept, sync: true });
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let recovered = disk.recover().unwrap();
+        let count = recovered.writer.sequence() as usize;
+        prop_assert!(count >= durable);
+        prop_assert_eq!(&State::of(&recovered), &states[count]);
+        for file in &recovered.void {
+            disk.apply(&DiskOp::Remove { file: *file });
+        }
+        let (mut state, mut writer) = (State::of(&recovered), recovered.writer);
+        writer.set_segment_bytes(SEGMENT_BYTES);
+        for _ in 0..more {
+            let record =
+                WalRecord { entries: vec![entry(state.next_index, 99, 30)], ..WalRecord::default() };
+            writer.append(&record).iter().for_each(|op| disk.apply(op));
+            state.apply(&record);
+        }
+        prop_assert_eq!(State::of(&disk.recover().unwrap()), state);
+    }
+
+    /// Any byte may rot, any file be cut: the log is refused, or it is a prefix that holds whatever an undamaged later record
+    /// calls durable.
+    #[test]
+    fn damage_never_passes_for_a_log(
+        steps in steps(),
+        at in any::<prop::sample::Index>(),
+        flip in 1u8..,
+        length in 1usize..40,
+        cut in any::<bool>(),
+    ) {
+        let Written { ops, states, durable_at } = write(&steps);
+        let (hit, place) = {
+            let hit = at.index(ops.len());
+            let (number, start, end) = extent(&ops[hit]);
+            (hit, (number, start + at.index(end - start)))
+        };
+        let mut disk = disk_of(&ops);
+        let file = disk.0.get_mut(&place.0).unwrap();
+        let mut changed = 0;
+        if cut {
+            file.truncate(place.1);
+            changed = usize::MAX;
+        } else {
+            for byte in file[place.1..].iter_mut().take(length) {
+                *byte ^= flip;
+                changed += 1;
+            }
+        }
+        // Records wholly behind the damage still speak; everything they call durable must survive or be missed.
+        let witnessed = (hit + 1..ops.len())
+            .filter(|later| {
+                let (number, start, _) = extent(&ops[*later]);
+                number != place.0 || (!cut && start >= place.1 + changed)
+            })
+            .map(|later| durable_at[later])
+            .max()
+            .unwrap_or(0);
+        match disk.recover() {
+            Ok(recovered) => {
+                let count = recovered.writer.sequence() as usize;
+                prop_assert!(count >= witnessed, "{} of {} durable records", count, witnessed);
+                prop_assert_eq!(&State::of(&recovered), &states[count]);
+            }
+            Err(damage) => prop_assert!(damage.segment <= place.0 + 1, "{}", damage),
+        }
+    }
+
+    #[test]
+    fn garbage_never_panics(files in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..4)) {
+        let files = files.into_iter().zip(1..).map(|(file, number)| (number, Bytes::from(file)));
+        prop_assert!(recover(identity(), files).is_err());
+    }
+}
