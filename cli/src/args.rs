@@ -1,0 +1,98 @@
+//! What can be typed: the global options and the list of commands. Each command's own arguments stand beside its code.
+
+use crate::commands::{
+    bench, cert, compact, completions, del, export, get, import, leader, lease, member, put,
+    snapshot, status, txn, watch,
+};
+use crate::duration;
+use crate::output::Format;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "raftkv-cli", version, about = "Talk to a RaftKV cluster, and look after it.")]
+#[command(propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that may stand before or after the command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Nodes to begin with; the other members are found through them
+    #[arg(
+        long,
+        global = true,
+        env = "RAFTKV_ENDPOINTS",
+        value_name = "HOST:PORT,...",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7400"
+    )]
+    pub endpoints: Vec<String>,
+    /// Directory with ca.crt, client.crt and client.key; needed for nodes that are not on loopback
+    #[arg(long, global = true, env = "RAFTKV_CERT_DIR", value_name = "DIR")]
+    pub cert_dir: Option<PathBuf>,
+    /// How to print data
+    #[arg(short, long, global = true, env = "RAFTKV_OUTPUT", value_enum, default_value = "table")]
+    pub output: Format,
+    /// How long one request may take, with all its retries (500ms, 10s, 2m)
+    #[arg(
+        long,
+        global = true,
+        env = "RAFTKV_TIMEOUT",
+        value_name = "TIME",
+        value_parser = duration::parse,
+        default_value = "10s"
+    )]
+    pub timeout: Duration,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a key
+    Put(put::Put),
+    /// Read a key or a range of keys
+    Get(get::Get),
+    /// Delete a key or a range of keys
+    Del(del::Del),
+    /// Compare and change several keys as one; reads JSON from stdin
+    Txn(txn::Txn),
+    /// Follow changes of a key or a range of keys
+    Watch(watch::Watch),
+    /// Leases: keys that go away by themselves
+    #[command(subcommand)]
+    Lease(lease::Lease),
+    /// Forget history before a revision
+    Compact(compact::Compact),
+    /// Write keys from a file of JSON lines
+    Import(import::Import),
+    /// Write all keys to a file of JSON lines
+    Export(export::Export),
+    /// State of every node
+    Status(status::Status),
+    /// Members of the cluster
+    #[command(subcommand)]
+    Member(member::Member),
+    /// Leadership
+    #[command(subcommand)]
+    Leader(leader::Leader),
+    /// Snapshots on the nodes' disks
+    #[command(subcommand)]
+    Snapshot(snapshot::Snapshot),
+    /// Measure throughput and latency
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Certificates
+    #[command(subcommand)]
+    Cert(cert::Cert),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+}

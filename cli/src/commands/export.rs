@@ -1,0 +1,162 @@
+//! `export`: all keys, or those of a prefix, as JSON lines; all of one revision.
+
+use super::range::Pages;
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::output::json_bytes::split;
+use crate::output::{Report, table};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use raftkv_core::api::{KeyRange, KeyValue, RangeRequest};
+use serde::Serialize;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+/// Arguments.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Where to; - is stdout
+    file: PathBuf,
+    /// Only keys that begin with this
+    #[arg(long, value_name = "P", default_value = "")]
+    prefix: OsString,
+    /// As of this revision; 0 is now
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    rev: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_base64: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Exported {
+    revision: u64,
+    keys: u64,
+    bytes: u64,
+}
+
+/// Runs it. The summary goes to stdout only when the data does not.
+pub async fn run(context: &Context, export: Export) -> Result<(), Failure> {
+    let range = KeyRange::prefix(export.prefix.into_vec());
+    let request = RangeRequest { revision: export.rev, ..RangeRequest::new(range) };
+    let client = context.client().await?;
+    let pages = Pages::new(&client, request);
+    if export.file == Path::new("-") {
+        // A reader that leaves early is not told about it.
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::BrokenPipe => std::process::exit(0),
+            _ => Failure::new(Exit::Storage, format!("stdout cannot be written: {error}")),
+        };
+        write_all(context, pages, BufWriter::new(io::stdout()), failed).await?;
+        return Ok(());
+    }
+    let exported = to_file(context, pages, &export.file).await?;
+    context.print(&exported)
+}
+
+/// Writes beside the file and renames when everything is on the disk: a file of this name is always whole.
+async fn to_file(context: &Context, pages: Pages<'_>, path: &Path) -> Result<Exported, Failure> {
+    let failed = |error: io::Error| Failure::file("written", path, error);
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let file = File::create(&partial).map_err(failed)?;
+    let written = write_all(context, pages, BufWriter::new(file), failed).await;
+    let published = written.and_then(|(exported, writer)| {
+        let file = writer.into_inner().map_err(|error| failed(error.into_error()))?;
+        file.sync_all().map_err(failed)?;
+        fs::rename(&partial, path).map_err(failed)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))
+            .and_then(|dir| dir.sync_all())
+            .map_err(failed)?;
+        Ok(exported)
+    });
+    if published.is_err() {
+        // What is left of it is of no use; that it cannot be removed is not what went wrong.
+        let _ = fs::remove_file(&partial);
+    }
+    published
+}
+
+async fn write_all<W: Write>(
+    context: &Context,
+    mut pages: Pages<'_>,
+    mut out: W,
+    failed: impl Fn(io::Error) -> Failure,
+) -> Result<(Exported, W), Failure> {
+    let bar = progress(context);
+    let mut exported = Exported { revision: 0, keys: 0, bytes: 0 };
+    while let Some(kvs) = pages.next().await? {
+        bar.set_length(pages.count());
+        for kv in &kvs {
+            serde_json::to_writer(&mut out, &Line::new(kv))
+                .map_err(|error| failed(error.into()))?;
+            out.write_all(b"\n").map_err(&failed)?;
+            exported.keys += 1;
+            exported.bytes += (kv.key.len() + kv.value.len()) as u64;
+        }
+        bar.set_position(exported.keys);
+    }
+    out.flush().map_err(&failed)?;
+    bar.finish_and_clear();
+    exported.revision = pages.revision();
+    Ok((exported, out))
+}
+
+fn progress(context: &Context) -> ProgressBar {
+    if !context.shows_progress() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} keys {per_sec} {eta}")
+        .expect("the template is well-formed");
+    ProgressBar::new(0).with_style(style)
+}
+
+impl Line {
+    fn new(kv: &KeyValue) -> Self {
+        let (key, key_base64) = split(&kv.key);
+        let (value, value_base64) = split(&kv.value);
+        Line { key, key_base64, value, value_base64 }
+    }
+}
+
+impl Report for Exported {
+    fn table(&self) -> String {
+        let size = table::size(self.bytes);
+        format!("{} keys ({size}) of revision {}", self.keys, self.revision)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_what_import_reads() {
+        let kv = KeyValue {
+            key: "a\"\n".into(),
+            value: b"\xff"[..].into(),
+            create_revision: 1,
+            mod_revision: 1,
+            version: 1,
+            lease: 0,
+        };
+        let line = serde_json::to_string(&Line::new(&kv)).unwrap();
+        assert_eq!(line, r#"{"key":"a\"\n","value_base64":"/w=="}"#);
+        let (key, value) = crate::commands::import::line::parse(line.as_bytes()).unwrap();
+        assert_eq!((key.as_slice(), value.as_slice()), (&b"a\"\n"[..], &b"\xff"[..]));
+    }
+}

@@ -1,0 +1,56 @@
+//! `snapshot`: snapshots on the nodes' disks.
+
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::output::node::{SnapshotView, SnapshotsView};
+use clap::Subcommand;
+use raftkv_node::client::Client;
+
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Snapshot {
+    /// Make a node write a snapshot now
+    Save {
+        /// Which node; the leader if none is named
+        #[arg(long, value_name = "ID")]
+        node: Option<u32>,
+    },
+    /// List the snapshots on a node's disk
+    List {
+        /// Which node; the leader if none is named
+        #[arg(long, value_name = "ID")]
+        node: Option<u32>,
+    },
+}
+
+/// Runs it.
+pub async fn run(context: &Context, snapshot: Snapshot) -> Result<(), Failure> {
+    match snapshot {
+        Snapshot::Save { node } => {
+            let client = context.client().await?;
+            let address = address(&client, node).await?;
+            context.print(&SnapshotView::new(&client.snapshot_save(&address).await?))
+        }
+        Snapshot::List { node } => {
+            let client = context.client().await?;
+            let address = address(&client, node).await?;
+            let snapshots = client.snapshots(&address).await?;
+            context.print(&SnapshotsView::new(address, &snapshots))
+        }
+    }
+}
+
+/// Where the node listens.
+async fn address(client: &Client, node: Option<u32>) -> Result<String, Failure> {
+    let members = client.members().await?;
+    let Some(number) = node else {
+        // Asking for the members has found the leader.
+        return client
+            .leader_address()
+            .ok_or_else(|| Failure::new(Exit::Unreachable, "no leader is known; name a --node"));
+    };
+    let member = members.iter().find(|member| member.node.member() == number);
+    member
+        .map(|member| member.address.clone())
+        .ok_or_else(|| Failure::new(Exit::NotFound, format!("there is no member {number}")))
+}
