@@ -1,37 +1,177 @@
-//! The coordinator: routes inputs to the machines and their results to each other and to the outside.
+//! The coordinator: routes inputs to the machines, and their results to each other and to the outside. It knows every machine;
+//! they do not know each other.
+//!
+//! Invariants ([`Node::check`]): compacted log <= snapshot <= applied <= commit <= last; nothing that depends on the disk leaves before
+//! the disk's completion came in; every request is answered once.
 
+mod apply;
+mod clients;
+mod clock;
+mod gates;
+mod members;
+mod peers;
+mod proposals;
+mod snapshots;
+mod stop;
+mod views;
+
+use crate::api::{Error, MemberInfo, Request, Response};
 use crate::boot::Image;
 use crate::config::Config;
-use crate::ids::Identity;
-use crate::io::{Input, Output};
+use crate::consensus::reads::Reads;
+use crate::consensus::{Consensus, Effects, Persist, Restart};
+use crate::ids::{Identity, NodeId, OpId, ReqId};
+use crate::io::{DiskDone, DiskError, DiskOp, Halt, Input, Output};
+use crate::kv::{KvState, Watches};
+use crate::log::{Event, Level};
 use crate::rng::Seed;
-use crate::time::{Mono, Now};
+use crate::time::{Mono, Now, Span};
+use crate::wal::{WalRecord, WalWriter};
+use clock::LeaderClock;
+use gates::Gates;
+use proposals::Proposals;
+use snapshots::Snapshots;
+use std::collections::{BTreeMap, VecDeque};
+use views::Views;
+
+/// Ticks handed to raft at once after the process was suspended.
+const CATCH_UP_TICKS_MAX: u32 = 3;
 
 /// Why the node wants to wake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
-    /// Raft's clock.
+    /// Raft's clock; everything that may wait for a tick hangs on it.
     RaftTick,
-    /// A snapshot may be due.
-    SnapshotCheck,
-    /// A view was not read for long.
-    ViewExpiry,
     /// A read must be tried again.
     ReadRetry,
-    /// A peer owes an answer to a snapshot chunk.
-    SnapshotRetry,
+    /// A lease ends.
+    LeaseEnd,
 }
+
+/// A broken invariant. In a simulation it fails the run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("broken invariant: {0}")]
+pub struct Broken(pub String);
 
 /// One node of a cluster.
 #[derive(Debug)]
 pub struct Node {
     identity: Identity,
+    config: Config,
+    now: Now,
+    consensus: Consensus,
+    wal: WalWriter,
+    state: KvState,
+    /// Whom to talk to before there is a state that says so.
+    first_peers: Vec<MemberInfo>,
+    /// Index and term of the last entry applied.
+    applied: (u64, u64),
+    watches: Watches,
+    reads: Reads,
+    /// Requests that wait for a read index.
+    reading: BTreeMap<ReqId, Request>,
+    proposals: Proposals,
+    clock: LeaderClock,
+    gates: Gates,
+    disk: BTreeMap<OpId, DiskUse>,
+    snapshots: Snapshots,
+    views: Views,
+    members: members::Changes,
+    stopping: stop::Stopping,
+    was: Standing,
+    outbox: VecDeque<Output>,
+    next_op: u64,
+    next_tick: Mono,
+    /// When a leader was known last.
+    leader_seen: Mono,
+    halted: bool,
+}
+
+/// What a disk operation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DiskUse {
+    /// A record of the log: a failure stops the node.
+    Append {
+        /// The record's number.
+        sequence: u64,
+    },
+    /// The snapshot being written.
+    SnapshotWrite,
+    /// A snapshot being read for this peer.
+    SnapshotSend(NodeId),
+    /// The snapshot being received.
+    SnapshotReceive {
+        /// The receiver's name for the operation.
+        ticket: u64,
+    },
+    /// The identity: a failure stops the node.
+    Identity,
+    /// Clearing away: a failure is a warning.
+    Cleanup,
+}
+
+/// What this node was when last looked at, to notice changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Standing {
+    leads: bool,
+    knows_all: bool,
+    leader: Option<NodeId>,
+    term: u64,
 }
 
 impl Node {
-    /// A node from its checked data directory.
-    pub fn new(_config: Config, image: Image, _seed: Seed, _now: Now) -> Self {
-        Node { identity: image.identity }
+    /// A node from its checked data directory. `seed` must differ between two lives of a node.
+    pub fn new(config: Config, image: Image, seed: Seed, now: Now) -> Self {
+        let restart = Restart {
+            node: image.identity.node,
+            hard_state: image.hard_state,
+            snapshot: image.snapshot.clone(),
+            entries: image.entries,
+        };
+        let consensus = Consensus::new(&config, restart, &seed);
+        let read_retry = Span(config.tick.0 * u64::from(config.election_ticks) / 2);
+        let mut node = Node {
+            identity: image.identity,
+            now,
+            consensus,
+            wal: image.wal,
+            applied: (image.snapshot.index, image.snapshot.term),
+            first_peers: image.peers,
+            watches: Watches::new(),
+            reads: Reads::new(&seed, read_retry),
+            reading: BTreeMap::new(),
+            proposals: Proposals::default(),
+            clock: LeaderClock::default(),
+            gates: Gates::default(),
+            disk: BTreeMap::new(),
+            snapshots: Snapshots::new(
+                &config,
+                image.snapshots,
+                image.joining,
+                image.identity,
+                now,
+            ),
+            views: Views::new(config.limits.views),
+            members: members::Changes::default(),
+            stopping: stop::Stopping::default(),
+            was: Standing::default(),
+            outbox: VecDeque::new(),
+            next_op: 1,
+            next_tick: now.mono + config.tick,
+            leader_seen: now.mono,
+            halted: false,
+            state: image.state,
+            config,
+        };
+        image.warnings.into_iter().for_each(|warning| node.log(Level::Warn, warning));
+        for file in image.leftovers {
+            node.disk(DiskOp::Remove { file }, DiskUse::Cleanup);
+        }
+        node.announce_peers();
+        if node.consensus.conf().voters == [node.identity.node] {
+            node.consensus.campaign();
+        }
+        node
     }
 
     /// Whose node this is.
@@ -40,15 +180,278 @@ impl Node {
     }
 
     /// Takes one input. Total: a bad request is a reply, a failed disk a halt.
-    pub fn handle(&mut self, _now: Now, _input: Input) {}
+    pub fn handle(&mut self, now: Now, input: Input) {
+        if self.halted {
+            return;
+        }
+        self.now = Now { mono: self.now.mono.max(now.mono), wall: now.wall };
+        match input {
+            Input::Timeout => {}
+            Input::Client { req, request } => self.on_client(req, request),
+            Input::ClientGone { req } => self.on_client_gone(req),
+            Input::Peer { from, frame } => self.on_peer(from, frame),
+            Input::PeerUnreachable { peer } => {
+                self.consensus.report_unreachable(peer);
+            }
+            Input::Disk { op, result } => self.on_disk(op, result),
+            Input::Shutdown => self.on_shutdown(),
+        }
+        self.on_time();
+    }
 
     /// The next thing to do outside; `None` when all was said until the next input.
     pub fn poll_output(&mut self) -> Option<Output> {
-        None
+        if self.outbox.is_empty() && !self.halted {
+            self.flush();
+        }
+        let output = self.outbox.pop_front();
+        if matches!(output, Some(Output::Halt(_))) {
+            self.outbox.clear();
+        }
+        output
     }
 
     /// When to hand in [`Input::Timeout`] at the latest, and why.
     pub fn poll_timeout(&self) -> Option<(Mono, Timer)> {
-        None
+        if self.halted {
+            return None;
+        }
+        let lease_end = self.lease_end().map(|at| (at, Timer::LeaseEnd));
+        let retry = self.reads.deadline().map(|at| (at, Timer::ReadRetry));
+        [Some((self.next_tick, Timer::RaftTick)), lease_end, retry].into_iter().flatten().min()
+    }
+
+    /// Compares the machines with each other.
+    pub fn check(&self) -> Result<(), Broken> {
+        let consensus = &self.consensus;
+        let order = [
+            ("log start", consensus.compacted_index()),
+            ("applied", self.applied.0),
+            ("commit", consensus.commit_index()),
+            ("last", consensus.last_index()),
+        ];
+        for pair in order.windows(2) {
+            if pair[0].1 > pair[1].1 {
+                return Err(Broken(format!(
+                    "{} {} is beyond {} {}",
+                    pair[0].0, pair[0].1, pair[1].0, pair[1].1
+                )));
+            }
+        }
+        if self.snapshots.newest_index() > self.applied.0 {
+            return Err(Broken("a snapshot is newer than the state".into()));
+        }
+        if consensus.compacted_index() > self.snapshots.newest_index() {
+            return Err(Broken("the log starts behind the newest snapshot".into()));
+        }
+        if self.state.compacted() > self.state.revision() {
+            return Err(Broken("compaction is ahead of the revision".into()));
+        }
+        Ok(())
+    }
+
+    /// The state, for checkers.
+    pub fn state(&self) -> &KvState {
+        &self.state
+    }
+
+    /// Consensus, for checkers.
+    pub fn consensus(&self) -> &Consensus {
+        &self.consensus
+    }
+
+    /// Index of the last entry applied.
+    pub fn applied_index(&self) -> u64 {
+        self.applied.0
+    }
+
+    fn on_time(&mut self) {
+        let mut ticks = 0;
+        while self.next_tick <= self.now.mono {
+            if ticks == CATCH_UP_TICKS_MAX {
+                self.next_tick = self.now.mono + self.config.tick;
+                break;
+            }
+            ticks += 1;
+            self.next_tick = self.next_tick + self.config.tick;
+            self.consensus.tick();
+        }
+        if ticks > 0 {
+            self.on_tick();
+        }
+        self.end_leases();
+    }
+
+    /// Work that hangs on raft's tick.
+    fn on_tick(&mut self) {
+        self.drive_membership();
+        self.drive_snapshots();
+        self.drive_history();
+        self.give_up_reads();
+        self.views.expire(self.now.mono);
+        self.drive_stop();
+    }
+
+    /// Carries out everything that became possible, until nothing is left to do inside.
+    fn flush(&mut self) {
+        loop {
+            self.submit_proposals();
+            if self.consensus.can_read()
+                && let Some(context) = self.reads.next_attempt(self.now.mono)
+            {
+                self.consensus.read_index(context);
+            }
+            match self.consensus.flush() {
+                Some(effects) => self.carry_out(effects),
+                None => break,
+            }
+            self.notice_standing();
+            self.serve_reads();
+            self.drive_snapshots();
+            if self.halted {
+                return;
+            }
+        }
+        self.serve_watches();
+    }
+
+    fn carry_out(&mut self, effects: Effects) {
+        self.send_all(effects.messages);
+        if let Some(persist) = effects.persist {
+            self.persist(persist);
+        }
+        if let Some(meta) = effects.install {
+            self.install(meta);
+        }
+        if let Some(last) = effects.committed.last().map(|entry| entry.index) {
+            for entry in effects.committed {
+                self.apply(entry);
+                if self.halted {
+                    return;
+                }
+            }
+            self.consensus.applied(last);
+        }
+        for (context, index) in effects.reads {
+            self.reads.confirm(&context, index);
+        }
+    }
+
+    fn persist(&mut self, persist: Persist) {
+        let Persist { number, hard_state, entries, snapshot, messages } = persist;
+        // Only messages, or a commit index, which the log tells again: nothing to write, only earlier writes to wait for.
+        let idle = hard_state.is_none() && entries.is_empty() && snapshot.is_none();
+        let mut last = None;
+        if !idle {
+            let hard_state = hard_state.or_else(|| Some(self.consensus.hard_state()));
+            let ops = self.wal.append(&WalRecord { hard_state, snapshot, entries });
+            let sequence = self.wal.sequence();
+            for op in ops {
+                last = Some(self.disk(op, DiskUse::Append { sequence }));
+            }
+        }
+        self.gates.push(last, number, messages);
+        self.release();
+    }
+
+    /// Lets go of what the disk has made true.
+    fn release(&mut self) {
+        while let Some(released) = self.gates.pop() {
+            self.consensus.persisted(released.number);
+            self.send_all(released.messages);
+        }
+    }
+
+    fn on_disk(&mut self, op: OpId, result: Result<DiskDone, DiskError>) {
+        let Some(purpose) = self.disk.remove(&op) else { return };
+        match (purpose, result) {
+            (DiskUse::Append { sequence }, Ok(_)) => {
+                self.wal.handle_durable(sequence);
+                self.gates.complete(op);
+                self.release();
+            }
+            (DiskUse::Append { .. }, Err(error)) => {
+                self.halt(Halt::DiskFailed { file: "the write-ahead log".into(), error });
+            }
+            (DiskUse::Cleanup, Ok(_)) => {}
+            (DiskUse::Cleanup, Err(error)) => {
+                self.log(Level::Warn, format!("an old file could not be removed: {error}"));
+            }
+            (DiskUse::SnapshotWrite, result) => self.on_snapshot_written(result),
+            (DiskUse::SnapshotSend(peer), result) => self.on_snapshot_read(peer, result),
+            (DiskUse::SnapshotReceive { ticket }, result) => {
+                self.on_snapshot_received(ticket, result);
+            }
+            (DiskUse::Identity, Ok(_)) => {}
+            (DiskUse::Identity, Err(error)) => {
+                self.halt(Halt::DiskFailed { file: "the identity".into(), error });
+            }
+        }
+    }
+
+    /// Leadership came or went: requests that hang on it are told.
+    fn notice_standing(&mut self) {
+        let now = Standing {
+            leads: self.consensus.is_leader(),
+            knows_all: self.consensus.leads_and_knows_all(),
+            leader: self.consensus.leader(),
+            term: self.consensus.term(),
+        };
+        let was = std::mem::replace(&mut self.was, now);
+        if was == now {
+            return;
+        }
+        if was.leads && (!now.leads || was.term != now.term) {
+            for req in self.proposals.take_appended() {
+                self.reply_error(req, Error::Unknown);
+            }
+            self.snapshots.stop_sending();
+        }
+        if now.leads && (!was.leads || now.knows_all && !was.knows_all) {
+            let state_ms = self.state.log_time_ms();
+            let stamp_ms = if was.leads { self.clock.log_time_ms(self.now) } else { 0 };
+            self.clock.start(state_ms.max(stamp_ms), self.now);
+        }
+        if now.leader != was.leader {
+            self.reads.retry_now();
+            self.settle_transfer();
+            let (term, leader) = (now.term, now.leader);
+            self.log(
+                Level::Info,
+                match leader {
+                    Some(node) if node == self.identity.node => format!("leading in term {term}"),
+                    Some(node) => format!("following node {node} in term {term}"),
+                    None => format!("no leader in term {term}"),
+                },
+            );
+        }
+    }
+
+    fn disk(&mut self, action: DiskOp, purpose: DiskUse) -> OpId {
+        let op = OpId(self.next_op);
+        self.next_op += 1;
+        self.disk.insert(op, purpose);
+        self.outbox.push_back(Output::Disk { op, action });
+        op
+    }
+
+    fn reply(&mut self, req: ReqId, response: Response) {
+        self.outbox.push_back(Output::Reply { req, response });
+    }
+
+    fn reply_error(&mut self, req: ReqId, error: Error) {
+        self.reply(req, Response::Error(error));
+    }
+
+    fn log(&mut self, level: Level, message: String) {
+        self.outbox.push_back(Output::Event(Event { level, message }));
+    }
+
+    fn halt(&mut self, halt: Halt) {
+        if self.halted {
+            return;
+        }
+        self.halted = true;
+        self.outbox.push_back(Output::Halt(halt));
     }
 }

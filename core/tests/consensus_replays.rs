@@ -1,5 +1,7 @@
 //! Elections replay: the same inputs and seed give the same messages, byte for byte, whatever raft-rs draws for itself.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use raftkv_core::config::Config;
 use raftkv_core::consensus::{Consensus, Restart};
 use raftkv_core::ids::NodeId;
