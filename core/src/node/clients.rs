@@ -139,7 +139,8 @@ impl Node {
     /// Where to go instead.
     pub(super) fn not_leader(&self) -> Error {
         let leader = self.consensus.leader().filter(|leader| *leader != self.identity.node);
-        let address = |node| self.state.members().find(|m| m.node == node).map(|m| m.address.clone());
+        let address =
+            |node| self.state.members().find(|m| m.node == node).map(|m| m.address.clone());
         Error::NotLeader { leader: leader.and_then(|node| Some((node, address(node)?))) }
     }
 

@@ -4,8 +4,8 @@
 //! like by an empty entry and says nothing; a member that is alive is never replaced; no removal leaves less than a live quorum.
 
 use super::Node;
-use crate::api::{Error, MemberInfo, MemberRole, Request, Response};
 use crate::api::request::JoinGrant;
+use crate::api::{Error, MemberInfo, MemberRole, Request, Response};
 use crate::consensus::membership::ConfStepKind;
 use crate::consensus::{ConfChange, ConfStep, NotProposed};
 use crate::ids::{Identity, NodeId, ReqId};
@@ -186,12 +186,13 @@ impl Node {
         let change = MemberChange { upsert: plan.upsert, remove: plan.remove };
         let change =
             ConfChange { step: ConfStep { changes: plan.changes }, change: change.encode() };
-        let (index, term) = self.consensus.propose_membership(&change).map_err(|why| match why {
-            NotProposed::NotLeader => self.not_leader(),
-            NotProposed::Dropped => {
-                Error::Busy { what: "log entries not committed, or leadership on its way".into() }
-            }
-        })?;
+        let (index, term) =
+            self.consensus.propose_membership(&change).map_err(|why| match why {
+                NotProposed::NotLeader => self.not_leader(),
+                NotProposed::Dropped => Error::Busy {
+                    what: "log entries not committed, or leadership on its way".into(),
+                },
+            })?;
         let answer = req.map(|req| (req, plan.response));
         self.members.pending = Some(Pending { index, term, answer });
         Ok(())
@@ -242,7 +243,8 @@ impl Node {
 
     fn has_caught_up(&self, node: NodeId) -> bool {
         let matched = self.consensus.progress(node).map_or(0, |progress| progress.matched);
-        self.is_alive(node) && matched + CAUGHT_UP_ENTRIES >= self.consensus.commit_index()
+        let close = matched > 0 && matched + CAUGHT_UP_ENTRIES >= self.consensus.commit_index();
+        close && self.is_alive(node)
     }
 
     /// Heard from within two election timeouts.

@@ -199,9 +199,7 @@ impl Node {
         let sending: Vec<u64> = self.snapshots.senders.values().map(Sender::index).collect();
         for op in retention::surplus(&indexes, self.snapshots.keep, &sending) {
             let file = op.file();
-            self.snapshots
-                .complete
-                .retain(|info| FileName::Snapshot(info.index) != file);
+            self.snapshots.complete.retain(|info| FileName::Snapshot(info.index) != file);
             self.disk(op, DiskUse::Cleanup);
         }
     }
@@ -282,7 +280,11 @@ impl Node {
     }
 
     /// A write of the snapshot being received has ended.
-    pub(super) fn on_snapshot_received(&mut self, ticket: u64, result: Result<DiskDone, DiskError>) {
+    pub(super) fn on_snapshot_received(
+        &mut self,
+        ticket: u64,
+        result: Result<DiskDone, DiskError>,
+    ) {
         self.snapshots.receiver.handle_disk(ticket, result);
         self.drive_receiver();
     }

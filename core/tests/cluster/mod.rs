@@ -9,10 +9,9 @@ use raftkv_core::boot::{self, Boot, BootStep, GenesisBase};
 use raftkv_core::config::Config;
 use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId, OpId, ReqId};
 use raftkv_core::io::{DiskDone, DiskError, DiskErrorKind, DiskOp, FileName, Halt, Input, Output};
-use raftkv_core::kv::KvState;
 use raftkv_core::node::Node;
 use raftkv_core::rng::Seed;
-use raftkv_core::time::{Mono, Now, Span, Wall};
+use raftkv_core::time::{Mono, Now, Wall};
 use raftkv_core::wire::peer::{PeerFrame, RaftMessage};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
@@ -27,10 +26,8 @@ pub struct Disk {
 
 impl Disk {
     pub fn carry_out(&mut self, op: &DiskOp) -> Result<DiskDone, DiskError> {
-        let missing = |file: FileName| DiskError {
-            kind: DiskErrorKind::Missing,
-            message: file.path(),
-        };
+        let missing =
+            |file: FileName| DiskError { kind: DiskErrorKind::Missing, message: file.path() };
         match op {
             DiskOp::Create { file, reserve_bytes, bytes } => {
                 let mut content = bytes.to_vec();
@@ -118,7 +115,7 @@ impl Cluster {
             })
             .collect();
         for member in 1..=size {
-            let base = GenesisBase { index: 1, term: 1, state: KvState::new() };
+            let base = GenesisBase::empty();
             let mut disk = Disk::default();
             for op in boot::genesis(identity(NodeId::new(member, 0)), members.clone(), base) {
                 disk.carry_out(&op).unwrap();
@@ -149,6 +146,9 @@ impl Cluster {
                         DiskDone::Bytes(bytes) => bytes,
                         DiskDone::Done => Bytes::new(),
                     }));
+                }
+                BootStep::Do(op) => {
+                    boot.handle(host.disk.carry_out(&op).map(|_| Bytes::new()));
                 }
                 BootStep::Ready(image) => break image,
                 BootStep::Refused(error) => panic!("node {member} does not boot: {error}"),
@@ -259,10 +259,6 @@ impl Cluster {
         self.hosts.keys().copied().collect()
     }
 
-    pub fn node(&self, member: u32) -> &Node {
-        self.hosts[&member].node.as_ref().expect("the node runs")
-    }
-
     /// The one answer to a request. Panics when there is none.
     pub fn answer(&self, req: ReqId) -> &Response {
         self.replies.get(&req).and_then(|answers| answers.last()).expect("an answer")
@@ -290,11 +286,6 @@ impl Cluster {
             }
         }
     }
-
-    /// Advances time by so much without anybody noticing.
-    pub fn skip(&mut self, span: Span) {
-        self.now.mono = self.now.mono + span;
-    }
 }
 
 /// One line per output, short enough to read in a script.
@@ -304,7 +295,8 @@ pub fn show(output: &Output) -> String {
         Output::Disk { action, .. } => show_disk(action),
         Output::Reply { req, response } => format!("reply {} {response:?}", req.0),
         Output::Peers(peers) => {
-            let names: Vec<String> = peers.iter().map(|(node, at)| format!("{node}={at}")).collect();
+            let names: Vec<String> =
+                peers.iter().map(|(node, at)| format!("{node}={at}")).collect();
             format!("peers {}", names.join(" "))
         }
         Output::Event(event) => format!("log {event}"),
