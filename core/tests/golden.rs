@@ -4,6 +4,7 @@
 //! rewrites the traces; commit the difference only if you understand it.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "scripts are files")]
 
 mod cluster;
 
