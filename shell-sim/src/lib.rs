@@ -5,4 +5,5 @@
 
 pub mod model;
 pub mod random;
+pub mod reference;
 pub mod time;

@@ -25,7 +25,8 @@ pub enum Response {
     Watch {
         /// Every event up to and including this revision has been sent.
         revision: Revision,
-        /// All events of whole revisions, oldest first.
+        /// Oldest first, by revision and key. Those of one revision come together; only where they are too many for one
+        /// answer does `revision` stay below them until their last part.
         events: Vec<Event>,
     },
     /// To `LeaseList`.

@@ -153,3 +153,85 @@ impl Watch {
         Ok(Some(Response::Watch { revision: self.from.done(), events }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{Event, KeyRange, PutRequest, TxnOp, TxnRequest, WriteOp};
+    use crate::kv::command::{Action, Command};
+    use crate::time::Wall;
+    use bytes::Bytes;
+
+    const REQ: ReqId = ReqId(7);
+
+    fn apply(state: &mut KvState, op: WriteOp) {
+        let action = Action::Write { session: None, op };
+        state.apply(1, &Command { log_time_ms: 0, wall: Wall(0), action });
+    }
+
+    fn put(key: &str, value: impl Into<Bytes>) -> PutRequest {
+        let (key, value) = (Bytes::copy_from_slice(key.as_bytes()), value.into());
+        PutRequest { key, value, lease: 0, return_previous: false }
+    }
+
+    fn open(watches: &mut Watches, state: &KvState, key: &'static str, from_revision: Revision) {
+        let request =
+            WatchRequest { range: KeyRange::prefix(key), from_revision, with_previous: false };
+        watches.open(REQ, request, state).unwrap();
+    }
+
+    fn poll(watches: &mut Watches, state: &KvState) -> Option<(Revision, Vec<Event>)> {
+        match watches.poll(state)? {
+            (REQ, Response::Watch { revision, events }) => Some((revision, events)),
+            other => panic!("a watch said {other:?}"),
+        }
+    }
+
+    #[test]
+    fn compaction_of_what_does_not_concern_a_watch_leaves_it_running() {
+        let (mut state, mut watches) = (KvState::new(), Watches::new());
+        open(&mut watches, &state, "a", 0);
+        assert_eq!(poll(&mut watches, &state), Some((0, vec![])));
+        for _ in 0..5 {
+            apply(&mut state, WriteOp::Put(put("b", "")));
+            assert_eq!(poll(&mut watches, &state), None);
+        }
+        apply(&mut state, WriteOp::Compact { revision: 5 });
+        apply(&mut state, WriteOp::Put(put("a", "")));
+        let (revision, events) = poll(&mut watches, &state).unwrap();
+        assert_eq!((revision, events.len()), (6, 1));
+        assert_eq!(poll(&mut watches, &state), None);
+    }
+
+    #[test]
+    fn a_watch_that_compaction_overtakes_says_so_and_ends() {
+        let (mut state, mut watches) = (KvState::new(), Watches::new());
+        open(&mut watches, &state, "a", 0);
+        poll(&mut watches, &state);
+        assert_eq!(poll(&mut watches, &state), None);
+        apply(&mut state, WriteOp::Put(put("a", "1")));
+        apply(&mut state, WriteOp::Put(put("a", "2")));
+        apply(&mut state, WriteOp::Compact { revision: 1 });
+        let compacted = Response::Error(Error::Compacted { asked: 1, oldest: 1 });
+        assert_eq!(watches.poll(&state), Some((REQ, compacted)));
+        assert_eq!(watches.poll(&state), None);
+        assert!(watches.is_empty());
+    }
+
+    #[test]
+    fn a_revision_too_large_for_one_answer_is_done_with_its_last_part() {
+        let (mut state, mut watches) = (KvState::new(), Watches::new());
+        let value = Bytes::from(vec![0; ANSWER_BYTES / 4]);
+        let success = (0..10).map(|n| TxnOp::Put(put(&format!("a{n}"), value.clone()))).collect();
+        apply(&mut state, WriteOp::Txn(TxnRequest { success, ..TxnRequest::default() }));
+        apply(&mut state, WriteOp::Put(put("a", "")));
+        open(&mut watches, &state, "a", 1);
+        assert_eq!(poll(&mut watches, &state), Some((0, vec![])));
+        let said: Vec<_> = std::iter::from_fn(|| poll(&mut watches, &state)).collect();
+        let parts: Vec<_> = said.iter().map(|(done, events)| (*done, events.len())).collect();
+        assert_eq!(parts, [(0, 4), (0, 4), (2, 3)]);
+        let keys: Vec<_> =
+            said.into_iter().flat_map(|(_, events)| events).map(|e| e.kv.key).collect();
+        assert!(keys[..10].is_sorted() && keys[10] == "a");
+    }
+}
