@@ -129,12 +129,14 @@ impl Node {
             entries: image.entries,
         };
         let consensus = Consensus::new(&config, restart, &seed);
+        let mut wal = image.wal;
+        wal.set_segment_bytes(config.segment_bytes);
         let read_retry = Span(config.tick.0 * u64::from(config.election_ticks) / 2);
         let mut node = Node {
             identity: image.identity,
             now,
             consensus,
-            wal: image.wal,
+            wal,
             applied: (image.snapshot.index, image.snapshot.term),
             first_peers: image.peers,
             watches: Watches::new(),

@@ -258,7 +258,15 @@ impl Consensus {
             snapshot,
             messages: waiting,
         });
+        let number = ready.number();
         self.raw.advance_append_async(ready);
+        if let Some(meta) = &effects.install {
+            // The snapshot's file is durable and its state in place, whatever becomes of the log record that says so. Raft must know
+            // at once: between an installed snapshot and its applied index lie entries that nobody holds any more, and it would look
+            // for them when it stands for election. Messages still wait for the record.
+            self.raw.on_persist_ready(number);
+            self.raw.advance_apply_to(meta.index);
+        }
         Some(effects)
     }
 
