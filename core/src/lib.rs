@@ -8,10 +8,11 @@
 //!
 //! # Where things are
 //! [`io`] is the whole boundary on one screen. [`node`] routes between the machines: `consensus` (raft),
-//! [`wal`] (the log on disk), [`kv`] (the state), [`snapshot`] and `backup`. [`api`] is what clients say,
+//! [`wal`] (the log on disk), [`kv`] (the state), [`snapshot`] and [`backup`]. [`api`] is what clients say,
 //! [`wire`] the bytes that carry it.
 
 pub mod api;
+pub mod backup;
 pub mod boot;
 pub(crate) mod buffer;
 pub mod config;

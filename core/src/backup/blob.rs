@@ -1,0 +1,234 @@
+//! What backup machines ask of an object store, and what comes back.
+//!
+//! Invariants: objects are named by backup and role, never by text from inside an object; every [`BlobOp`] is answered by exactly
+//! one completion with the same `OpId`. Retrying what is transient, with backoff, is the shell's part: an error that arrives here is
+//! final, but its effect may be unknown ([`BlobErrorKind::Unknown`]).
+
+use super::id::BackupId;
+use crate::ids::OpId;
+use bytes::Bytes;
+use std::fmt;
+
+/// What an object is within its backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// The sealed state.
+    Data,
+    /// What the backup is; its presence makes the backup complete.
+    Metadata,
+}
+
+/// Names an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// The backup.
+    pub backup: BackupId,
+    /// Which of its objects.
+    pub role: Role,
+}
+
+/// Something to be done in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlobOp {
+    /// Write a whole small object, atomically. Done with [`BlobDone::Done`].
+    Put {
+        /// Which object.
+        object: ObjectName,
+        /// Its bytes.
+        bytes: Bytes,
+        /// Fail with [`BlobErrorKind::Exists`] when it is there already, if the store can tell.
+        if_absent: bool,
+    },
+    /// Begin to write a large object; nothing is visible before [`BlobOp::PutFinish`]. The upload is named by this operation's id.
+    PutStart {
+        /// Which object.
+        object: ObjectName,
+        /// As in [`BlobOp::Put`].
+        if_absent: bool,
+    },
+    /// Write a part of it. Parts are given in order, the next before this one is done.
+    PutPart {
+        /// Which upload.
+        upload: OpId,
+        /// From 1, without gaps.
+        number: u32,
+        /// The part's bytes. All parts but the last have the same length.
+        bytes: Bytes,
+    },
+    /// Make the object visible, whole, on stable storage. Given when every part is done.
+    PutFinish {
+        /// Which upload.
+        upload: OpId,
+    },
+    /// Give an upload up and leave nothing of it; done also when there is no such upload. Parts under way still get their
+    /// completions.
+    PutAbort {
+        /// Which upload.
+        upload: OpId,
+    },
+    /// Read up to `len_bytes` from `offset`; fewer only at the end of the object. Done with [`BlobDone::Bytes`].
+    Get {
+        /// Which object.
+        object: ObjectName,
+        /// From where.
+        offset: u64,
+        /// At most how much.
+        len_bytes: u64,
+    },
+    /// Ask for an object's length. Done with [`BlobDone::Length`].
+    Head {
+        /// Which object.
+        object: ObjectName,
+    },
+    /// List everything under the store's prefix. Done with [`BlobDone::Listing`].
+    List,
+    /// Remove an object; done also when it was not there.
+    Delete {
+        /// Which object.
+        object: ObjectName,
+    },
+}
+
+/// How an operation ended well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlobDone {
+    /// It is done.
+    Done,
+    /// To [`BlobOp::Get`].
+    Bytes(Bytes),
+    /// To [`BlobOp::Head`].
+    Length(u64),
+    /// To [`BlobOp::List`].
+    Listing(Listing),
+}
+
+/// What is in the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Objects of backups, with their lengths.
+    pub objects: Vec<(ObjectName, u64)>,
+    /// Paths below the prefix that are not objects of backups.
+    pub strangers: Vec<String>,
+}
+
+/// How an operation failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{kind}: {message}")]
+pub struct BlobError {
+    /// What kind of failure.
+    pub kind: BlobErrorKind,
+    /// The store's words, with the object's path and without credentials.
+    pub message: String,
+}
+
+/// Kinds of failure that are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlobErrorKind {
+    /// No such object, or no such bucket.
+    NotFound,
+    /// The object is there already.
+    Exists,
+    /// Credentials are missing, wrong, expired or not enough.
+    Denied,
+    /// No room.
+    Full,
+    /// Certainly not done, and a later try may work.
+    Transient,
+    /// The answer was lost: it may or may not have been done.
+    Unknown,
+    /// Anything else.
+    Failed,
+}
+
+impl ObjectName {
+    /// The metadata of a backup.
+    pub fn metadata(backup: BackupId) -> Self {
+        ObjectName { backup, role: Role::Metadata }
+    }
+
+    /// The data of a backup.
+    pub fn data(backup: BackupId) -> Self {
+        ObjectName { backup, role: Role::Data }
+    }
+
+    /// Where the object is below the store's prefix (usually `backups/`): `{uuid}/data.db` or `{uuid}/metadata.json`.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.backup, self.role)
+    }
+
+    /// The object that is at this path below the prefix, if any.
+    pub fn from_path(path: &str) -> Option<ObjectName> {
+        let (backup, role) = path.split_once('/')?;
+        let backup = backup.parse().ok()?;
+        let role = [Role::Data, Role::Metadata].into_iter().find(|r| r.to_string() == role)?;
+        Some(ObjectName { backup, role })
+    }
+}
+
+impl Listing {
+    /// Sorts out what a store has below its prefix: paths relative to the prefix, with lengths.
+    pub fn of(paths: impl IntoIterator<Item = (String, u64)>) -> Self {
+        let mut listing = Listing::default();
+        for (path, len_bytes) in paths {
+            match ObjectName::from_path(&path) {
+                Some(object) => listing.objects.push((object, len_bytes)),
+                None => listing.strangers.push(path),
+            }
+        }
+        listing.objects.sort_unstable();
+        listing.strangers.sort_unstable();
+        listing
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Data => "data.db",
+            Role::Metadata => "metadata.json",
+        })
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path())
+    }
+}
+
+impl fmt::Display for BlobErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BlobErrorKind::NotFound => "not found",
+            BlobErrorKind::Exists => "exists already",
+            BlobErrorKind::Denied => "access denied",
+            BlobErrorKind::Full => "no space left",
+            BlobErrorKind::Transient => "store unavailable",
+            BlobErrorKind::Unknown => "outcome not known",
+            BlobErrorKind::Failed => "store failed",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_two_roles_have_names() {
+        let id = "d90ad4b2-5a96-475e-85f1-329ec2662b35";
+        let listing = Listing::of(
+            [
+                format!("{id}/metadata.json"),
+                format!("{id}/data.db"),
+                format!("{id}/data.db.tmp"),
+                format!("{id}/../data.db"),
+                "README".to_string(),
+            ]
+            .map(|path| (path, 7)),
+        );
+        let paths: Vec<_> = listing.objects.iter().map(|(object, _)| object.path()).collect();
+        assert_eq!(paths, [format!("{id}/data.db"), format!("{id}/metadata.json")]);
+        assert_eq!(listing.strangers.len(), 3);
+    }
+}

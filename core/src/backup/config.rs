@@ -1,0 +1,438 @@
+//! The backup configuration: where backups go, how they are made, when, and how long they are kept.
+//!
+//! Types only; a shell reads YAML into them. Unknown keys are refused, and [`Config::check`] names what cannot work, so that a
+//! mistake is an error before anything is written. Encryption that is asked for and not possible is an error, never plain text.
+
+use super::compress::{Compression, CompressionError};
+use serde::{Deserialize, Serialize};
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where backups go.
+    pub provider: Provider,
+    /// How they are made.
+    #[serde(default)]
+    pub backup: Making,
+    /// When.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// How long they are kept.
+    #[serde(default)]
+    pub retention: Retention,
+}
+
+/// Where backups go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Provider {
+    /// A directory.
+    Local {
+        /// Its path.
+        local_path: String,
+    },
+    /// Amazon S3.
+    S3(S3),
+    /// MinIO, or another store that speaks S3.
+    Minio(S3),
+    /// Google Cloud Storage.
+    Gcs {
+        /// The bucket.
+        gcs_bucket: String,
+        /// Path of a service account's key file; without it, the environment's.
+        #[serde(default)]
+        gcs_credentials_file: Option<String>,
+        /// Another endpoint than Google's.
+        #[serde(default)]
+        gcs_endpoint: Option<String>,
+    },
+    /// Azure Blob Storage.
+    Azure {
+        /// The container.
+        azure_container: String,
+        /// The storage account.
+        azure_account: String,
+        /// Its key; without it, the environment's.
+        #[serde(default)]
+        azure_key: Option<Secret>,
+        /// Another endpoint than Azure's.
+        #[serde(default)]
+        azure_endpoint: Option<String>,
+    },
+}
+
+/// A store that speaks S3.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct S3 {
+    /// The bucket.
+    pub s3_bucket: String,
+    /// Its region.
+    #[serde(default)]
+    pub s3_region: Option<String>,
+    /// Another endpoint than Amazon's.
+    #[serde(default)]
+    pub s3_endpoint: Option<String>,
+    /// The access key's id; without it, the environment's credentials. May be empty.
+    #[serde(default)]
+    pub s3_access_key: Option<Secret>,
+    /// The access key. May be empty.
+    #[serde(default)]
+    pub s3_secret_key: Option<Secret>,
+}
+
+/// A credential. Shows as `***`, in `Debug` and when written out.
+#[derive(Clone, PartialEq, Eq, Deserialize, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+/// How backups are made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Making {
+    /// How they are compressed.
+    pub compression: CompressionConfig,
+    /// How they are encrypted.
+    pub encryption: EncryptionConfig,
+    /// A name for the node that makes them, for people.
+    pub node_id: Option<String>,
+    /// A name for the cluster, for people; the true id is the cluster's own.
+    pub cluster_id: Option<String>,
+    /// Accepted for old files; metadata records the software's own version.
+    pub version: Option<String>,
+    /// Path below the store's root under which backups lie; ends in a slash.
+    pub prefix: String,
+}
+
+/// How backups are compressed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CompressionConfig {
+    /// Whether at all.
+    pub enabled: bool,
+    /// `gzip` or `zstd`.
+    #[serde(rename = "type")]
+    pub kind: CompressionKind,
+    /// gzip: 1 to 9, default 6; zstd: 1 to 19, default 3.
+    pub level: Option<u8>,
+}
+
+/// Kinds of compression.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CompressionKind {
+    /// gzip.
+    #[default]
+    Gzip,
+    /// zstd.
+    Zstd,
+}
+
+/// How backups are encrypted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EncryptionConfig {
+    /// Whether at all.
+    pub enabled: bool,
+    /// The cipher.
+    #[serde(rename = "type")]
+    pub kind: EncryptionKind,
+    /// File of the key that new backups are sealed for.
+    pub key_file: Option<String>,
+    /// Files of further keys: new backups are sealed for them too, and they open old ones.
+    pub more_key_files: Vec<String>,
+}
+
+/// Kinds of encryption.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EncryptionKind {
+    /// AES-256-GCM.
+    #[default]
+    #[serde(rename = "aes-256-gcm")]
+    Aes256Gcm,
+}
+
+/// When backups are made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Schedule {
+    /// Whether at all.
+    pub enabled: bool,
+    /// Five cron fields.
+    pub cron_expression: String,
+    /// An IANA time zone.
+    pub timezone: String,
+    /// Whether retention runs after each.
+    pub enable_pruning: bool,
+}
+
+/// How long backups are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Older ones may go; 0: age does not matter.
+    pub retention_days: u32,
+    /// More than this many may go; 0: number does not matter.
+    pub max_backups: u32,
+    /// Never fewer complete ones than this.
+    pub min_backups: u32,
+    /// Whether retention runs after each backup.
+    pub prune_on_backup: bool,
+}
+
+/// What cannot work, by the key's path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A value that must not be empty is.
+    #[error("{key} must not be empty")]
+    Empty {
+        /// Path of the key.
+        key: &'static str,
+    },
+    /// The level does not fit the kind, or the kind is not built in.
+    #[error("backup.compression: {0}")]
+    Compression(#[from] CompressionError),
+    /// Encryption without a key.
+    #[error(
+        "backup.encryption is enabled but names no key_file; backups are refused rather than written in plain text"
+    )]
+    NoKey,
+    /// A key without encryption.
+    #[error(
+        "backup.encryption names a key file but is not enabled: set enabled: true, or remove the key file"
+    )]
+    KeyUnused,
+    /// The prefix could leave its place.
+    #[error(
+        "backup.prefix is {prefix:?}: it must be a relative path ending in a slash, without . or .. or empty parts"
+    )]
+    Prefix {
+        /// What it is.
+        prefix: String,
+    },
+    /// The least number of backups is above the most.
+    #[error("retention.min_backups is {min}, more than retention.max_backups, which is {max}")]
+    Retention {
+        /// The least.
+        min: u32,
+        /// The most.
+        max: u32,
+    },
+    /// One half of a credential.
+    #[error("provider.s3_access_key and provider.s3_secret_key must be given together, or neither")]
+    HalfCredential,
+}
+
+impl Config {
+    /// Finds what cannot work.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.provider.check()?;
+        self.backup.compression.effective()?;
+        let encryption = &self.backup.encryption;
+        let has_key = encryption.key_file.as_ref().is_some_and(|path| !path.is_empty());
+        match encryption.enabled {
+            true if !has_key => return Err(ConfigError::NoKey),
+            false if has_key || !encryption.more_key_files.is_empty() => {
+                return Err(ConfigError::KeyUnused);
+            }
+            _ => {}
+        }
+        if !is_prefix(&self.backup.prefix) {
+            return Err(ConfigError::Prefix { prefix: self.backup.prefix.clone() });
+        }
+        let Retention { min_backups: min, max_backups: max, .. } = self.retention;
+        if max != 0 && min > max {
+            return Err(ConfigError::Retention { min, max });
+        }
+        Ok(())
+    }
+}
+
+impl Provider {
+    fn check(&self) -> Result<(), ConfigError> {
+        let named = |key, value: &str| match value {
+            "" => Err(ConfigError::Empty { key }),
+            _ => Ok(()),
+        };
+        match self {
+            Provider::Local { local_path } => named("provider.local_path", local_path),
+            Provider::S3(s3) | Provider::Minio(s3) => {
+                let is_set = |secret: &Option<Secret>| {
+                    secret.as_ref().is_some_and(|secret| !secret.expose().is_empty())
+                };
+                if is_set(&s3.s3_access_key) != is_set(&s3.s3_secret_key) {
+                    return Err(ConfigError::HalfCredential);
+                }
+                named("provider.s3_bucket", &s3.s3_bucket)
+            }
+            Provider::Gcs { gcs_bucket, .. } => named("provider.gcs_bucket", gcs_bucket),
+            Provider::Azure { azure_container, azure_account, .. } => {
+                named("provider.azure_container", azure_container)?;
+                named("provider.azure_account", azure_account)
+            }
+        }
+    }
+}
+
+impl CompressionConfig {
+    /// What it comes to, with the kind's default level.
+    pub fn effective(&self) -> Result<Compression, CompressionError> {
+        let compression = match (self.enabled, self.kind) {
+            (false, _) => Compression::None,
+            (true, CompressionKind::Gzip) => Compression::Gzip { level: self.level.unwrap_or(6) },
+            (true, CompressionKind::Zstd) => Compression::Zstd { level: self.level.unwrap_or(3) },
+        };
+        compression.check()?;
+        compression.check_built()?;
+        Ok(compression)
+    }
+}
+
+impl Secret {
+    /// The credential itself, for the store's client only.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+fn is_prefix(prefix: &str) -> bool {
+    let Some(path) = prefix.strip_suffix('/') else { return prefix.is_empty() };
+    path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        && !path.contains(|c: char| c == '\\' || c.is_control())
+}
+
+impl Default for Making {
+    fn default() -> Self {
+        Making {
+            compression: CompressionConfig::default(),
+            encryption: EncryptionConfig::default(),
+            node_id: None,
+            cluster_id: None,
+            version: None,
+            prefix: "backups/".into(),
+        }
+    }
+}
+
+impl Default for CompressionConfig {
+    fn default() -> Self {
+        CompressionConfig { enabled: true, kind: CompressionKind::Gzip, level: None }
+    }
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Schedule {
+            enabled: false,
+            cron_expression: "0 0 * * *".into(),
+            timezone: "UTC".into(),
+            enable_pruning: false,
+        }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Retention { retention_days: 30, max_backups: 10, min_backups: 3, prune_on_backup: false }
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn seed() -> Value {
+        json!({
+            "provider": {
+                "type": "s3",
+                "s3_bucket": "my-raftkv-backups",
+                "s3_region": "us-east-1",
+                "s3_access_key": "",
+                "s3_secret_key": ""
+            },
+            "backup": {
+                "compression": { "enabled": true, "type": "gzip", "level": 6 },
+                "encryption": {
+                    "enabled": true,
+                    "type": "aes-256-gcm",
+                    "key_file": "/etc/raftkv/backup-key"
+                },
+                "node_id": "node-1",
+                "cluster_id": "raftkv-prod",
+                "version": "1.0.0",
+                "prefix": "backups/"
+            },
+            "schedule": {
+                "enabled": true,
+                "cron_expression": "0 0 * * *",
+                "timezone": "UTC",
+                "enable_pruning": true
+            },
+            "retention": {
+                "retention_days": 30,
+                "max_backups": 10,
+                "min_backups": 3,
+                "prune_on_backup": true
+            }
+        })
+    }
+
+    fn check(value: Value) -> Result<(), String> {
+        let config: Config = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        config.check().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_full_file_and_a_minimal_one_are_accepted() {
+        assert_eq!(check(seed()), Ok(()));
+        let minimal = json!({ "provider": { "type": "local", "local_path": "/var/backups" } });
+        assert_eq!(check(minimal), Ok(()));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let cases: [(&str, Value, &str); 10] = [
+            ("/provider/typo", json!(1), "unknown field"),
+            ("/provider/type", json!("ftp"), "unknown variant `ftp`"),
+            ("/provider/s3_bucket", json!(""), "provider.s3_bucket must not be empty"),
+            ("/provider/s3_access_key", json!("AKIA"), "must be given together"),
+            ("/backup/compression/level", json!(10), "gzip level 10 is out of range"),
+            ("/backup/encryption/key_file", json!(null), "names no key_file"),
+            ("/backup/encryption/enabled", json!(false), "is not enabled"),
+            ("/backup/prefix", json!("../other/"), "backup.prefix"),
+            ("/retention/min_backups", json!(11), "more than retention.max_backups"),
+            ("/retention/max_backup", json!(11), "unknown field `max_backup`"),
+        ];
+        for (path, value, message) in cases {
+            let mut config = seed();
+            let (parent, key) = path.rsplit_once('/').unwrap();
+            config.pointer_mut(parent).unwrap()[key] = value;
+            let error = check(config).unwrap_err();
+            assert!(error.contains(message), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn credentials_never_show() {
+        let mut config = seed();
+        config["provider"]["s3_access_key"] = json!("AKIAEXAMPLE");
+        config["provider"]["s3_secret_key"] = json!("hunter2");
+        let config: Config = serde_json::from_value(config).unwrap();
+        let shown = format!("{config:?} {}", serde_json::to_string(&config).unwrap());
+        assert!(!shown.contains("hunter2") && !shown.contains("AKIAEXAMPLE"), "{shown}");
+    }
+}

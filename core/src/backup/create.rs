@@ -1,0 +1,624 @@
+//! Makes a backup: takes a snapshot stream, gives chunks out for sealing, uploads them in order, writes `metadata.json` last.
+//!
+//! Invariants: memory is bounded by the [`Bounds`], whatever the size of the state; nothing that looks complete exists before every
+//! byte of `data.db` is on stable storage in the store; the stream is decoded on its way through, so that a source that breaks off,
+//! damages its stream or gives another state than it said makes no backup; after a failure the upload is aborted or the data deleted, unless it is not
+//! known whether the metadata arrived: then the data stays, because deleting it could leave a complete-looking backup without data.
+//! A new attempt is a new machine, with a new id, salt and data key.
+
+use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName};
+use super::compress::{Compression, CompressionError};
+use super::format::{self, CHUNK_BYTES_RANGE, Header, MAX_RECIPIENTS, Suite};
+use super::id::BackupId;
+use super::keys::Key;
+use super::machine::{Action, ActionResult, Machine, Outbox, Progress, Work, WorkDone};
+use super::metadata::{Checksum, MAX_METADATA_BYTES, Metadata, MetadataError, MetadataKey, Status};
+use super::seal::{Numbers, OutOfNumbers, SealKey, SealedChunk, Trailer, seal_final};
+use crate::api::MemberInfo;
+use crate::ids::{ClusterId, Epoch, NodeId, OpId};
+use crate::kv::{Item, StateHash};
+use crate::rng::Rng;
+use crate::snapshot::{self, Decoder};
+use crate::time::Wall;
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The state that is backed up, frozen at one log index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its restore epoch.
+    pub epoch: Epoch,
+    /// The node that gives the stream.
+    pub node: NodeId,
+    /// The cluster's members.
+    pub members: Vec<MemberInfo>,
+    /// Log index of the state.
+    pub index: u64,
+    /// Term of the entry at that index.
+    pub term: u64,
+    /// Revision of the state.
+    pub revision: u64,
+    /// Hash over the state.
+    pub state_hash: StateHash,
+    /// Live keys.
+    pub keys: u64,
+}
+
+/// How the backup is made.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How chunks are compressed.
+    pub compression: Compression,
+    /// The keys that will open it. None: the backup is not encrypted.
+    pub recipients: Vec<Key>,
+    /// What the metadata names as the software that made it.
+    pub version: String,
+    /// Bounds on memory.
+    pub bounds: Bounds,
+}
+
+/// Bounds on what is in memory at once: about `parts_in_flight + 1` parts and `2 * chunks_in_flight` chunks, 44 MiB by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Plain bytes of a chunk.
+    pub chunk_bytes: u32,
+    /// Chunks being sealed.
+    pub chunks_in_flight: usize,
+    /// Bytes of an upload's part; S3 wants at least 5 MiB.
+    pub part_bytes: usize,
+    /// Parts being uploaded.
+    pub parts_in_flight: usize,
+}
+
+/// Why a backup cannot be begun as asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// The compression cannot be used.
+    #[error(transparent)]
+    Compression(#[from] CompressionError),
+    /// The chunk length is out of range.
+    #[error("chunks of {chunk_bytes} bytes are out of range: use {} to {}", CHUNK_BYTES_RANGE.start(), CHUNK_BYTES_RANGE.end())]
+    ChunkBytes {
+        /// What was asked for.
+        chunk_bytes: u32,
+    },
+    /// Too many keys.
+    #[error("{found} keys are too many: a backup can be sealed for up to {MAX_RECIPIENTS}")]
+    TooManyKeys {
+        /// How many.
+        found: usize,
+    },
+    /// A bound is zero.
+    #[error("the bounds on chunks and parts must not be zero")]
+    ZeroBound,
+}
+
+/// How the backup ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is complete: this is its metadata.
+    Complete(Box<Metadata>),
+    /// It is not.
+    Failed(Failure),
+}
+
+/// Why a backup failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("backup {} failed while {step}: {cause}{}", .metadata.id, if *.left_behind { "; its data may remain in the store, and is not listed as complete unless it is" } else { "" })]
+pub struct Failure {
+    /// What is known of it, with status `failed` and the cause as error.
+    pub metadata: Box<Metadata>,
+    /// During which step.
+    pub step: Step,
+    /// What went wrong.
+    pub cause: String,
+    /// Whether objects of it may remain in the store.
+    pub left_behind: bool,
+}
+
+/// The steps of a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Beginning the upload of `data.db`.
+    Opening,
+    /// Reading the state, sealing and uploading chunks.
+    Streaming,
+    /// Making `data.db` visible.
+    Finishing,
+    /// Writing `metadata.json`.
+    Committing,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Create {
+    source: Source,
+    settings: Settings,
+    metadata: Metadata,
+    chunk_key: SealKey,
+    metadata_key: MetadataKey,
+    outbox: Outbox<Purpose>,
+    step: Step,
+    upload: Option<OpId>,
+    plain: Plain,
+    data: Data,
+    outcome: Option<Outcome>,
+}
+
+/// What an operation in the store is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Open,
+    Part,
+    Finish,
+    Commit,
+    Confirm,
+    CleanUp,
+}
+
+/// The plain stream on its way in.
+#[derive(Debug)]
+struct Plain {
+    pending: BytesMut,
+    checksum: Sha256,
+    len_bytes: u64,
+    has_ended: bool,
+    decoder: Decoder,
+    items: Vec<Item>,
+    is_labelled: bool,
+}
+
+/// `data.db` on its way out.
+#[derive(Debug)]
+struct Data {
+    numbers: Numbers,
+    /// Chunks that were sealed before their predecessors.
+    early: BTreeMap<u32, Bytes>,
+    next_chunk: u32,
+    has_trailer: bool,
+    pending: BytesMut,
+    checksum: Sha256,
+    len_bytes: u64,
+    next_part: u32,
+}
+
+impl Source {
+    /// The state that a snapshot's header describes, given by `node`.
+    pub fn new(header: &snapshot::Header, node: NodeId, members: Vec<MemberInfo>) -> Self {
+        Source {
+            cluster: header.cluster,
+            epoch: header.epoch,
+            node,
+            members,
+            index: header.meta.index,
+            term: header.meta.term,
+            revision: header.revision,
+            state_hash: header.state_hash,
+            keys: header.keys,
+        }
+    }
+
+    /// Whether a stream with this header holds this state; what differs if not.
+    fn check(&self, header: &snapshot::Header) -> Result<(), &'static str> {
+        let found = Source::new(header, self.node, self.members.clone());
+        let same = [
+            ("cluster", found.cluster == self.cluster),
+            ("epoch", found.epoch == self.epoch),
+            ("index", found.index == self.index),
+            ("term", found.term == self.term),
+            ("revision", found.revision == self.revision),
+            ("state hash", found.state_hash == self.state_hash),
+            ("number of keys", found.keys == self.keys),
+        ];
+        same.into_iter().find(|(_, same)| !same).map_or(Ok(()), |(what, _)| Err(what))
+    }
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds {
+            chunk_bytes: 1 << 20,
+            chunks_in_flight: 6,
+            part_bytes: 8 << 20,
+            parts_in_flight: 3,
+        }
+    }
+}
+
+impl Create {
+    /// Begins a backup of `source`. `rng` must be a cryptographic generator with a secret seed, as [`crate::rng`] describes.
+    pub fn new(
+        source: Source,
+        settings: Settings,
+        now: Wall,
+        rng: &mut Rng,
+    ) -> Result<Self, SettingsError> {
+        settings.check()?;
+        let id = BackupId::draw(rng);
+        let created = format::create(header(&source, &settings, id), &settings.recipients, rng);
+        let mut machine = Create {
+            metadata: metadata(&source, &settings, id, now, created.header.suite),
+            source,
+            chunk_key: created.chunks,
+            metadata_key: created.metadata,
+            outbox: Outbox::new(),
+            step: Step::Opening,
+            upload: None,
+            plain: Plain {
+                pending: BytesMut::new(),
+                checksum: Sha256::new(),
+                len_bytes: 0,
+                has_ended: false,
+                decoder: Decoder::new(),
+                items: Vec::new(),
+                is_labelled: false,
+            },
+            data: Data {
+                numbers: Numbers::new(),
+                early: BTreeMap::new(),
+                next_chunk: 0,
+                has_trailer: false,
+                pending: BytesMut::new(),
+                checksum: Sha256::new(),
+                len_bytes: 0,
+                next_part: 1,
+            },
+            outcome: None,
+            settings,
+        };
+        machine.data.append(&created.bytes);
+        let open = BlobOp::PutStart { object: ObjectName::data(id), if_absent: true };
+        machine.upload = Some(machine.outbox.blob(Purpose::Open, open));
+        Ok(machine)
+    }
+
+    /// The backup's id.
+    pub fn id(&self) -> BackupId {
+        self.metadata.id
+    }
+
+    /// Whether more of the stream may be given now.
+    pub fn wants_input(&self) -> bool {
+        let bounds = self.settings.bounds;
+        self.step == Step::Streaming
+            && self.outcome.is_none()
+            && !self.plain.has_ended
+            && self.outbox.working() + self.data.early.len() < bounds.chunks_in_flight
+            && self.outbox.count(|purpose| *purpose == Purpose::Part) < bounds.parts_in_flight
+    }
+
+    /// Takes the next piece of the snapshot stream, of any length; a piece is best no longer than a chunk.
+    pub fn push(&mut self, plain: &[u8]) {
+        if self.outcome.is_some() {
+            return;
+        }
+        if let Err(cause) = self.plain.take(plain, &self.source) {
+            return self.fail(cause);
+        }
+        let chunk_bytes = self.settings.bounds.chunk_bytes as usize;
+        while self.plain.pending.len() >= chunk_bytes {
+            let chunk = self.plain.pending.split_to(chunk_bytes).freeze();
+            self.seal(chunk);
+        }
+    }
+
+    /// The stream is complete.
+    pub fn finish(&mut self) {
+        if self.outcome.is_some() || self.plain.has_ended {
+            return;
+        }
+        self.plain.has_ended = true;
+        if let Err(error) = std::mem::take(&mut self.plain.decoder).finish() {
+            return self.fail(format!("the snapshot stream is not whole: {error}"));
+        }
+        let rest = self.plain.pending.split().freeze();
+        if !rest.is_empty() {
+            self.seal(rest);
+        }
+        self.advance();
+    }
+
+    /// The stream broke, or the backup is not wanted any more.
+    pub fn abandon(&mut self, cause: impl Into<String>) {
+        self.fail(cause.into());
+    }
+
+    /// How it ended, once it has.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref().filter(|_| self.outbox.is_idle())
+    }
+
+    fn seal(&mut self, plain: Bytes) {
+        match self.data.numbers.take() {
+            Ok(number) => self.outbox.work(Work::Seal {
+                key: self.chunk_key.clone(),
+                number,
+                compression: self.settings.compression,
+                plain,
+            }),
+            Err(error @ OutOfNumbers) => self.fail(error.to_string()),
+        }
+    }
+
+    fn sealed(&mut self, chunk: SealedChunk) {
+        self.data.early.insert(chunk.number, chunk.bytes);
+        while let Some(bytes) = self.data.early.remove(&self.data.next_chunk) {
+            self.data.append(&bytes);
+            self.data.next_chunk += 1;
+        }
+    }
+
+    /// Does what has become possible: parts, the trailer, the end of the upload.
+    fn advance(&mut self) {
+        if self.outcome.is_some() || self.step != Step::Streaming {
+            return;
+        }
+        self.upload_parts(self.settings.bounds.part_bytes);
+        if !self.plain.has_ended || self.outbox.working() > 0 {
+            return;
+        }
+        if !self.data.has_trailer {
+            self.append_trailer();
+            self.upload_parts(self.settings.bounds.part_bytes);
+            self.upload_parts(1);
+        }
+        if self.outbox.is_idle() {
+            let upload = self.upload.expect("the upload was begun before streaming");
+            self.step = Step::Finishing;
+            self.outbox.blob(Purpose::Finish, BlobOp::PutFinish { upload });
+        }
+    }
+
+    /// Sends what is pending in parts, as long as at least `least_bytes` are.
+    fn upload_parts(&mut self, least_bytes: usize) {
+        let upload = self.upload.expect("the upload was begun before streaming");
+        while self.data.pending.len() >= least_bytes {
+            let len = self.data.pending.len().min(self.settings.bounds.part_bytes);
+            let bytes = self.data.pending.split_to(len).freeze();
+            let number = self.data.next_part;
+            self.data.next_part += 1;
+            self.outbox.blob(Purpose::Part, BlobOp::PutPart { upload, number, bytes });
+        }
+    }
+
+    fn append_trailer(&mut self) {
+        self.data.has_trailer = true;
+        let plain_checksum = self.plain.checksum.clone().finalize().into();
+        let trailer = Trailer { plain_bytes: self.plain.len_bytes, plain_checksum };
+        match self.data.numbers.take() {
+            Ok(number) => {
+                let chunk = seal_final(&self.chunk_key, number, &trailer);
+                self.data.append(&chunk.bytes);
+            }
+            Err(error @ OutOfNumbers) => self.fail(error.to_string()),
+        }
+    }
+
+    fn blob_done(&mut self, purpose: Purpose, result: Result<BlobDone, BlobError>) {
+        if self.outcome.is_some() {
+            return self.cleaned(purpose, &result);
+        }
+        match (purpose, result) {
+            (Purpose::Open, Ok(_)) => self.step = Step::Streaming,
+            (Purpose::Part, Ok(_)) => {}
+            (Purpose::Finish, Ok(_)) => self.commit(),
+            (Purpose::Commit, Ok(_)) => self.complete(),
+            (Purpose::Commit, Err(error)) => self.commit_failed(error),
+            (Purpose::Confirm, result) => self.confirmed(result),
+            (_, Err(error)) => self.fail(error.to_string()),
+            (Purpose::CleanUp, Ok(_)) => {}
+        }
+    }
+
+    fn commit(&mut self) {
+        self.step = Step::Committing;
+        self.metadata.size_bytes = self.plain.len_bytes;
+        self.metadata.plain_checksum = Checksum(self.plain.checksum.clone().finalize().into());
+        self.metadata.data_bytes = self.data.len_bytes;
+        self.metadata.checksum = Checksum(self.data.checksum.clone().finalize().into());
+        self.metadata.status = Status::Complete;
+        let bytes: Bytes = self.metadata.render(&self.metadata_key).into();
+        if bytes.len() > MAX_METADATA_BYTES {
+            return self.fail(MetadataError::TooLong.to_string());
+        }
+        let object = ObjectName::metadata(self.metadata.id);
+        self.outbox.blob(Purpose::Commit, BlobOp::Put { object, bytes, if_absent: true });
+    }
+
+    /// A lost answer, or a retry that met the first try's effect: only the store knows.
+    fn commit_failed(&mut self, error: BlobError) {
+        if !matches!(error.kind, BlobErrorKind::Exists | BlobErrorKind::Unknown) {
+            return self.fail(error.to_string());
+        }
+        let object = ObjectName::metadata(self.metadata.id);
+        let len_bytes = MAX_METADATA_BYTES as u64;
+        self.outbox.blob(Purpose::Confirm, BlobOp::Get { object, offset: 0, len_bytes });
+    }
+
+    fn confirmed(&mut self, result: Result<BlobDone, BlobError>) {
+        let ours = self.metadata.render(&self.metadata_key);
+        let cause = match result {
+            Ok(BlobDone::Bytes(bytes)) if bytes == ours => return self.complete(),
+            Ok(_) => "another metadata.json is in its place".to_string(),
+            Err(error) => format!("it is not known whether metadata.json was written ({error})"),
+        };
+        self.end_failed(cause, true);
+    }
+
+    fn complete(&mut self) {
+        self.outcome = Some(Outcome::Complete(Box::new(self.metadata.clone())));
+    }
+
+    fn fail(&mut self, cause: String) {
+        if self.outcome.is_some() {
+            return;
+        }
+        self.outbox.cancel_queued();
+        let object = ObjectName::data(self.metadata.id);
+        if let Some(upload) = self.upload.filter(|_| self.step <= Step::Finishing) {
+            self.outbox.blob(Purpose::CleanUp, BlobOp::PutAbort { upload });
+        }
+        if self.step >= Step::Finishing {
+            self.outbox.blob(Purpose::CleanUp, BlobOp::Delete { object });
+        }
+        self.end_failed(cause, false);
+    }
+
+    fn end_failed(&mut self, cause: String, left_behind: bool) {
+        self.metadata.status = Status::Failed;
+        self.metadata.error = format!("while {}: {cause}", self.step);
+        let metadata = Box::new(self.metadata.clone());
+        let failure = Failure { metadata, step: self.step, cause, left_behind };
+        self.outcome = Some(Outcome::Failed(failure));
+    }
+
+    /// Results that arrive after the end: the clean-up's decides whether something is left.
+    fn cleaned(&mut self, purpose: Purpose, result: &Result<BlobDone, BlobError>) {
+        if let (Purpose::CleanUp, Err(_), Some(Outcome::Failed(failure))) =
+            (purpose, result, &mut self.outcome)
+        {
+            failure.left_behind = true;
+        }
+    }
+}
+
+impl Machine for Create {
+    fn poll_action(&mut self) -> Option<Action> {
+        self.outbox.poll()
+    }
+
+    fn handle(&mut self, result: ActionResult) {
+        match result {
+            ActionResult::Blob { op, result } => {
+                if let Some(purpose) = self.outbox.blob_done(op) {
+                    self.blob_done(purpose, result);
+                }
+            }
+            ActionResult::Work(WorkDone::Sealed(chunk)) => {
+                self.outbox.work_done();
+                self.sealed(chunk);
+            }
+            ActionResult::Work(WorkDone::Opened { .. }) => {}
+        }
+        self.advance();
+    }
+
+    fn is_ended(&self) -> bool {
+        self.outcome().is_some()
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { done_bytes: self.plain.len_bytes, total_bytes: None }
+    }
+}
+
+impl Plain {
+    /// Takes a piece of the stream, and checks as much of it as is there.
+    fn take(&mut self, piece: &[u8], source: &Source) -> Result<(), String> {
+        self.decoder
+            .push_into(piece, &mut self.items)
+            .map_err(|error| format!("the snapshot stream is damaged: {error}"))?;
+        self.items.clear();
+        if let Some(header) = self.decoder.header().filter(|_| !self.is_labelled) {
+            self.is_labelled = true;
+            source.check(header).map_err(|what| {
+                format!(
+                    "the snapshot stream holds another state than announced: its {what} differs"
+                )
+            })?;
+        }
+        self.checksum.update(piece);
+        self.len_bytes += piece.len() as u64;
+        self.pending.extend_from_slice(piece);
+        Ok(())
+    }
+}
+
+impl Data {
+    fn append(&mut self, bytes: &[u8]) {
+        self.checksum.update(bytes);
+        self.len_bytes += bytes.len() as u64;
+        self.pending.extend_from_slice(bytes);
+    }
+}
+
+impl Settings {
+    fn check(&self) -> Result<(), SettingsError> {
+        self.compression.check()?;
+        self.compression.check_built()?;
+        let Bounds { chunk_bytes, chunks_in_flight, part_bytes, parts_in_flight } = self.bounds;
+        if !CHUNK_BYTES_RANGE.contains(&chunk_bytes) {
+            return Err(SettingsError::ChunkBytes { chunk_bytes });
+        }
+        if self.recipients.len() > MAX_RECIPIENTS {
+            return Err(SettingsError::TooManyKeys { found: self.recipients.len() });
+        }
+        if chunks_in_flight == 0 || part_bytes == 0 || parts_in_flight == 0 {
+            return Err(SettingsError::ZeroBound);
+        }
+        Ok(())
+    }
+}
+
+fn header(source: &Source, settings: &Settings, id: BackupId) -> Header {
+    Header {
+        suite: Suite::Plain,
+        compression: settings.compression,
+        chunk_bytes: settings.bounds.chunk_bytes,
+        id: *id.as_bytes(),
+        cluster: source.cluster,
+        epoch: source.epoch,
+        index: source.index,
+        term: source.term,
+        revision: source.revision,
+        state_hash: source.state_hash,
+        salt: [0; 32],
+    }
+}
+
+fn metadata(
+    source: &Source,
+    settings: &Settings,
+    id: BackupId,
+    now: Wall,
+    suite: Suite,
+) -> Metadata {
+    Metadata {
+        id,
+        timestamp: now,
+        status: Status::InProgress,
+        error: String::new(),
+        cluster: source.cluster,
+        epoch: source.epoch,
+        node: source.node,
+        members: source.members.clone(),
+        index: source.index,
+        term: source.term,
+        revision: source.revision,
+        state_hash: source.state_hash,
+        keys: source.keys,
+        size_bytes: 0,
+        plain_checksum: Checksum::default(),
+        data_bytes: 0,
+        checksum: Checksum::default(),
+        compression: settings.compression.into(),
+        suite,
+        key_ids: settings.recipients.iter().map(Key::id).collect(),
+        version: settings.version.clone(),
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Step::Opening => "beginning the upload",
+            Step::Streaming => "reading the state and uploading it",
+            Step::Finishing => "finishing data.db",
+            Step::Committing => "writing metadata.json",
+        })
+    }
+}

@@ -1,0 +1,273 @@
+//! Keys that lock and unlock backups, and how they are written in files.
+//!
+//! Invariants: a key never appears in `Debug`, in an error or in any output; it is wiped from memory when dropped. Its id
+//! says which key it is without saying anything about it: the first half of a SHA-256 over a label and the key.
+
+use crate::rng::Rng;
+use base64ct::{Base64, Base64Unpadded, Base64Url, Base64UrlUnpadded, Encoding};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// Length of a key.
+pub const KEY_BYTES: usize = 32;
+
+/// A secret of 32 bytes.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Key([u8; KEY_BYTES]);
+
+/// Says which key, without telling it. Prints as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyId(pub [u8; 16]);
+
+/// The keys that are at hand, by id.
+#[derive(Clone, Default)]
+pub struct KeyRing(BTreeMap<KeyId, Key>);
+
+/// Why the content of a key file is no key. Says what was found, never the content.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Nothing there.
+    #[error("the key is empty: expected 32 raw bytes, 64 hexadecimal digits or base64 of 32 bytes")]
+    Empty,
+    /// All bytes are zero: a hole in a file, not a key.
+    #[error("the key consists of zero bytes only: it was never written, or its file is damaged")]
+    Zero,
+    /// Text with only hexadecimal digits, but not 64.
+    #[error("the key has {digits} hexadecimal digits: expected 64")]
+    HexLength {
+        /// How many digits there are.
+        digits: usize,
+    },
+    /// Base64 of something else than 32 bytes.
+    #[error("the key is base64 of {bytes} bytes: expected 32")]
+    Base64Length {
+        /// How many bytes it stands for.
+        bytes: usize,
+    },
+    /// No known form.
+    #[error(
+        "the key is {bytes} bytes of {what}: expected 32 raw bytes, 64 hexadecimal digits or base64 of 32 bytes"
+    )]
+    Unknown {
+        /// Length of what was found.
+        bytes: usize,
+        /// `text` or `binary data`.
+        what: &'static str,
+    },
+}
+
+/// A key id is 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a key id is 32 hexadecimal digits in lower case")]
+pub struct BadKeyId;
+
+impl Key {
+    /// A key from its bytes.
+    pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
+        Key(bytes)
+    }
+
+    /// Draws a fresh key. In production the generator is seeded by the operating system.
+    pub fn draw(rng: &mut Rng) -> Self {
+        Key(rng.bytes())
+    }
+
+    /// Reads the content of a key file: 32 raw bytes, 64 hexadecimal digits, or base64 (either alphabet, padded or not).
+    /// One line end after the key is ignored. Exactly 32 bytes are always raw.
+    pub fn parse(content: &[u8]) -> Result<Self, KeyError> {
+        let bytes = if content.len() == KEY_BYTES {
+            Zeroizing::new(content.to_vec())
+        } else {
+            decode(
+                content
+                    .strip_suffix(b"\n")
+                    .map_or(content, |rest| rest.strip_suffix(b"\r").unwrap_or(rest)),
+            )?
+        };
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Err(KeyError::Zero);
+        }
+        let mut key = Key([0; KEY_BYTES]);
+        key.0.copy_from_slice(&bytes);
+        Ok(key)
+    }
+
+    /// Which key this is.
+    pub fn id(&self) -> KeyId {
+        let digest = Sha256::new().chain_update("raftkv key id").chain_update(self.0).finalize();
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest[..16]);
+        KeyId(id)
+    }
+
+    /// As a line for a key file: 64 hexadecimal digits and a line end.
+    pub fn to_file(&self) -> Zeroizing<String> {
+        let mut text = base16ct::lower::encode_string(&self.0);
+        text.push('\n');
+        Zeroizing::new(text)
+    }
+
+    /// The secret itself, for the key derivation of this module's neighbours only.
+    pub(super) fn secret(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+}
+
+/// Decodes the textual forms, or raw bytes with a line end behind them, to exactly 32 bytes.
+fn decode(content: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    match content.len() {
+        0 => return Err(KeyError::Empty),
+        KEY_BYTES => return Ok(Zeroizing::new(content.to_vec())),
+        _ => {}
+    }
+    let Ok(text) = std::str::from_utf8(content) else {
+        return Err(KeyError::Unknown { bytes: content.len(), what: "binary data" });
+    };
+    if text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let bytes = base16ct::mixed::decode_vec(text).map(Zeroizing::new);
+        return bytes
+            .ok()
+            .filter(|bytes| bytes.len() == KEY_BYTES)
+            .ok_or(KeyError::HexLength { digits: text.len() });
+    }
+    let base64 = Base64::decode_vec(text)
+        .or_else(|_| Base64Unpadded::decode_vec(text))
+        .or_else(|_| Base64Url::decode_vec(text))
+        .or_else(|_| Base64UrlUnpadded::decode_vec(text))
+        .map(Zeroizing::new);
+    match base64 {
+        Ok(bytes) if bytes.len() == KEY_BYTES => Ok(bytes),
+        Ok(bytes) => Err(KeyError::Base64Length { bytes: bytes.len() }),
+        Err(_) => Err(KeyError::Unknown { bytes: content.len(), what: "text" }),
+    }
+}
+
+impl KeyRing {
+    /// A ring with these keys.
+    pub fn new(keys: impl IntoIterator<Item = Key>) -> Self {
+        KeyRing(keys.into_iter().map(|key| (key.id(), key)).collect())
+    }
+
+    /// The key with this id.
+    pub fn get(&self, id: KeyId) -> Option<&Key> {
+        self.0.get(&id)
+    }
+
+    /// The ids of all keys at hand.
+    pub fn ids(&self) -> impl Iterator<Item = KeyId> + '_ {
+        self.0.keys().copied()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.id())
+    }
+}
+
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.ids()).finish()
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&base16ct::lower::encode_string(&self.0))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = BadKeyId;
+    fn from_str(text: &str) -> Result<Self, BadKeyId> {
+        let mut id = [0; 16];
+        match base16ct::lower::decode(text, &mut id) {
+            Ok(_) if text.len() == 32 => Ok(KeyId(id)),
+            _ => Err(BadKeyId),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Seed;
+    use proptest::prelude::*;
+
+    fn key() -> Key {
+        Key::draw(&mut Seed::from_number(5).fork("key"))
+    }
+
+    #[test]
+    fn every_form_of_a_key_file_is_the_same_key() {
+        let key = key();
+        let raw = key.secret().to_vec();
+        let hex = base16ct::lower::encode_string(&raw);
+        for content in [
+            raw.clone(),
+            [&raw[..], b"\n"].concat(),
+            hex.clone().into_bytes(),
+            format!("{hex}\r\n").into_bytes(),
+            hex.to_uppercase().into_bytes(),
+            Base64::encode_string(&raw).into_bytes(),
+            format!("{}\n", Base64Unpadded::encode_string(&raw)).into_bytes(),
+            Base64UrlUnpadded::encode_string(&raw).into_bytes(),
+            key.to_file().as_bytes().to_vec(),
+        ] {
+            assert_eq!(Key::parse(&content).map(|key| key.id()), Ok(key.id()), "{}", content.len());
+        }
+    }
+
+    #[test]
+    fn errors_say_what_was_found() {
+        let hex = "5e".repeat(31);
+        assert_eq!(Key::parse(b"").map(|k| k.id()), Err(KeyError::Empty));
+        assert_eq!(Key::parse(b"\n").map(|k| k.id()), Err(KeyError::Empty));
+        assert_eq!(Key::parse(&[0; 32]).map(|k| k.id()), Err(KeyError::Zero));
+        assert_eq!(
+            Key::parse(hex.as_bytes()).map(|k| k.id()),
+            Err(KeyError::HexLength { digits: 62 })
+        );
+        assert_eq!(
+            Key::parse(Base64::encode_string(b"too short!").as_bytes()).map(|k| k.id()),
+            Err(KeyError::Base64Length { bytes: 10 })
+        );
+        assert_eq!(
+            Key::parse(b"correct horse battery staple").map(|k| k.id()),
+            Err(KeyError::Unknown { bytes: 28, what: "text" })
+        );
+        assert_eq!(
+            Key::parse(&[0xff; 31]).map(|k| k.id()),
+            Err(KeyError::Unknown { bytes: 31, what: "binary data" })
+        );
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let key = key();
+        let shown = format!("{key:?} {:?}", KeyRing::new([key.clone()]));
+        let hex = base16ct::lower::encode_string(key.secret());
+        assert!(shown.contains(&key.id().to_string()) && !shown.contains(&hex[..16]));
+    }
+
+    proptest! {
+        #[test]
+        fn no_content_panics(content: Vec<u8>) {
+            let _ = Key::parse(&content);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Backups: the whole state at one log index, compressed, sealed and carried to an object store, and back.
+//!
+//! A backup is two objects. `data.db` holds a header ([`mod@format`]) and sealed chunks ([`seal`], [`open`]) of a snapshot stream;
+//! `metadata.json` ([`metadata`]) is written last, and its presence alone makes the backup complete. Everything is decided here:
+//! [`create`], [`catalog`], [`restore`] and [`verify`] are machines that ask a shell for object store operations ([`blob`]) and for
+//! pure work on chunks that may run on any thread ([`machine`]).
+//!
+//! Invariants: a complete backup restores to exactly its state hash; what is incomplete is never listed as complete; what was
+//! altered yields nothing at all; no pair of key and nonce is used twice; when encryption is asked for, no plain byte leaves.
+
+pub mod blob;
+pub mod catalog;
+pub mod compress;
+pub mod config;
+pub mod create;
+pub mod decompress;
+pub mod format;
+pub mod id;
+pub mod keys;
+pub mod machine;
+pub mod metadata;
+pub mod open;
+pub mod read;
+pub mod restore;
+pub mod seal;
+pub mod verify;
+
+pub use id::BackupId;
+pub use keys::{Key, KeyId, KeyRing};
+pub use metadata::Metadata;

@@ -1,0 +1,173 @@
+//! From a backup back to a state: all of it, or nothing; and from that state to the start of a new cluster.
+//!
+//! Invariants: [`Restore::take`] yields a state only after metadata, header, every chunk, the snapshot's own checks, counts and the
+//! recomputed state hash agreed. A restored cluster is a new one: [`Rebased`] tells what changes and why.
+
+use super::id::BackupId;
+use super::machine::{Action, ActionResult, Machine, Progress};
+use super::metadata::Metadata;
+use super::read::{Access, ReadBounds, ReadError, Reader, Sink};
+use super::verify::Level;
+use crate::api::{Revision, WriteOp};
+use crate::boot::GenesisBase;
+use crate::ids::{ClusterId, Epoch};
+use crate::kv::command::Action as Write;
+use crate::kv::item::Meta;
+use crate::kv::{Builder, Command, Item, KvState};
+use crate::snapshot::{Decoder, Header};
+use bytes::Bytes;
+
+/// Revisions of a restored cluster begin at the next multiple of this, far above any that the old cluster can have acknowledged
+/// after the backup was taken.
+pub const REVISION_GAP: Revision = 1_000_000_000_000;
+
+/// A state that was restored and verified.
+#[derive(Debug)]
+pub struct Restored {
+    /// What the backup is; authentic.
+    pub metadata: Metadata,
+    /// What the snapshot in it says about itself.
+    pub header: Header,
+    /// The state.
+    pub state: KvState,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Restore(Box<Reader<Rebuild>>);
+
+impl Restore {
+    /// Begins to restore a backup.
+    pub fn new(id: BackupId, access: Access, bounds: ReadBounds) -> Self {
+        Restore(Box::new(Reader::new(id, Level::Restore, access, bounds, Rebuild::default())))
+    }
+
+    /// The verified state, or why there is none. `None` while the machine has not ended.
+    pub fn take(self) -> Option<Result<Restored, ReadError>> {
+        let (result, rebuild) = self.0.into_parts()?;
+        Some(result.map(|metadata| {
+            let (header, state) = rebuild.rebuilt.expect("a finished stream made a state");
+            Restored { metadata, header, state }
+        }))
+    }
+}
+
+impl Machine for Restore {
+    fn poll_action(&mut self) -> Option<Action> {
+        self.0.poll_action()
+    }
+
+    fn handle(&mut self, result: ActionResult) {
+        self.0.handle(result);
+    }
+
+    fn is_ended(&self) -> bool {
+        self.0.is_ended()
+    }
+
+    fn progress(&self) -> Progress {
+        self.0.progress()
+    }
+}
+
+/// What a restored cluster starts from.
+///
+/// It is a new cluster, so that nothing of the old one can be mistaken for it: a new id, and the next epoch. What changes in the state:
+/// - The revision moves up to the next multiple of [`REVISION_GAP`], so it is above every revision that the old cluster acknowledged,
+///   the lost ones included; and everything before is compacted, so that a watch from an old revision is told to list again
+///   instead of missing events in silence. Keys keep the revisions that they were written at.
+/// - Sessions end. A client that retries a write from before the disaster must learn that its outcome is not known, rather than have it
+///   answered from a state that may lack it.
+/// - Leases keep their keys and start their time to live anew: nobody could renew them while the cluster was gone.
+/// - Members and their incarnations go: the new cluster brings its own.
+#[derive(Debug)]
+pub struct Rebased {
+    /// The new cluster's id.
+    pub cluster: ClusterId,
+    /// Its epoch: one above the old cluster's.
+    pub epoch: Epoch,
+    /// Where its log and state begin: at the index and term of the backup.
+    pub base: GenesisBase,
+}
+
+/// Makes the start of a new cluster from a restored state. `cluster` is a fresh, random id.
+pub fn rebase(restored: &Restored, cluster: ClusterId) -> Rebased {
+    let Restored { header, state, .. } = restored;
+    let revision = (state.revision() / REVISION_GAP + 1) * REVISION_GAP;
+    let log_time_ms = state.log_time_ms();
+    let mut builder = Builder::new();
+    let items = without_history(state.clone(), header.meta.index).items();
+    for item in items.filter_map(|item| rebase_item(item, revision, log_time_ms)) {
+        builder.push(item).expect("items of a valid state stay valid");
+    }
+    let state = builder.finish().expect("items of a valid state stay valid");
+    let (index, term) = (header.meta.index.max(1), header.meta.term.max(1));
+    let base = GenesisBase { index, term, state };
+    Rebased { cluster, epoch: Epoch(header.epoch.0 + 1), base }
+}
+
+fn without_history(mut state: KvState, index: u64) -> KvState {
+    let op = WriteOp::Compact { revision: state.revision() };
+    let action = Write::Write { session: None, op };
+    let command = Command { log_time_ms: state.log_time_ms(), wall: state.wall(), action };
+    // Refused only where everything is compacted already, which is as good.
+    state.apply(index, &command);
+    state
+}
+
+fn rebase_item(item: Item, revision: Revision, log_time_ms: u64) -> Option<Item> {
+    match item {
+        Item::Meta(meta) => Some(Item::Meta(Meta { revision, compacted: revision, ..meta })),
+        Item::Member(_) | Item::Incarnation { .. } | Item::Session { .. } => None,
+        Item::Lease { id, ttl_ms, .. } => {
+            let deadline_ms = log_time_ms.saturating_add(ttl_ms);
+            Some(Item::Lease { id, ttl_ms, deadline_ms })
+        }
+        key @ Item::Key { .. } => Some(key),
+    }
+}
+
+/// Rebuilds the state from a snapshot stream.
+#[derive(Debug, Default)]
+pub struct Rebuild {
+    decoder: Decoder,
+    builder: Builder,
+    items: Vec<Item>,
+    rebuilt: Option<(Header, KvState)>,
+}
+
+impl Sink for Rebuild {
+    fn push(&mut self, plain: Bytes) -> Result<(), String> {
+        self.decoder.push_into(&plain, &mut self.items).map_err(|error| error.to_string())?;
+        for item in self.items.drain(..) {
+            self.builder.push(item).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, metadata: &Metadata) -> Result<(), String> {
+        let decoder = std::mem::take(&mut self.decoder);
+        let (header, _) = decoder.finish().map_err(|error| error.to_string())?;
+        let builder = std::mem::take(&mut self.builder);
+        let state = builder.finish().map_err(|error| error.to_string())?;
+        agree("cluster", metadata.cluster, header.cluster)?;
+        agree("epoch", metadata.epoch.0, header.epoch.0)?;
+        agree("log index", metadata.index, header.meta.index)?;
+        agree("term", metadata.term, header.meta.term)?;
+        agree("revision", metadata.revision, state.revision())?;
+        agree("number of keys", metadata.keys, state.keys())?;
+        agree("state hash", metadata.state_hash, state.hash())?;
+        agree("state hash in the snapshot", metadata.state_hash, header.state_hash)?;
+        agree("revision in the snapshot", metadata.revision, header.revision)?;
+        self.rebuilt = Some((header, state));
+        Ok(())
+    }
+}
+
+fn agree<T: PartialEq + ToString>(what: &str, expected: T, found: T) -> Result<(), String> {
+    if expected == found {
+        return Ok(());
+    }
+    let (expected, found) = (expected.to_string(), found.to_string());
+    Err(format!("its {what} is {found}, but {expected} by the metadata"))
+}

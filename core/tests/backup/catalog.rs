@@ -1,0 +1,96 @@
+//! Lists: what is complete, in which order, and what a forger cannot achieve.
+
+use super::sample::*;
+use super::store::Store;
+use raftkv_core::backup::catalog::{Catalog, Proof, ReadCatalog, SelectError, Selector, Standing};
+use raftkv_core::backup::{BackupId, Key, KeyRing};
+
+fn list(store: &mut Store, keys: &[Key]) -> Catalog {
+    let mut machine = ReadCatalog::new(KeyRing::new(keys.iter().cloned()));
+    store.drive(&mut machine);
+    machine.outcome().unwrap().clone().unwrap()
+}
+
+/// Backups at these indexes, made in this order.
+fn store_with(indexes: &[u64], keys: &[Key]) -> (Store, Vec<BackupId>) {
+    let mut store = Store::default();
+    let state = state(20);
+    let ids = indexes
+        .iter()
+        .map(|index| backup(&mut store, &state, *index, settings(GZIP, keys)))
+        .collect();
+    (store, ids)
+}
+
+fn standing(catalog: &Catalog, id: BackupId) -> &Standing {
+    &catalog.entries.iter().find(|entry| entry.id == id).unwrap().standing
+}
+
+#[test]
+fn an_empty_store_has_no_backups() {
+    let catalog = list(&mut Store::default(), &[]);
+    assert_eq!(catalog, Catalog::default());
+    assert_eq!(catalog.select(&Selector::Latest), Err(SelectError::NoneComplete { others: 0 }));
+}
+
+#[test]
+fn order_is_by_index_and_the_latest_is_the_highest() {
+    let (mut store, ids) = store_with(&[30, 10, 20], &[key(1)]);
+    store.objects.insert("notes.txt".into(), b"hello".to_vec());
+    let catalog = list(&mut store, &[key(1)]);
+    let order: Vec<_> = catalog.entries.iter().map(|entry| entry.id).collect();
+    assert_eq!(order, [ids[1], ids[2], ids[0]]);
+    assert!(catalog.entries.iter().all(|e| e.standing == Standing::Complete(Proof::Authentic)));
+    assert_eq!(catalog.select(&Selector::Latest).map(|entry| entry.id), Ok(ids[0]));
+    assert_eq!(catalog.strangers, ["notes.txt"]);
+}
+
+#[test]
+fn backups_are_picked_by_unique_prefix() {
+    let (mut store, ids) = store_with(&[10, 20], &[]);
+    let catalog = list(&mut store, &[]);
+    let pick = |prefix: &str| catalog.select(&Selector::parse(prefix)).map(|entry| entry.id);
+    assert_eq!(pick(&ids[0].to_string()), Ok(ids[0]));
+    assert_eq!(pick(&ids[1].to_string()[..8]), Ok(ids[1]));
+    assert!(matches!(pick(""), Err(SelectError::Ambiguous { count: 2, .. })));
+    assert!(matches!(pick("zzz"), Err(SelectError::Unknown { .. })));
+}
+
+#[test]
+fn what_cannot_be_proved_is_said() {
+    let (mut store, ids) = store_with(&[10], &[key(1)]);
+    let (plain, plain_ids) = store_with(&[20], &[]);
+    store.objects.extend(plain.objects);
+    let catalog = list(&mut store, &[key(2)]);
+    let missing = Standing::Complete(Proof::KeyMissing(vec![key(1).id()]));
+    assert_eq!(standing(&catalog, ids[0]), &missing);
+    assert_eq!(standing(&catalog, plain_ids[0]), &Standing::Complete(Proof::Plain));
+}
+
+#[test]
+fn nothing_broken_or_forged_is_complete() {
+    let indexes = [10, 20, 30, 40, 50, 60, 70];
+    let (mut store, ids) = store_with(&indexes, &[key(1)]);
+    let data = |id: BackupId| format!("{id}/data.db");
+    let metadata = |id: BackupId| format!("{id}/metadata.json");
+    store.objects.remove(&metadata(ids[1]));
+    store.objects.remove(&data(ids[2]));
+    store.objects.get_mut(&data(ids[3])).unwrap().pop();
+    let text = String::from_utf8(store.objects[&metadata(ids[4])].clone()).unwrap();
+    let forged = text.replace("\"raft_index\": 50", "\"raft_index\": 99999");
+    store.objects.insert(metadata(ids[4]), forged.into_bytes());
+    let copied = store.objects[&metadata(ids[0])].clone();
+    store.objects.insert(metadata(ids[5]), copied);
+    store.objects.get_mut(&data(ids[6])).unwrap()[20] ^= 1;
+
+    let catalog = list(&mut store, &[key(1)]);
+    assert_eq!(standing(&catalog, ids[0]), &Standing::Complete(Proof::Authentic));
+    assert_eq!(standing(&catalog, ids[1]), &Standing::Incomplete);
+    assert_eq!(standing(&catalog, ids[2]), &Standing::DataMissing);
+    assert_eq!(standing(&catalog, ids[3]), &Standing::DataMissing);
+    assert!(matches!(standing(&catalog, ids[4]), Standing::Forged(_)));
+    assert!(matches!(standing(&catalog, ids[5]), Standing::Forged(_)));
+    assert!(matches!(standing(&catalog, ids[6]), Standing::Damaged(_)));
+    let latest = catalog.select(&Selector::Latest).unwrap();
+    assert_eq!(latest.id, ids[0], "a forged index does not make a backup the latest");
+}

@@ -1,0 +1,193 @@
+//! Making backups: what is written, what never is, and what happens when the store fails at any step.
+
+use super::sample::*;
+use super::store::{Fault, Store};
+use raftkv_core::backup::blob::BlobErrorKind;
+use raftkv_core::backup::compress::Compression;
+use raftkv_core::backup::create::{Create, Outcome, SettingsError, Step};
+use raftkv_core::backup::verify::Level;
+use raftkv_core::time::Wall;
+use std::collections::BTreeSet;
+
+#[test]
+fn the_same_state_gives_other_bytes_under_another_seed_and_the_same_under_the_same() {
+    let state = state(300);
+    let data = |index| {
+        let mut store = Store::default();
+        let id = backup(&mut store, &state, index, settings(GZIP, &[key(1)]));
+        store.objects[&format!("{id}/data.db")].clone()
+    };
+    assert_eq!(data(5), data(5));
+    let (a, b) = (data(5), data(6));
+    let shared = a.chunks(64).filter(|window| b.windows(64).any(|other| other == *window)).count();
+    assert_eq!(shared, 0, "64 equal bytes under two data keys");
+}
+
+#[test]
+fn order_of_work_does_not_matter() {
+    let state = state(1000);
+    let bytes = |reversed| {
+        let mut store = Store { reversed, ..Store::default() };
+        let id = backup(&mut store, &state, 9, settings(GZIP, &[key(1)]));
+        (store.objects[&format!("{id}/data.db")].clone(), store.objects.len())
+    };
+    assert_eq!(bytes(false), bytes(true));
+}
+
+#[test]
+fn memory_stays_bounded_whatever_the_size() {
+    let peak = |keys| {
+        let mut store = Store { reversed: true, ..Store::default() };
+        let id = backup(&mut store, &state(keys), 9, settings(Compression::None, &[key(1)]));
+        let made = std::mem::take(&mut store.peak_bytes);
+        assert!(restore(&mut store, id, access(&[key(1)])).is_ok());
+        (made, store.peak_bytes, store.objects[&format!("{id}/data.db")].len())
+    };
+    let (made, read, len) = peak(5000);
+    // 3 chunks of 4 KiB and 2 parts of 9,000 bytes; 3 windows of 5,000 bytes and 3 chunks.
+    assert!(len > 10 * made, "{len} bytes are too few to show anything");
+    assert!(made <= 3 * 4096 + 2 * 9000, "{made}");
+    assert!(read <= 3 * 5000 + 3 * 4200, "{read}");
+}
+
+#[test]
+fn no_plain_byte_leaves_when_encryption_is_on() {
+    let state = state(200);
+    let mut store = Store::default();
+    backup(&mut store, &state, 9, settings(Compression::None, &[key(1)]));
+    let mut plain = Store::default();
+    backup(&mut plain, &state, 9, settings(Compression::None, &[]));
+    let holds = |store: &Store, canary: &[u8]| {
+        store.objects.values().any(|bytes| bytes.windows(canary.len()).any(|w| w == canary))
+    };
+    for canary in [&b"app/users/"[..], b"of a user, as it might be"] {
+        assert!(holds(&plain, canary), "the canary is not in the plain backup either");
+        assert!(!holds(&store, canary));
+    }
+}
+
+#[test]
+fn metadata_comes_last_and_alone_makes_a_backup_complete() {
+    let mut store = Store::default();
+    backup(&mut store, &state(300), 9, settings(Compression::None, &[key(1)]));
+    assert_eq!(store.asked.first(), Some(&"start"));
+    assert_eq!(store.asked[store.asked.len() - 2..], ["finish", "put"]);
+    assert!(store.asked.iter().filter(|name| **name == "part").count() > 1);
+}
+
+#[test]
+fn a_failure_at_any_step_leaves_nothing_that_looks_complete() {
+    let state = state(300);
+    let mut whole = Store::default();
+    let id = backup(&mut whole, &state, 9, settings(GZIP, &[key(1)]));
+    let (header, chunks) = stream(&state, 9);
+    let mut steps = BTreeSet::new();
+    for at in 0..whole.asked.len() {
+        for kind in [BlobErrorKind::Denied, BlobErrorKind::Transient, BlobErrorKind::Full] {
+            let mut store = Store { fault: Some(Fault::Fails { at, kind }), ..Store::default() };
+            let mut create = Create::new(
+                source(&header, &state),
+                settings(GZIP, &[key(1)]),
+                Wall(0),
+                &mut rng(9),
+            )
+            .unwrap();
+            feed(&mut store, &mut create, &chunks);
+            let Some(Outcome::Failed(failure)) = create.outcome() else {
+                panic!("operation {at} failed, the backup did not")
+            };
+            steps.insert(failure.step);
+            assert!(failure.cause.contains("by the test's wish"), "{failure}");
+            assert!(!failure.left_behind);
+            assert!(store.objects.is_empty() && store.uploads.is_empty(), "operation {at}");
+        }
+    }
+    assert_eq!(steps.len(), 4, "{steps:?}");
+    assert!(verify(&mut whole, id, Level::Restore, access(&[key(1)])).result.is_ok());
+}
+
+#[test]
+fn a_lost_answer_to_the_commit_is_looked_up() {
+    let state = state(100);
+    let mut whole = Store::default();
+    backup(&mut whole, &state, 9, settings(GZIP, &[key(1)]));
+    let at = whole.asked.len() - 1;
+    let mut store = Store { fault: Some(Fault::AnswerLost { at }), ..Store::default() };
+    let id = backup(&mut store, &state, 9, settings(GZIP, &[key(1)]));
+    assert!(verify(&mut store, id, Level::Restore, access(&[key(1)])).result.is_ok());
+
+    let kind = BlobErrorKind::Unknown;
+    let mut store = Store { fault: Some(Fault::Fails { at, kind }), ..Store::default() };
+    let (header, chunks) = stream(&state, 9);
+    let mut create =
+        Create::new(source(&header, &state), settings(GZIP, &[]), Wall(0), &mut rng(9)).unwrap();
+    feed(&mut store, &mut create, &chunks);
+    let Some(Outcome::Failed(failure)) = create.outcome() else { panic!("{:?}", create.outcome()) };
+    assert_eq!((failure.step, failure.left_behind), (Step::Committing, true));
+    let left: Vec<_> = store.objects.keys().collect();
+    assert_eq!(left, [&format!("{}/data.db", create.id())], "data stays: metadata may yet arrive");
+}
+
+#[test]
+fn a_source_that_breaks_or_lies_makes_no_backup() {
+    let state = state(300);
+    let (header, chunks) = stream(&state, 9);
+    let (other, _) = stream(&state, 10);
+    let begin = |header| {
+        Create::new(source(header, &state), settings(GZIP, &[]), Wall(0), &mut rng(1)).unwrap()
+    };
+    let cause = |create: &Create| match create.outcome() {
+        Some(Outcome::Failed(failure)) => failure.cause.clone(),
+        other => panic!("{other:?}"),
+    };
+    let mut store = Store::default();
+
+    let mut cut = begin(&header);
+    feed(&mut store, &mut cut, &chunks[..chunks.len() - 1]);
+    assert!(cause(&cut).contains("not whole"), "{}", cause(&cut));
+
+    let mut mislabelled = begin(&other);
+    feed(&mut store, &mut mislabelled, &chunks);
+    assert!(cause(&mislabelled).contains("index"), "{}", cause(&mislabelled));
+
+    let mut damaged = chunks.clone();
+    let mut bytes = damaged[1].to_vec();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    damaged[1] = bytes.into();
+    let mut flipped = begin(&header);
+    feed(&mut store, &mut flipped, &damaged);
+    assert!(cause(&flipped).contains("checksum"), "{}", cause(&flipped));
+
+    let mut abandoned = begin(&header);
+    store.drive(&mut abandoned);
+    abandoned.push(&chunks[0]);
+    abandoned.abandon("the node went away");
+    store.drive(&mut abandoned);
+    assert_eq!(cause(&abandoned), "the node went away");
+    assert!(store.objects.is_empty() && store.uploads.is_empty());
+}
+
+#[test]
+fn impossible_settings_are_refused() {
+    let state = state(1);
+    let (header, _) = stream(&state, 1);
+    let check = |change: &dyn Fn(&mut raftkv_core::backup::create::Settings)| {
+        let mut settings = settings(GZIP, &[]);
+        change(&mut settings);
+        Create::new(source(&header, &state), settings, Wall(0), &mut rng(1)).map(|_| ())
+    };
+    assert!(matches!(
+        check(&|s| s.compression = Compression::Gzip { level: 0 }),
+        Err(SettingsError::Compression(_))
+    ));
+    assert_eq!(
+        check(&|s| s.bounds.chunk_bytes = 1),
+        Err(SettingsError::ChunkBytes { chunk_bytes: 1 })
+    );
+    assert_eq!(
+        check(&|s| s.recipients = (0..17).map(key).collect()),
+        Err(SettingsError::TooManyKeys { found: 17 })
+    );
+    assert_eq!(check(&|s| s.bounds.part_bytes = 0), Err(SettingsError::ZeroBound));
+}

@@ -1,0 +1,12 @@
+//! The backup pipeline as a shell sees it: whole backups made and read back through an object store in memory, and every way of
+//! tampering with one.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod catalog;
+mod create;
+mod frozen;
+mod restore;
+mod sample;
+mod store;
+mod tamper;

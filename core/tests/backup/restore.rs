@@ -1,0 +1,150 @@
+//! Reading backups back: round trips, keys, levels of verification, and the start of a new cluster.
+
+use super::sample::*;
+use super::store::Store;
+use raftkv_core::backup::KeyRing;
+use raftkv_core::backup::compress::Compression;
+use raftkv_core::backup::format::{FormatError, Plaintext, Preamble};
+use raftkv_core::backup::metadata::Checksum;
+use raftkv_core::backup::read::{Access, ReadError, ReadTrouble};
+use raftkv_core::backup::restore::{REVISION_GAP, rebase};
+use raftkv_core::backup::verify::Level;
+use raftkv_core::ids::{ClusterId, Epoch};
+use raftkv_core::kv::Item;
+use sha2::{Digest, Sha256};
+
+fn compressions() -> Vec<Compression> {
+    let mut all = vec![Compression::None, Compression::Gzip { level: 1 }, GZIP];
+    if cfg!(feature = "zstd") {
+        all.push(Compression::Zstd { level: 3 });
+    }
+    all
+}
+
+#[test]
+fn every_way_of_making_a_backup_comes_back_to_the_same_state() {
+    for keys in [0, 1, 150, 2000] {
+        let state = state(keys);
+        for compression in compressions() {
+            for recipients in [vec![], vec![key(1)], vec![key(1), key(2)]] {
+                let mut store = Store { reversed: keys % 2 == 0, ..Store::default() };
+                let id = backup(&mut store, &state, 42, settings(compression, &recipients));
+                let restored = restore(&mut store, id, access(&recipients)).unwrap();
+                assert_eq!(restored.state.hash(), state.hash());
+                assert!(restored.state.items().eq(state.items()));
+                assert_eq!(
+                    (restored.header.meta.index, restored.metadata.keys),
+                    (42, state.keys())
+                );
+                let data = &store.objects[&format!("{id}/data.db")];
+                let digest = Checksum(Sha256::digest(data).into());
+                assert_eq!(restored.metadata.checksum, digest, "the SHA-256 of data.db");
+            }
+        }
+    }
+}
+
+#[test]
+fn any_recipient_opens_and_a_stranger_is_told_which_key_is_missing() {
+    let state = state(50);
+    let mut store = Store::default();
+    let id = backup(&mut store, &state, 42, settings(GZIP, &[key(1), key(2)]));
+    for holder in [1, 2] {
+        assert!(restore(&mut store, id, access(&[key(holder), key(9)])).is_ok());
+    }
+    let error = restore(&mut store, id, access(&[key(3)])).unwrap_err();
+    assert_eq!(error.trouble(), ReadTrouble::Key);
+    let ReadError::Header { error: FormatError::KeyMissing { wanted, at_hand }, .. } = error else {
+        panic!("{error}")
+    };
+    assert_eq!(wanted, [key(1).id(), key(2).id()]);
+    assert_eq!(at_hand, [key(3).id()]);
+}
+
+#[test]
+fn new_keys_open_a_rewrapped_header_over_the_same_chunks() {
+    let state = state(50);
+    let mut store = Store::default();
+    let id = backup(&mut store, &state, 42, settings(GZIP, &[key(1)]));
+    let data = store.objects[&format!("{id}/data.db")].clone();
+    let preamble = Preamble::decode(&data).unwrap();
+    let front = preamble.rewrap(&KeyRing::new([key(1)]), &[key(5), key(6)], &mut rng(8)).unwrap();
+    let rewrapped = Preamble::decode(&front).unwrap();
+    assert_eq!(rewrapped.key_ids(), [key(5).id(), key(6).id()]);
+    assert!(rewrapped.unlock(&KeyRing::new([key(6)]), Plaintext::Refused).is_ok());
+    let old = rewrapped.unlock(&KeyRing::new([key(1)]), Plaintext::Refused);
+    assert!(matches!(old, Err(FormatError::KeyMissing { .. })));
+    assert_eq!(rewrapped.header, preamble.header);
+}
+
+#[test]
+fn plain_backups_are_refused_where_encryption_is_configured() {
+    let state = state(50);
+    let mut store = Store::default();
+    let id = backup(&mut store, &state, 42, settings(GZIP, &[]));
+    let strict = Access { keys: KeyRing::new([key(1)]), plaintext: Plaintext::Refused };
+    let error = restore(&mut store, id, strict.clone()).unwrap_err();
+    assert_eq!(error.trouble(), ReadTrouble::Refused);
+    assert!(restore(&mut store, id, Access { plaintext: Plaintext::Allowed, ..strict }).is_ok());
+}
+
+#[test]
+fn each_level_finds_what_it_promises() {
+    let state = state(500);
+    let mut store = Store::default();
+    let id = backup(&mut store, &state, 42, settings(Compression::None, &[key(1)]));
+    let data = format!("{id}/data.db");
+    let found_from = |store: &mut Store| {
+        Level::ALL
+            .into_iter()
+            .find(|level| verify(store, id, *level, access(&[key(1)])).result.is_err())
+    };
+    assert_eq!(found_from(&mut store), None);
+
+    let whole = store.objects[&data].clone();
+    store.objects.get_mut(&data).unwrap().push(0);
+    assert_eq!(found_from(&mut store), Some(Level::Exists));
+    store.objects.insert(data.clone(), whole.clone());
+    store.objects.get_mut(&data).unwrap()[6000] ^= 1;
+    assert_eq!(found_from(&mut store), Some(Level::Checksum));
+    store.objects.insert(data.clone(), whole);
+
+    // Without the key, everything that needs none can still be checked.
+    for level in [Level::Exists, Level::Checksum] {
+        assert!(verify(&mut store, id, level, access(&[key(2)])).result.is_ok());
+    }
+    assert!(verify(&mut store, id, Level::Decrypt, access(&[key(2)])).result.is_err());
+
+    store.objects.remove(&format!("{id}/metadata.json"));
+    let report = verify(&mut store, id, Level::Exists, access(&[key(1)]));
+    assert_eq!(report.result, Err(ReadError::NotComplete { id }));
+}
+
+#[test]
+fn a_restored_cluster_is_a_new_one_far_ahead_of_the_old() {
+    let state = state(200);
+    let mut store = Store::default();
+    let id = backup(&mut store, &state, 42, settings(GZIP, &[key(1)]));
+    let restored = restore(&mut store, id, access(&[key(1)])).unwrap();
+    let cluster = ClusterId(*b"another cluster!");
+    let rebased = rebase(&restored, cluster);
+    assert_eq!((rebased.cluster, rebased.epoch), (cluster, Epoch(2)));
+    assert_eq!(rebased.base.state.revision(), REVISION_GAP);
+    assert_eq!(rebased.base.state.compacted(), REVISION_GAP);
+    assert_eq!(rebased.base.state.keys(), state.keys());
+    assert_eq!(rebased.base.state.members().count(), 0);
+    let log_time_ms = state.log_time_ms();
+    for item in rebased.base.state.items() {
+        match item {
+            Item::Session { .. } | Item::Member(_) | Item::Incarnation { .. } => {
+                panic!("{item:?} belongs to the old cluster")
+            }
+            Item::Lease { ttl_ms, deadline_ms, .. } => {
+                assert_eq!(deadline_ms, log_time_ms + ttl_ms)
+            }
+            Item::Key { versions, .. } => assert_eq!(versions.len(), 1),
+            Item::Meta(_) => {}
+        }
+    }
+    assert!(rebased.base.state.items().any(|item| matches!(item, Item::Lease { .. })));
+}

@@ -1,0 +1,143 @@
+//! An object store in memory, and the one loop that drives every machine.
+
+use bytes::Bytes;
+use raftkv_core::backup::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, Role};
+use raftkv_core::backup::machine::{Action, ActionResult, Machine, Work};
+use raftkv_core::ids::OpId;
+use std::collections::{BTreeMap, VecDeque};
+
+/// What the store does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The operation with this number, counted from 0, fails and is not done.
+    Fails { at: usize, kind: BlobErrorKind },
+    /// The operation with this number is done, but its answer is lost.
+    AnswerLost { at: usize },
+}
+
+#[derive(Default)]
+pub struct Store {
+    pub objects: BTreeMap<String, Vec<u8>>,
+    pub uploads: BTreeMap<OpId, (String, Vec<u8>)>,
+    pub fault: Option<Fault>,
+    /// Every operation that was asked for, by name.
+    pub asked: Vec<&'static str>,
+    /// Run work and answers last in, first out, as threads might.
+    pub reversed: bool,
+    /// Most bytes of parts and windows under way at once.
+    pub peak_bytes: usize,
+}
+
+impl Store {
+    /// Drives a machine until it has nothing more to do.
+    pub fn drive(&mut self, machine: &mut impl Machine) {
+        let mut under_way = VecDeque::new();
+        loop {
+            while let Some(action) = machine.poll_action() {
+                under_way.push_back(action);
+            }
+            let bytes = under_way.iter().map(bytes_of).sum();
+            self.peak_bytes = self.peak_bytes.max(bytes);
+            let place = if self.reversed { under_way.len().saturating_sub(1) } else { 0 };
+            // Parts of one upload stay in order: only work overtakes.
+            let next = match under_way.get(place) {
+                Some(Action::Work(_)) => under_way.remove(place),
+                _ => under_way.pop_front(),
+            };
+            let Some(action) = next else { return };
+            let result = match action {
+                Action::Work(work) => ActionResult::Work(work.run()),
+                Action::Blob { op, action } => {
+                    ActionResult::Blob { op, result: self.answer(op, action) }
+                }
+            };
+            machine.handle(result);
+        }
+    }
+
+    fn answer(&mut self, op: OpId, action: BlobOp) -> Result<BlobDone, BlobError> {
+        let number = self.asked.len();
+        self.asked.push(name(&action));
+        let failed = |kind| BlobError { kind, message: "by the test's wish".into() };
+        match self.fault {
+            Some(Fault::Fails { at, kind }) if at == number => Err(failed(kind)),
+            Some(Fault::AnswerLost { at }) if at == number => {
+                let _ = self.run(op, action);
+                Err(failed(BlobErrorKind::Unknown))
+            }
+            _ => self.run(op, action),
+        }
+    }
+
+    fn run(&mut self, op: OpId, action: BlobOp) -> Result<BlobDone, BlobError> {
+        let error = |kind, path: &str| BlobError { kind, message: path.into() };
+        match action {
+            BlobOp::Put { object, bytes, if_absent } => {
+                let path = object.path();
+                if if_absent && self.objects.contains_key(&path) {
+                    return Err(error(BlobErrorKind::Exists, &path));
+                }
+                self.objects.insert(path, bytes.to_vec());
+            }
+            BlobOp::PutStart { object, .. } => {
+                self.uploads.insert(op, (object.path(), Vec::new()));
+            }
+            BlobOp::PutPart { upload, bytes, .. } => {
+                self.uploads.get_mut(&upload).unwrap().1.extend_from_slice(&bytes);
+            }
+            BlobOp::PutFinish { upload } => {
+                let (path, bytes) = self.uploads.remove(&upload).unwrap();
+                self.objects.insert(path, bytes);
+            }
+            BlobOp::PutAbort { upload } => drop(self.uploads.remove(&upload)),
+            BlobOp::Get { object, offset, len_bytes } => {
+                let path = object.path();
+                let found = self.objects.get(&path);
+                let bytes = found.ok_or_else(|| error(BlobErrorKind::NotFound, &path))?;
+                let start = bytes.len().min(offset as usize);
+                let end = bytes.len().min((offset + len_bytes) as usize);
+                return Ok(BlobDone::Bytes(Bytes::copy_from_slice(&bytes[start..end])));
+            }
+            BlobOp::Head { object } => {
+                let path = object.path();
+                let found = self.objects.get(&path);
+                let bytes = found.ok_or_else(|| error(BlobErrorKind::NotFound, &path))?;
+                return Ok(BlobDone::Length(bytes.len() as u64));
+            }
+            BlobOp::List => {
+                let paths = self.objects.iter().map(|(path, bytes)| (path.clone(), bytes.len()));
+                return Ok(BlobDone::Listing(Listing::of(paths.map(|(p, len)| (p, len as u64)))));
+            }
+            BlobOp::Delete { object } => drop(self.objects.remove(&object.path())),
+        }
+        Ok(BlobDone::Done)
+    }
+}
+
+fn name(action: &BlobOp) -> &'static str {
+    match action {
+        BlobOp::Put { .. } => "put",
+        BlobOp::PutStart { .. } => "start",
+        BlobOp::PutPart { .. } => "part",
+        BlobOp::PutFinish { .. } => "finish",
+        BlobOp::PutAbort { .. } => "abort",
+        BlobOp::Get { .. } => "get",
+        BlobOp::Head { .. } => "head",
+        BlobOp::List => "list",
+        BlobOp::Delete { .. } => "delete",
+    }
+}
+
+fn bytes_of(action: &Action) -> usize {
+    match action {
+        Action::Blob { action: BlobOp::PutPart { bytes, .. }, .. } => bytes.len(),
+        Action::Blob { action: BlobOp::Get { object, len_bytes, .. }, .. }
+            if object.role == Role::Data =>
+        {
+            *len_bytes as usize
+        }
+        Action::Work(Work::Seal { plain, .. }) => plain.len(),
+        Action::Work(Work::Open { frame, .. }) => frame.sealed.len(),
+        Action::Blob { .. } => 0,
+    }
+}
