@@ -207,6 +207,16 @@ impl DiskOp {
         }
     }
 
+    /// What it writes.
+    pub fn bytes(&self) -> Option<&Bytes> {
+        match self {
+            DiskOp::Create { bytes, .. } | DiskOp::Write { bytes, .. } => Some(bytes),
+            DiskOp::Publish { .. } | DiskOp::Sync { .. } | DiskOp::Read { .. } | DiskOp::Remove { .. } => {
+                None
+            }
+        }
+    }
+
     /// The file it works on (for `Publish`, the one it takes).
     pub fn file(&self) -> FileName {
         match self {

@@ -144,7 +144,8 @@ impl Node {
         Error::NotLeader { leader: leader.and_then(|node| Some((node, address(node)?))) }
     }
 
-    fn status(&self) -> NodeStatus {
+    /// What this node knows of itself.
+    pub fn status(&self) -> NodeStatus {
         NodeStatus {
             identity: self.identity,
             address: self.config.address.clone(),

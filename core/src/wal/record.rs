@@ -12,6 +12,7 @@
 //! Invariant: a record starts at a multiple of 8, and is valid at one place only.
 
 use crate::buffer;
+use crate::io::{DiskOp, FileName};
 use crate::log::{Entry, HardState};
 use crate::wire::peer::SnapshotMeta;
 use bytes::BytesMut;
@@ -125,6 +126,18 @@ pub(super) fn decode(body: &[u8]) -> Result<WalRecord, String> {
         Ok((_, rest)) => Err(format!("a record has {} bytes too many", rest.len())),
         Err(error) => Err(format!("a record does not decode: {error}")),
     }
+}
+
+/// The record that an operation of [`super::WalWriter`] brings to disk. It does not check the record's place, so it is no recovery: it
+/// serves those who watch a log being written.
+pub fn carried_by(op: &DiskOp) -> Option<WalRecord> {
+    let (FileName::Wal(_), bytes) = (op.file(), op.bytes()?) else { return None };
+    let record = match op {
+        DiskOp::Create { .. } => bytes.get(super::segment::SEGMENT_HEAD_BYTES..)?,
+        _ => bytes,
+    };
+    let head = parse_head(record).ok()?;
+    decode(record.get(RECORD_HEAD_BYTES..RECORD_HEAD_BYTES + head.body_bytes)?).ok()
 }
 
 fn parse_head(bytes: &[u8]) -> Result<Head, &'static str> {
