@@ -3,7 +3,12 @@
 //! [`model`] holds the fault models, [`world`] the event loop around `raftkv_core::node::Node`, [`check`] one property a
 //! file. Nothing here reads a clock, a thread or the operating system: a run is a function of its options and seed.
 
+pub mod check;
+pub mod client;
+pub mod fingerprint;
+pub mod history;
 pub mod model;
 pub mod random;
 pub mod reference;
 pub mod time;
+pub mod world;

@@ -1,1 +1,51 @@
-//! Seeded fault scenarios for RaftKV.
+//! Running many seeds of the simulation: on several threads, with a summary, and one line for each failure that reproduces it.
+
+pub mod campaign;
+pub mod summary;
+
+use raftkv_sim::check::Violation;
+use raftkv_sim::world::options::Options;
+use raftkv_sim::world::{Report, Run, Story, World};
+use std::any::Any;
+use std::panic::{self, AssertUnwindSafe};
+
+/// How one seed's run ended.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The seed.
+    pub seed: u64,
+    /// What the run did; `None` when the code under test panicked.
+    pub report: Option<Report>,
+    /// What was wrong, if anything.
+    pub failure: Option<String>,
+}
+
+/// Runs one seed, and tells `story` what happens.
+pub fn run_seed(seed: u64, story: Option<Story>) -> Verdict {
+    run_options(Options::draw(seed), story)
+}
+
+/// Runs a world with these options. A panic of the code under test is a failure.
+pub fn run_options(options: Options, story: Option<Story>) -> Verdict {
+    let seed = options.seed;
+    match panic::catch_unwind(AssertUnwindSafe(|| World::new(options, story).run())) {
+        Ok(Run { report, result }) => {
+            let failure = result.err().map(|violation: Violation| violation.to_string());
+            Verdict { seed, report: Some(report), failure }
+        }
+        Err(payload) => {
+            let failure = format!("panic: {}", message(payload.as_ref()));
+            Verdict { seed, report: None, failure: Some(failure) }
+        }
+    }
+}
+
+/// How to see a seed's run again.
+pub fn reproduce(seed: u64) -> String {
+    format!("cargo run --release -p simtests --bin sim -- run --seed {seed} --trace")
+}
+
+fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("without words")
+}

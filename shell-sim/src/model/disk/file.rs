@@ -14,12 +14,24 @@ pub(super) struct File {
     stable: Vec<u8>,
     seen: Vec<u8>,
     unsynced: Vec<(u64, Bytes)>,
+    /// Its directory entry is not on stable storage.
+    unnamed: bool,
 }
 
 impl File {
     /// A file that is wholly on stable storage.
     pub(super) fn durable(bytes: Vec<u8>) -> Self {
-        File { seen: bytes.clone(), stable: bytes, unsynced: Vec::new() }
+        File { seen: bytes.clone(), stable: bytes, ..File::default() }
+    }
+
+    /// A file whose directory entry nobody has synced.
+    pub(super) fn unnamed(bytes: Vec<u8>) -> Self {
+        File { unnamed: true, ..File::durable(bytes) }
+    }
+
+    /// Whether a power cut leaves the file its name.
+    pub(super) fn is_named(&self) -> bool {
+        !self.unnamed
     }
 
     /// What a reader sees.
@@ -29,7 +41,7 @@ impl File {
 
     /// Whether anything would be lost by a power cut.
     pub(super) fn is_synced(&self) -> bool {
-        self.unsynced.is_empty()
+        self.unsynced.is_empty() && !self.unnamed
     }
 
     /// Writes into the page cache.
@@ -38,8 +50,9 @@ impl File {
         self.unsynced.push((offset, bytes.clone()));
     }
 
-    /// Brings everything to stable storage.
+    /// Brings everything to stable storage, the directory entry too.
     pub(super) fn sync(&mut self) {
+        self.unnamed = false;
         for (offset, bytes) in self.unsynced.drain(..) {
             overlay(&mut self.stable, offset, &bytes);
         }

@@ -77,7 +77,10 @@ impl LaneQueue {
         let has_sync = self.under_way.iter().any(|job| match &job.action {
             DiskOp::Write { sync, .. } => *sync,
             DiskOp::Read { .. } => false,
-            DiskOp::Create { .. } | DiskOp::Publish { .. } | DiskOp::Remove { .. } => true,
+            DiskOp::Create { .. }
+            | DiskOp::Publish { .. }
+            | DiskOp::Sync { .. }
+            | DiskOp::Remove { .. } => true,
         });
         rng.tail(if has_sync { faults.sync_mean } else { faults.access_mean })
     }

@@ -6,8 +6,8 @@
 //! `Remove` took away comes back; a sector (512 bytes) holds anything but its old or its new bytes.
 //!
 //! What may happen at a power cut: of all writes that no sync has covered, any subset survives, down to single sectors. An
-//! operation that was under way has happened, has not, or has in part: a created file may be missing, empty, or hold some of its
-//! bytes; a published file may have its old name, its new one, or both (its content is synced before its name changes); a removed one may be there.
+//! operation that was under way has happened, has not, or has in part: a created file may be missing (also after it was seen, by a process that started
+//! after a kill, as long as no sync has covered it), empty, or hold some of its bytes; a published file may have its old name, its new one, or both (its content is synced before its name changes); a removed one may be there.
 //! Operations that had not begun leave no trace. A killed process loses only what had not begun: what it wrote stays readable,
 //! and stays unsynced. A failed sync leaves the file in doubt: the next crash, of whatever kind, counts as a power cut.
 //!
@@ -208,6 +208,8 @@ impl Disk {
             self.interrupt(job.action);
         }
         if let Some(policy) = policy {
+            let rng = &mut self.rng;
+            self.files.retain(|_, file| file.is_named() || rng.happens(Ppm::percent(50)));
             self.files.values_mut().for_each(|file| file.crash(policy, &mut self.rng));
             self.in_doubt = false;
             self.counts.torn += u64::from(at_stake);
@@ -335,6 +337,13 @@ impl Disk {
                     return Err(failure(name, "input/output error in write"));
                 }
             }
+            DiskOp::Sync { file } => {
+                if self.rng.happens(self.faults.sync_error) {
+                    self.counts.sync_errors += 1;
+                    self.in_doubt = true;
+                    return Err(failure(*file, "input/output error in sync"));
+                }
+            }
             DiskOp::Publish { .. } | DiskOp::Remove { .. } => {}
         }
         self.apply(action)
@@ -357,6 +366,7 @@ impl Disk {
                 file.sync();
                 self.files.insert(*to, file);
             }
+            DiskOp::Sync { file } => self.files.get_mut(file)?.sync(),
             DiskOp::Read { file, offset, len_bytes } => {
                 let content = self.files.get(file)?.seen();
                 let start = content.len().min(*offset as usize);
@@ -377,10 +387,10 @@ impl Disk {
             DiskOp::Create { file, reserve_bytes, bytes } => match self.rng.below(4) {
                 0 => {}
                 1 => {
-                    self.files.insert(*file, File::default());
+                    self.files.insert(*file, File::unnamed(Vec::new()));
                 }
                 2 => {
-                    let mut created = File::durable(vec![0; *reserve_bytes as usize]);
+                    let mut created = File::unnamed(vec![0; *reserve_bytes as usize]);
                     created.write(0, bytes);
                     self.files.insert(*file, created);
                 }
@@ -406,7 +416,7 @@ impl Disk {
                     self.apply(&action);
                 }
             },
-            DiskOp::Write { .. } | DiskOp::Remove { .. } => {
+            DiskOp::Write { .. } | DiskOp::Sync { .. } | DiskOp::Remove { .. } => {
                 if self.rng.happens(Ppm::percent(50)) {
                     self.apply(&action);
                 }

@@ -1,0 +1,132 @@
+//! The second phase: everything is mended, and the cluster must be well again in bounded time.
+//!
+//! Well means: every member that should live runs; one leader, known to all; every client has had a write or read answered
+//! since the mending; after the clients have stopped, all nodes have applied the same and have equal state hashes.
+
+use super::World;
+use super::slot::Process;
+use crate::check::Violation;
+use crate::model::disk::Crash;
+use crate::time::SimTime;
+use raftkv_core::api::Role;
+use raftkv_core::time::Span;
+
+/// How often it is looked at.
+const LOOK_EVERY: Span = Span::from_millis(100);
+
+impl World {
+    /// Mends everything and waits until the cluster is well.
+    pub(super) fn recover(&mut self) -> Result<(), Violation> {
+        self.mend();
+        let deadline = self.now + self.options.recovery;
+        let goals: Vec<u64> = self.clients.iter().map(|client| client.acknowledged + 2).collect();
+        self.wait_for(deadline, |world| world.is_serving(&goals))?;
+        self.clients.iter_mut().for_each(|client| client.stop());
+        self.watchers.iter_mut().for_each(|watcher| watcher.stop());
+        self.wait_for(deadline, |world| world.is_settled())
+    }
+
+    fn mend(&mut self) {
+        self.trace.line(self.now, "world", "mend", format_args!(""));
+        self.nemesis.rest();
+        self.peers.heal();
+        self.wires.heal();
+        let dead = self.spared_member();
+        for at in 0..self.slots.len() {
+            let slot = &mut self.slots[at];
+            slot.busy = Span(50_000);
+            slot.free_at = self.now;
+            slot.clock.heal();
+            slot.disk.heal();
+            if Some(slot.member) == dead {
+                self.crash(at, Crash::Process, SimTime::NEVER);
+            } else if let Process::Down { until } = &mut slot.process {
+                *until = self.now;
+            }
+        }
+    }
+
+    /// The member that stays dead: one that a majority of good disks can do without.
+    fn spared_member(&mut self) -> Option<u32> {
+        let last = self.slots.len() as u32;
+        let spare = self.options.leave_dead && self.atlas.may_damage(last);
+        if spare {
+            self.sometimes("a member stays dead");
+        }
+        spare.then_some(last)
+    }
+
+    fn wait_for(
+        &mut self,
+        deadline: SimTime,
+        mut condition: impl FnMut(&World) -> Result<(), String>,
+    ) -> Result<(), Violation> {
+        loop {
+            self.run_until(self.now + LOOK_EVERY)?;
+            let Err(unmet) = condition(self) else { return Ok(()) };
+            if self.now >= deadline {
+                let bound = self.options.recovery.as_millis();
+                let detail = format!("{bound} ms after everything was mended: {unmet}");
+                return Err(Violation::new("liveness", detail));
+            }
+        }
+    }
+
+    fn is_serving(&self, goals: &[u64]) -> Result<(), String> {
+        self.one_leader()?;
+        if !self.operator.is_done() {
+            return Err("a member that lost its disk was not let in".into());
+        }
+        for (number, (client, goal)) in self.clients.iter().zip(goals).enumerate() {
+            if client.acknowledged < *goal {
+                return Err(format!("client {number} gets no answers"));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_settled(&self) -> Result<(), String> {
+        if !self.clients.iter().all(|client| client.has_stopped()) {
+            return Err("a client still waits for an answer".into());
+        }
+        self.one_leader()?;
+        let states: Vec<String> = self
+            .live()
+            .map(|status| {
+                let (node, index) = (status.identity.node, status.applied_index);
+                format!("{node} at {index} of {}: {}", status.last_index, status.state_hash)
+            })
+            .collect();
+        let mut points =
+            self.live().map(|status| (status.applied_index, status.last_index, status.state_hash));
+        let first = points.next();
+        if points.all(|point| Some(point) == first) {
+            return Ok(());
+        }
+        Err(format!("the nodes' states differ: {}", states.join(", ")))
+    }
+
+    fn one_leader(&self) -> Result<(), String> {
+        for slot in &self.slots {
+            let stays_dead = matches!(slot.process, Process::Down { until: SimTime::NEVER });
+            if !stays_dead && (!slot.is_running() || slot.status.is_none()) {
+                return Err(format!("node {} does not run", slot.identity.node));
+            }
+        }
+        let leaders: Vec<String> = self
+            .live()
+            .filter(|status| status.role == Role::Leader)
+            .map(|status| status.identity.node.to_string())
+            .collect();
+        let known: Vec<Option<String>> =
+            self.live().map(|status| status.leader.map(|leader| leader.to_string())).collect();
+        match leaders.as_slice() {
+            [leader] if known.iter().all(|known| known.as_ref() == Some(leader)) => Ok(()),
+            _ => Err(format!("leaders {leaders:?}, known leaders {known:?}")),
+        }
+    }
+
+    fn live(&self) -> impl Iterator<Item = &raftkv_core::api::NodeStatus> {
+        self.slots.iter().filter(|slot| slot.is_running()).filter_map(|slot| slot.status.as_deref())
+    }
+}

@@ -1,0 +1,275 @@
+//! The world: nodes with their disks and clocks, networks, clients, an operator and a nemesis, in one deterministic event loop.
+//!
+//! Invariants: everything that happens is a function of the options; time moves to the next moment at which any machine wants to wake;
+//! machines that want the same moment are served in a fixed order. After every step of a node its own invariants are
+//! checked, and the observer compares what it did with everything seen before.
+//!
+//! A run has two phases. In the first anything on the option list may happen. In the second everything is mended (but for a node
+//! that may stay dead), and within a bound of simulated time the cluster must be well again. Source: TigerBeetle's VOPR.
+
+mod atlas;
+mod clients;
+mod genesis;
+mod liveness;
+mod nemesis;
+mod observer;
+mod operator;
+pub mod options;
+mod process;
+mod slot;
+mod trace;
+
+use crate::check::{self, Violation};
+use crate::client::Client;
+use crate::client::watcher::Watcher;
+use crate::history::History;
+use crate::model::clock::ClockModel;
+use crate::model::disk::Disk;
+use crate::model::network::{Host, Network};
+use crate::time::SimTime;
+use atlas::Atlas;
+use clients::ClientFrame;
+use nemesis::Nemesis;
+use observer::Observer;
+use operator::Operator;
+use options::{FaultKind, Options};
+use process::PeerEnvelope;
+use raftkv_core::rng::{Rng, Seed};
+use raftkv_core::time::Span;
+use slot::{Process, Slot};
+use std::collections::BTreeMap;
+use trace::Trace;
+
+pub use trace::Story;
+
+/// The first host number of clients; nodes are numbered from 0.
+const CLIENT_HOSTS: u32 = 100;
+/// The first host number of watchers.
+const WATCHER_HOSTS: u32 = 200;
+/// The operator's host number.
+const OPERATOR_HOST: u32 = 300;
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Run {
+    /// What it did.
+    pub report: Report,
+    /// What was wrong, if anything.
+    pub result: Result<(), Violation>,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Simulated time.
+    pub simulated: Span,
+    /// Fingerprint of the whole trace.
+    pub fingerprint: u64,
+    /// Lines of the trace.
+    pub events: u64,
+    /// Requests answered well.
+    pub acknowledged: u64,
+    /// Requests made.
+    pub requested: u64,
+    /// Entries applied.
+    pub applied: u64,
+    /// Terms with a leader.
+    pub elections: u64,
+    /// How often each fault fired.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// How often each rare state was reached.
+    pub sometimes: BTreeMap<&'static str, u64>,
+}
+
+/// The world.
+#[derive(Debug)]
+pub struct World {
+    options: Options,
+    now: SimTime,
+    rng: Rng,
+    slots: Vec<Slot>,
+    peers: Network<PeerEnvelope>,
+    wires: Network<ClientFrame>,
+    clients: Vec<Client>,
+    watchers: Vec<Watcher>,
+    operator: Operator,
+    nemesis: Nemesis,
+    atlas: Atlas,
+    observer: Observer,
+    history: History,
+    trace: Trace,
+    tally: BTreeMap<&'static str, u64>,
+    sometimes: BTreeMap<&'static str, u64>,
+    /// Last notice that a peer cannot be reached, by the node told and the peer.
+    notices: BTreeMap<(Host, Host), SimTime>,
+}
+
+impl World {
+    /// A world in which the nodes have their data directories and are about to be started. What happens is told to `story`, if there is one.
+    pub fn new(options: Options, story: Option<Story>) -> World {
+        let seed = Seed::from_number(options.seed);
+        let count = options.voters as usize;
+        let slots = (1..=options.voters)
+            .map(|member| Slot {
+                member,
+                identity: process::first_identity(options.seed, member),
+                disk: Disk::new(options.disk, seed.fork(&format!("disk {member}"))),
+                clock: ClockModel::new(
+                    SimTime(0),
+                    options.clock,
+                    seed.fork(&format!("clock {member}")),
+                ),
+                process: Process::Down { until: SimTime(0) },
+                inbox: Default::default(),
+                free_at: SimTime(0),
+                busy: options.busy,
+                requests: BTreeMap::new(),
+                next_request: 1,
+                boots: 0,
+                faults_at_boot: Default::default(),
+                damaged: false,
+                spins: 0,
+                status: None,
+            })
+            .collect();
+        let client = |number: u32| {
+            let rng = seed.fork(&format!("client {number}"));
+            Client::new(number, count, options.workload, rng)
+        };
+        let watcher = |number: u32| Watcher::new(count, seed.fork(&format!("watcher {number}")));
+        let mut world = World {
+            now: SimTime(0),
+            rng: seed.fork("world"),
+            slots,
+            peers: Network::new(options.network, seed.fork("peers")),
+            wires: Network::new(options.client_network, seed.fork("wires")),
+            clients: (0..options.clients).map(client).collect(),
+            watchers: (0..options.watchers).map(watcher).collect(),
+            operator: Operator::new(count),
+            nemesis: Nemesis::new(seed.fork("nemesis")),
+            atlas: Atlas::new(count),
+            observer: Observer::default(),
+            history: History::default(),
+            trace: Trace::new(story),
+            tally: BTreeMap::new(),
+            sometimes: BTreeMap::new(),
+            notices: BTreeMap::new(),
+            options,
+        };
+        world.provision();
+        world
+    }
+
+    /// Runs to the end.
+    pub fn run(mut self) -> Run {
+        let result = self.phases();
+        if let Err(violation) = &result {
+            self.trace.line(self.now, "world", "violation", format_args!("{violation}"));
+        }
+        Run { report: self.report(), result }
+    }
+
+    fn phases(&mut self) -> Result<(), Violation> {
+        self.run_until(SimTime(0) + self.options.chaos)?;
+        self.recover()?;
+        let Some(genesis) = self.observer.genesis() else {
+            return Err(Violation::new("real work", "no node was ever started"));
+        };
+        let log = self.observer.applied_log();
+        let states = self.observer.states();
+        check::after(genesis, &log, |index| states.hash_at(index), &self.history)
+    }
+
+    /// Lets everything happen that happens up to `end`.
+    fn run_until(&mut self, end: SimTime) -> Result<(), Violation> {
+        loop {
+            let next = self.next_wake().max(self.now);
+            if next > end {
+                self.now = end;
+                return Ok(());
+            }
+            self.now = next;
+            self.step()?;
+        }
+    }
+
+    fn next_wake(&self) -> SimTime {
+        let slots = self.slots.iter().map(|slot| slot.next_wake().min(slot.disk.next_wake()));
+        let clients = self.clients.iter().map(Client::next_wake);
+        let watchers = self.watchers.iter().map(Watcher::next_wake);
+        let rest = [
+            self.peers.next_wake(),
+            self.wires.next_wake(),
+            self.nemesis.next_wake(),
+            self.operator.next_wake(),
+        ];
+        slots.chain(clients).chain(watchers).chain(rest).min().unwrap_or(SimTime::NEVER)
+    }
+
+    fn step(&mut self) -> Result<(), Violation> {
+        self.strike();
+        self.deliver_to_nodes();
+        self.deliver_client_frames();
+        self.let_clients_speak();
+        self.let_operator_speak();
+        for at in 0..self.slots.len() {
+            self.run_disk(at)?;
+            self.run_process(at)?;
+        }
+        Ok(())
+    }
+
+    /// Counts a fault.
+    fn count(&mut self, fault: &'static str) {
+        *self.tally.entry(fault).or_default() += 1;
+    }
+
+    /// Counts a rare state worth reaching.
+    fn sometimes(&mut self, state: &'static str) {
+        *self.sometimes.entry(state).or_default() += 1;
+    }
+
+    fn report(&self) -> Report {
+        let mut faults = self.tally.clone();
+        for (name, count) in self.model_counts() {
+            *faults.entry(name).or_default() += count;
+        }
+        faults.retain(|_, count| *count > 0);
+        Report {
+            simulated: self.now - SimTime(0),
+            fingerprint: self.trace.fingerprint(),
+            events: self.trace.lines(),
+            acknowledged: self.history.acknowledged() as u64,
+            requested: self.history.operations.len() as u64,
+            applied: self.observer.states().log().count() as u64,
+            elections: self.observer.elections() as u64,
+            faults,
+            sometimes: self.sometimes.clone(),
+        }
+    }
+
+    fn model_counts(&self) -> Vec<(&'static str, u64)> {
+        let net = self.peers.counts();
+        let mut counts = vec![
+            ("frame lost", net.lost),
+            ("frame corrupted", net.corrupted),
+            ("frame duplicated", net.duplicated),
+            ("frame replayed", net.replayed),
+            ("frame cut", net.cut),
+            ("frame clogged", net.clogged),
+            ("client frame lost", self.wires.counts().lost + self.wires.counts().cut),
+        ];
+        for disk in self.slots.iter().map(|slot| slot.disk.counts()) {
+            counts.extend([
+                ("disk hang", disk.hung),
+                ("disk read error", disk.read_errors),
+                ("disk write error", disk.write_errors),
+                ("disk sync error", disk.sync_errors),
+                ("disk full refusal", disk.full),
+                ("unsynced data at power cut", disk.torn),
+                ("bit flipped", disk.rotten),
+            ]);
+        }
+        counts
+    }
+}

@@ -1,0 +1,248 @@
+//! The nemesis: draws when something goes wrong, what, and for whom, and stays within the fault atlas.
+
+use super::process::address;
+use super::slot::Process;
+use super::{CLIENT_HOSTS, FaultKind, World};
+use crate::model::disk::{Crash, CrashPolicy};
+use crate::model::network::{Host, Partition};
+use crate::random::{Draw, Ppm};
+use crate::time::SimTime;
+use raftkv_core::api::Request;
+use raftkv_core::io::FileName;
+use raftkv_core::rng::Rng;
+use raftkv_core::time::Span;
+use std::collections::BTreeMap;
+
+/// Its plans.
+#[derive(Debug)]
+pub(super) struct Nemesis {
+    rng: Rng,
+    next: SimTime,
+    /// What ends when, numbered so that two may end at once.
+    ends: BTreeMap<(SimTime, u64), End>,
+    sequence: u64,
+    resting: bool,
+}
+
+/// Something that comes to an end.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Partition,
+    ClientPartition,
+    Slow(usize),
+    DiskFull(usize),
+}
+
+impl Nemesis {
+    /// A nemesis that strikes as soon as it may.
+    pub(super) fn new(rng: Rng) -> Self {
+        Nemesis { rng, next: SimTime(0), ends: BTreeMap::new(), sequence: 0, resting: false }
+    }
+
+    /// When it does something next.
+    pub(super) fn next_wake(&self) -> SimTime {
+        let ends = self.ends.first_key_value().map_or(SimTime::NEVER, |((at, _), _)| *at);
+        if self.resting { ends } else { ends.min(self.next) }
+    }
+
+    /// It leaves the world alone from now on.
+    pub(super) fn rest(&mut self) {
+        self.resting = true;
+        self.ends.clear();
+    }
+
+    fn end_at(&mut self, at: SimTime, end: End) {
+        self.sequence += 1;
+        self.ends.insert((at, self.sequence), end);
+    }
+}
+
+impl World {
+    /// Lets the nemesis strike, and ends what has lasted long enough.
+    pub(super) fn strike(&mut self) {
+        while let Some(entry) = self.nemesis.ends.first_entry()
+            && entry.key().0 <= self.now
+        {
+            let end = entry.remove();
+            self.end(end);
+        }
+        if self.nemesis.resting || self.nemesis.next > self.now {
+            return;
+        }
+        let wait = self.nemesis.rng.tail(self.options.fault_every);
+        self.nemesis.next = self.now + wait + Span(1);
+        if self.options.faults.is_empty() {
+            self.nemesis.next = SimTime::NEVER;
+        } else if self.now > SimTime(0) {
+            let kind = *self.nemesis.rng.pick(&self.options.faults);
+            self.strike_with(kind);
+        }
+    }
+
+    fn strike_with(&mut self, kind: FaultKind) {
+        let at = self.nemesis.rng.below(self.slots.len() as u64) as usize;
+        match kind {
+            FaultKind::Kill => {
+                let until = self.now + self.some_downtime();
+                self.count("process killed");
+                self.crash(at, Crash::Process, until);
+            }
+            FaultKind::PowerCut => self.power_cut(at),
+            FaultKind::PowerCutAll => {
+                self.count("power cut everywhere");
+                (0..self.slots.len()).for_each(|at| self.power_cut(at));
+            }
+            FaultKind::Pause => self.pause(at),
+            FaultKind::Slow => self.slow(at),
+            FaultKind::Partition => self.partition(),
+            FaultKind::ClientPartition => self.partition_clients(at),
+            FaultKind::SwizzleClog => self.swizzle_clog(),
+            FaultKind::ClockStep => {
+                let what = self.slots[at].clock.disturb(self.now);
+                self.count("clock step");
+                self.note(at, "clock", what);
+            }
+            FaultKind::DiskFull => {
+                self.count("disk full");
+                self.slots[at].disk.set_full(true);
+                let until = self.now + self.some_downtime();
+                self.nemesis.end_at(until, End::DiskFull(at));
+                self.note(at, "disk full", "");
+            }
+            FaultKind::DiskLoss => self.lose_disk(at),
+            FaultKind::BitRot => self.rot(at),
+            FaultKind::LeaderTransfer => {
+                self.count("leader transfer");
+                let member = self.slots[at].member;
+                self.operator.ask_once(Request::LeaderTransfer { member });
+            }
+            FaultKind::SnapshotSave => {
+                self.count("snapshot asked for");
+                self.operator.ask_once(Request::SnapshotSave);
+            }
+        }
+    }
+
+    fn power_cut(&mut self, at: usize) {
+        let policy = *self.nemesis.rng.pick(&CrashPolicy::DRAWN);
+        let until = self.now + self.some_downtime();
+        self.count("power cut");
+        let slot = &mut self.slots[at];
+        slot.clock.reboot(self.now);
+        self.crash(at, Crash::Power(policy), until);
+    }
+
+    fn some_downtime(&mut self) -> Span {
+        self.nemesis.rng.tail(Span::from_millis(1_000))
+    }
+
+    fn pause(&mut self, at: usize) {
+        let rng = &mut self.nemesis.rng;
+        let pause = rng.span(Span::from_millis(100), Span::from_millis(20_000));
+        let slot = &mut self.slots[at];
+        slot.free_at = slot.free_at.max(self.now + pause);
+        self.count("process paused");
+        self.note(at, "pause", &format!("{} ms", pause.as_millis()));
+    }
+
+    fn slow(&mut self, at: usize) {
+        let slot = &mut self.slots[at];
+        slot.busy = Span(self.options.busy.0 * 20 + 30_000_000);
+        self.count("slow node");
+        let until = self.now + self.some_downtime() + Span::from_millis(2_000);
+        self.nemesis.end_at(until, End::Slow(at));
+        self.note(at, "slow", "");
+    }
+
+    fn partition(&mut self) {
+        let hosts: Vec<Host> = self.slots.iter().map(|slot| slot.host()).collect();
+        let shape = *self.nemesis.rng.pick(&Partition::ALL);
+        for (from, to) in shape.links(&hosts, &mut self.nemesis.rng) {
+            self.peers.cut(from, to);
+        }
+        let until = self.now + self.some_downtime() + Span::from_millis(1_000);
+        self.nemesis.end_at(until, End::Partition);
+        self.count("partition");
+        self.trace.line(self.now, "net", "partition", format_args!("{shape:?}"));
+    }
+
+    fn partition_clients(&mut self, at: usize) {
+        for client in 0..self.options.clients {
+            let (host, client) = (Host(at as u32), Host(CLIENT_HOSTS + client));
+            if self.nemesis.rng.happens(Ppm::percent(50)) {
+                self.wires.cut(host, client);
+            }
+            if self.nemesis.rng.happens(Ppm::percent(50)) {
+                self.wires.cut(client, host);
+            }
+        }
+        let until = self.now + self.some_downtime() + Span::from_millis(500);
+        self.nemesis.end_at(until, End::ClientPartition);
+        self.count("client partition");
+        self.note(at, "partition", "from clients");
+    }
+
+    /// Clogs a random set of links one by one, and clears them in another order.
+    fn swizzle_clog(&mut self) {
+        let count = self.slots.len() as u64;
+        for _ in 0..self.nemesis.rng.between(1, count * count) {
+            let from = Host(self.nemesis.rng.below(count) as u32);
+            let to = Host(self.nemesis.rng.below(count) as u32);
+            let rng = &mut self.nemesis.rng;
+            let lasts = rng.span(Span::from_millis(100), Span::from_millis(8_000));
+            self.peers.clog(from, to, self.now + lasts);
+        }
+        self.count("swizzle clog");
+        self.trace.line(self.now, "net", "clog", format_args!(""));
+    }
+
+    /// The member loses its disk and joins anew. Only if a majority of good disks remains.
+    fn lose_disk(&mut self, at: usize) {
+        let slot = &self.slots[at];
+        if !self.atlas.may_damage(slot.member) || matches!(slot.process, Process::Vacant) {
+            return;
+        }
+        self.atlas.damage(slot.identity.node);
+        self.count("disk lost");
+        self.vacate(at);
+        let member = self.slots[at].member;
+        self.operator.let_join(member, address(member));
+    }
+
+    /// Bits flip in some file. The node finds them when it reads the file: at the next start, or when it sends a snapshot.
+    fn rot(&mut self, at: usize) {
+        let slot = &mut self.slots[at];
+        if !self.atlas.may_damage(slot.member) || matches!(slot.process, Process::Vacant) {
+            return;
+        }
+        let snapshots = self.nemesis.rng.happens(Ppm::percent(50));
+        let choose = |file: FileName| match file {
+            FileName::Wal(_) => !snapshots,
+            FileName::Snapshot(_) => snapshots,
+            _ => false,
+        };
+        // The used part of a segment is at its beginning.
+        let Some((file, offset)) = slot.disk.rot(choose, 0..2048) else { return };
+        slot.damaged = true;
+        self.atlas.damage(slot.identity.node);
+        self.count("bit rot");
+        self.note(at, "rot", &format!("{} at {offset}", file.path()));
+        let until = self.now + self.some_downtime();
+        self.crash(at, Crash::Power(CrashPolicy::DropAll), until);
+    }
+
+    fn end(&mut self, end: End) {
+        match end {
+            End::Partition => self.peers.heal_links(),
+            End::ClientPartition => self.wires.heal_links(),
+            End::Slow(at) => self.slots[at].busy = self.options.busy,
+            End::DiskFull(at) => self.slots[at].disk.set_full(false),
+        }
+        self.trace.line(self.now, "world", "end", format_args!("{end:?}"));
+    }
+
+    fn note(&mut self, at: usize, what: &str, details: &str) {
+        let node = self.slots[at].identity.node;
+        self.trace.line(self.now, node, what, format_args!("{details}"));
+    }
+}

@@ -1,0 +1,194 @@
+//! Sees everything that happens in the world, and asks the checkers after every step.
+//!
+//! It follows each node's log by the records the node hands to its disk, so it knows which entry every node has at every
+//! index, and which of them are on stable storage.
+
+use crate::check::Violation;
+use crate::check::election_safety::ElectionSafety;
+use crate::check::hard_state::HardStates;
+use crate::check::log_matching::LogMatching;
+use crate::check::quorum_durability;
+use crate::check::recovery::DurableLogs;
+use crate::check::state_machine_safety::StateMachineSafety;
+use raftkv_core::api::{NodeStatus, Role};
+use raftkv_core::boot::Image;
+use raftkv_core::ids::{NodeId, OpId};
+use raftkv_core::io::DiskOp;
+use raftkv_core::kv::KvState;
+use raftkv_core::log::{ConfState, Entry, EntryKind, HardState};
+use raftkv_core::wal::{self, WalRecord};
+use raftkv_core::wire::peer::SnapshotMeta;
+use std::collections::BTreeMap;
+
+/// The all-seeing one.
+#[derive(Debug, Default)]
+pub struct Observer {
+    elections: ElectionSafety,
+    hard_states: HardStates,
+    matching: LogMatching,
+    safety: StateMachineSafety,
+    durable: DurableLogs,
+    entries: BTreeMap<(u64, u64), Entry>,
+    logs: BTreeMap<NodeId, NodeLog>,
+    on_the_way: BTreeMap<(NodeId, OpId), Appended>,
+    /// The voters, until the first change of membership.
+    conf: Option<ConfState>,
+    genesis: Option<(u64, KvState)>,
+}
+
+/// One node's log as it wrote it.
+#[derive(Debug, Default)]
+struct NodeLog {
+    base: (u64, u64),
+    terms: BTreeMap<u64, u64>,
+    applied: u64,
+}
+
+/// What becomes durable with a disk operation.
+#[derive(Debug)]
+struct Appended {
+    hard_state: Option<HardState>,
+    snapshot: Option<SnapshotMeta>,
+    ids: Vec<(u64, u64)>,
+}
+
+impl Observer {
+    /// The cluster starts with these voters.
+    pub fn begin(&mut self, conf: ConfState) {
+        self.conf = Some(conf);
+    }
+
+    /// `node` asked its disk for something.
+    pub fn on_disk_asked(
+        &mut self,
+        node: NodeId,
+        op: OpId,
+        action: &DiskOp,
+    ) -> Result<(), Violation> {
+        let Some(record) = wal::record::carried_by(action) else { return Ok(()) };
+        if let Some(hard_state) = record.hard_state {
+            self.hard_states.written(node, hard_state)?;
+        }
+        self.append(node, &record)?;
+        let ids = record.entries.iter().map(|entry| (entry.index, entry.term)).collect();
+        let appended = Appended { hard_state: record.hard_state, snapshot: record.snapshot, ids };
+        self.on_the_way.insert((node, op), appended);
+        Ok(())
+    }
+
+    /// The disk of `node` has done something well.
+    pub fn on_disk_done(&mut self, node: NodeId, op: OpId) {
+        let Some(appended) = self.on_the_way.remove(&(node, op)) else { return };
+        if let Some(snapshot) = &appended.snapshot {
+            self.durable.restarted(node, snapshot);
+        }
+        self.durable.appended(node, &appended.ids);
+        if let Some(hard_state) = appended.hard_state {
+            self.hard_states.durable(node, hard_state);
+        }
+    }
+
+    /// The process of `node` has ended.
+    pub fn on_stop(&mut self, node: NodeId) {
+        self.on_the_way.retain(|(owner, _), _| *owner != node);
+    }
+
+    /// `node` starts from what its disk holds.
+    pub fn on_boot(&mut self, node: NodeId, image: &Image) -> Result<(), Violation> {
+        if self.genesis.is_none() {
+            self.genesis = Some((image.snapshot.index, image.state.clone()));
+        }
+        self.hard_states.recovered(node, image.hard_state)?;
+        self.durable.recovered(node, image.snapshot.index, &image.entries)?;
+        let log = self.logs.entry(node).or_default();
+        log.base = (image.snapshot.index, image.snapshot.term);
+        log.applied = image.snapshot.index;
+        let record = WalRecord { entries: image.entries.clone(), ..WalRecord::default() };
+        self.append(node, &record)
+    }
+
+    /// What `node` says about itself. Says whether it has just become leader.
+    pub fn on_status(&mut self, node: NodeId, status: &NodeStatus) -> Result<bool, Violation> {
+        let elected = status.role == Role::Leader && self.elections.leads(status.term, node)?;
+        let log = self.logs.entry(node).or_default();
+        if status.applied_index > log.applied {
+            let from = log.applied.max(log.base.0) + 1;
+            let applied: Vec<(u64, Option<u64>)> = (from..=status.applied_index)
+                .map(|index| (index, log.terms.get(&index).copied()))
+                .collect();
+            log.applied = status.applied_index;
+            for (index, term) in applied {
+                self.on_applied(node, index, term)?;
+            }
+        }
+        self.safety.state(node, status.applied_index, status.state_hash, status.revision)?;
+        Ok(elected)
+    }
+
+    /// How many terms had a leader.
+    pub fn elections(&self) -> usize {
+        self.elections.elections()
+    }
+
+    /// The state the cluster began with, and the index it stands for.
+    pub fn genesis(&self) -> Option<(u64, KvState)> {
+        self.genesis.clone()
+    }
+
+    /// Every applied entry, in order.
+    pub fn applied_log(&self) -> Vec<&Entry> {
+        self.safety.log().filter_map(|id| self.entries.get(&id)).collect()
+    }
+
+    /// Indexes, hashes and revisions of states that were seen.
+    pub fn states(&self) -> &StateMachineSafety {
+        &self.safety
+    }
+
+    fn on_applied(&mut self, node: NodeId, index: u64, term: Option<u64>) -> Result<(), Violation> {
+        let Some(term) = term else {
+            let detail =
+                format!("node {node} applied entry {index}, which it never wrote to its log");
+            return Err(Violation::new("state-machine safety", detail));
+        };
+        if !self.safety.applied(node, index, term)? {
+            return Ok(());
+        }
+        let is_membership = self
+            .entries
+            .get(&(index, term))
+            .is_some_and(|entry| entry.kind == EntryKind::Membership);
+        if is_membership {
+            self.conf = None;
+        }
+        match &self.conf {
+            Some(conf) => quorum_durability::committed(&self.durable, conf, index, term),
+            None => Ok(()),
+        }
+    }
+
+    fn append(&mut self, node: NodeId, record: &WalRecord) -> Result<(), Violation> {
+        let log = self.logs.entry(node).or_default();
+        if let Some(snapshot) = &record.snapshot {
+            *log = NodeLog {
+                base: (snapshot.index, snapshot.term),
+                terms: BTreeMap::new(),
+                applied: log.applied.max(snapshot.index),
+            };
+        }
+        if let Some(first) = record.entries.first() {
+            log.terms.split_off(&first.index);
+        }
+        for entry in &record.entries {
+            let before = match entry.index.checked_sub(1) {
+                Some(index) if index == log.base.0 => Some(log.base.1),
+                Some(index) => log.terms.get(&index).copied(),
+                None => None,
+            };
+            self.matching.entry(entry, before)?;
+            log.terms.insert(entry.index, entry.term);
+            self.entries.entry((entry.index, entry.term)).or_insert_with(|| entry.clone());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,244 @@
+//! Everything that makes one run different from another, drawn from its seed: swarm testing.
+//!
+//! Each run switches whole kinds of faults off, so that rare ones are not drowned by frequent ones, and draws sizes and limits
+//! small enough that snapshots, segment changes and cut-offs happen within a minute. Source: Groce et al., "Swarm Testing", 2012.
+
+use crate::client::workload::{Mix, WorkloadOptions};
+use crate::model::clock::ClockFaults;
+use crate::model::disk::DiskFaults;
+use crate::model::network::NetworkFaults;
+use crate::random::{Draw, Ppm};
+use raftkv_core::config::Config;
+use raftkv_core::rng::{Rng, Seed};
+use raftkv_core::time::Span;
+
+/// A kind of thing that can go wrong at a moment, beside what disks and networks do all the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// A node's process is killed.
+    Kill,
+    /// A node loses power.
+    PowerCut,
+    /// All nodes lose power at once.
+    PowerCutAll,
+    /// A node stops for a while, then goes on with what queued up.
+    Pause,
+    /// A node becomes slow.
+    Slow,
+    /// Links between nodes are cut.
+    Partition,
+    /// A client's way to a node is cut.
+    ClientPartition,
+    /// Links are clogged one by one, and cleared in another order.
+    SwizzleClog,
+    /// A calendar clock jumps or stands still.
+    ClockStep,
+    /// A disk is full for a while.
+    DiskFull,
+    /// A node loses its disk, and joins anew.
+    DiskLoss,
+    /// Bits flip in a node's files.
+    BitRot,
+    /// The operator asks for a hand-over of leadership.
+    LeaderTransfer,
+    /// The operator asks for a snapshot.
+    SnapshotSave,
+}
+
+impl FaultKind {
+    /// Every kind.
+    pub const ALL: [FaultKind; 14] = [
+        FaultKind::Kill,
+        FaultKind::PowerCut,
+        FaultKind::PowerCutAll,
+        FaultKind::Pause,
+        FaultKind::Slow,
+        FaultKind::Partition,
+        FaultKind::ClientPartition,
+        FaultKind::SwizzleClog,
+        FaultKind::ClockStep,
+        FaultKind::DiskFull,
+        FaultKind::DiskLoss,
+        FaultKind::BitRot,
+        FaultKind::LeaderTransfer,
+        FaultKind::SnapshotSave,
+    ];
+}
+
+/// One run's options.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where all randomness of the run comes from.
+    pub seed: u64,
+    /// Voters at the start: 1, 3 or 5.
+    pub voters: u32,
+    /// How long anything may happen.
+    pub chaos: Span,
+    /// How long the cluster may take to be well again once everything is mended.
+    pub recovery: Span,
+    /// Kinds of fault that may strike.
+    pub faults: Vec<FaultKind>,
+    /// Mean time between two of them.
+    pub fault_every: Span,
+    /// Whether one of the nodes that a quorum can spare stays dead after the chaos.
+    pub leave_dead: bool,
+    /// Between nodes.
+    pub network: NetworkFaults,
+    /// Between clients and nodes.
+    pub client_network: NetworkFaults,
+    /// Every node's disk.
+    pub disk: DiskFaults,
+    /// Every node's clocks.
+    pub clock: ClockFaults,
+    /// A node takes up to this long to handle what has arrived.
+    pub busy: Span,
+    /// Every node's configuration, but for its address.
+    pub config: Config,
+    /// Clients that ask.
+    pub clients: u32,
+    /// Clients that watch.
+    pub watchers: u32,
+    /// What clients ask.
+    pub workload: WorkloadOptions,
+}
+
+impl Options {
+    /// A calm run: three nodes, nothing fails.
+    pub fn calm(seed: u64) -> Options {
+        Options {
+            seed,
+            voters: 3,
+            chaos: Span::from_millis(10_000),
+            recovery: Span::from_millis(60_000),
+            faults: Vec::new(),
+            fault_every: Span::from_millis(1_000),
+            leave_dead: false,
+            network: NetworkFaults::none(),
+            client_network: NetworkFaults::none(),
+            disk: DiskFaults::none(),
+            clock: ClockFaults::default(),
+            busy: Span(50_000),
+            config: Config::default(),
+            clients: 4,
+            watchers: 1,
+            workload: WorkloadOptions {
+                mix: Mix { put: 30, get: 20, range: 10, delete: 8, txn: 15, lease: 5, compact: 1 },
+                keys: 20,
+                value_bytes: 60,
+                think: Span::from_millis(100),
+                sessions: Ppm::percent(80),
+            },
+        }
+    }
+
+    /// The run that a seed stands for.
+    pub fn draw(seed: u64) -> Options {
+        let mut rng = Seed::from_number(seed).fork("options");
+        let voters = *rng.pick(&[1, 3, 3, 3, 3, 3, 5, 5]);
+        let calm = Options::calm(seed);
+        let mut options = Options {
+            voters,
+            chaos: rng.span(Span::from_millis(30_000), Span::from_millis(60_000)),
+            faults: some_faults(&mut rng, voters),
+            fault_every: rng.span(Span::from_millis(500), Span::from_millis(5_000)),
+            leave_dead: rng.happens(Ppm::percent(20)),
+            network: network(&mut rng),
+            client_network: client_network(&mut rng),
+            disk: disk(&mut rng),
+            clock: clock(&mut rng),
+            busy: Span(*rng.pick(&[0, 20_000, 200_000, 5_000_000])),
+            clients: rng.between(1, 6) as u32,
+            watchers: rng.below(3) as u32,
+            workload: workload(&mut rng),
+            ..calm
+        };
+        options.config = config(&mut rng);
+        options
+    }
+}
+
+fn some_faults(rng: &mut Rng, voters: u32) -> Vec<FaultKind> {
+    // One node has nobody to repair it.
+    let survivable =
+        |kind: &FaultKind| voters > 1 || !matches!(kind, FaultKind::DiskLoss | FaultKind::BitRot);
+    let kept = Ppm::percent(*rng.pick(&[20, 50, 80]));
+    FaultKind::ALL.into_iter().filter(survivable).filter(|_| rng.happens(kept)).collect()
+}
+
+fn often(rng: &mut Rng, off: u32, max: Ppm) -> Ppm {
+    if rng.happens(Ppm::percent(off)) {
+        Ppm::NEVER
+    } else {
+        Ppm(rng.below(u64::from(max.0)) as u32)
+    }
+}
+
+fn network(rng: &mut Rng) -> NetworkFaults {
+    NetworkFaults {
+        delay_min: Span(rng.between(50_000, 5_000_000)),
+        delay_mean: Span(*rng.pick(&[100_000, 1_000_000, 5_000_000, 30_000_000])),
+        loss: often(rng, 50, Ppm::percent(30)),
+        corrupt: often(rng, 70, Ppm::percent(5)),
+        duplicate: often(rng, 50, Ppm::percent(30)),
+        replay: often(rng, 60, Ppm::percent(5)),
+        ordered: rng.happens(Ppm::percent(50)),
+        capacity: *rng.pick(&[8, 64, 1024, usize::MAX]),
+    }
+}
+
+fn client_network(rng: &mut Rng) -> NetworkFaults {
+    // A connection carries a request once or not at all: it may only be lost or late.
+    NetworkFaults { loss: often(rng, 50, Ppm::percent(5)), ..NetworkFaults::none() }
+}
+
+fn disk(rng: &mut Rng) -> DiskFaults {
+    DiskFaults {
+        access_mean: Span(*rng.pick(&[5_000, 50_000, 500_000])),
+        sync_mean: Span(*rng.pick(&[50_000, 500_000, 5_000_000, 30_000_000])),
+        hang: often(rng, 70, Ppm(2_000)),
+        read_error: often(rng, 80, Ppm(20_000)),
+        write_error: often(rng, 80, Ppm(500)),
+        sync_error: often(rng, 80, Ppm(500)),
+    }
+}
+
+fn clock(rng: &mut Rng) -> ClockFaults {
+    ClockFaults { drift: often(rng, 30, Ppm::percent(5)), steps: rng.happens(Ppm::percent(50)) }
+}
+
+fn workload(rng: &mut Rng) -> WorkloadOptions {
+    let mut weight = |usual: u64| {
+        if rng.happens(Ppm::percent(20)) { 0 } else { rng.between(1, 2 * usual) as u32 }
+    };
+    let mix = Mix {
+        put: weight(30).max(5),
+        get: weight(20),
+        range: weight(10),
+        delete: weight(8),
+        txn: weight(15),
+        lease: weight(5),
+        compact: weight(2),
+    };
+    WorkloadOptions {
+        mix,
+        keys: *rng.pick(&[1, 5, 20, 200]),
+        value_bytes: *rng.pick(&[10, 100, 2_000]),
+        think: Span::from_millis(*rng.pick(&[10, 50, 200, 1_000])),
+        sessions: Ppm::percent(*rng.pick(&[0, 50, 100])),
+    }
+}
+
+fn config(rng: &mut Rng) -> Config {
+    let mut config = Config {
+        snapshot_entries: *rng.pick(&[20, 50, 200, 500, 8_192]),
+        snapshot_interval: Span::from_millis(*rng.pick(&[2_000, 20_000, 120_000])),
+        snapshots_kept: rng.between(1, 3) as usize,
+        segment_bytes: *rng.pick(&[4 << 10, 16 << 10, 64 << 10]),
+        trailing_entries: *rng.pick(&[0, 10, 100, 4_096]),
+        history_revisions: *rng.pick(&[0, 20, 200, 100_000]),
+        ..Config::default()
+    };
+    config.limits.inflight_requests = *rng.pick(&[2, 64, 65_536]);
+    config.limits.watch_backlog_events = *rng.pick(&[4, 65_536]);
+    config
+}

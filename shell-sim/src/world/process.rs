@@ -1,0 +1,397 @@
+//! Starting, running and ending the process of a node: what the shell does in production.
+
+use super::clients::ClientFrame;
+use super::slot::Process;
+use super::{World, genesis};
+use crate::check::Violation;
+use crate::fingerprint::Fingerprint;
+use crate::model::disk::Crash;
+use crate::model::network::{Fate, Host};
+use crate::random::{Draw, Ppm};
+use crate::time::SimTime;
+use raftkv_core::api::{MemberInfo, NodeStatus, Role};
+use raftkv_core::boot::{self, Boot, BootError, BootStep, Image};
+use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId, OpId};
+use raftkv_core::io::{DiskDone, DiskError, DiskOp, Halt, Input, Output};
+use raftkv_core::log::{ConfState, Level};
+use raftkv_core::node::Node;
+use raftkv_core::rng::Seed;
+use raftkv_core::time::Span;
+use raftkv_core::wire::handshake::Hello;
+use raftkv_core::wire::peer::PeerFrame;
+
+/// A node that is run this often without time going on is stuck.
+const SPINS_MAX: u32 = 10_000;
+
+/// A frame between nodes, with what the connection's handshake established.
+#[derive(Clone, Debug)]
+pub(super) struct PeerEnvelope {
+    hello: Hello,
+    frame: PeerFrame,
+}
+
+/// The identity a founding member of this run's cluster has.
+pub(super) fn first_identity(seed: u64, member: u32) -> Identity {
+    let mut cluster = [7; 16];
+    cluster[..8].copy_from_slice(&seed.to_le_bytes());
+    Identity { cluster: ClusterId(cluster), epoch: Epoch(0), node: NodeId::new(member, 0) }
+}
+
+/// Where a member listens.
+pub(super) fn address(member: u32) -> String {
+    format!("n{member}:7400")
+}
+
+impl World {
+    /// Puts the data directories of the founding members on their disks.
+    pub(super) fn provision(&mut self) {
+        let members: Vec<MemberInfo> = self
+            .slots
+            .iter()
+            .map(|slot| genesis::founder(slot.identity, address(slot.member)))
+            .collect();
+        for slot in &mut self.slots {
+            for action in genesis::operations(slot.identity, members.clone()) {
+                slot.disk.provision(&action);
+            }
+        }
+        let voters = self.slots.iter().map(|slot| slot.identity.node).collect();
+        self.observer.begin(ConfState { voters, ..ConfState::default() });
+    }
+
+    /// Hands frames that have arrived to the nodes they are for.
+    pub(super) fn deliver_to_nodes(&mut self) {
+        while let Some(delivery) = self.peers.poll(self.now) {
+            let PeerEnvelope { hello, frame } = delivery.frame;
+            let slot = &mut self.slots[delivery.to.0 as usize];
+            if slot.node().is_some() && hello.check(&slot.identity).is_ok() {
+                slot.inbox.push_back(Input::Peer { from: hello.from.node, frame });
+            } else {
+                self.notice_unreachable(delivery.from, delivery.to, hello.to);
+            }
+        }
+    }
+
+    /// Handles what the disk has done.
+    pub(super) fn run_disk(&mut self, at: usize) -> Result<(), Violation> {
+        while let Some((op, result)) = self.slots[at].disk.poll(self.now) {
+            let slot = &mut self.slots[at];
+            let node = slot.identity.node;
+            match &mut slot.process {
+                Process::Booting { waits_for, .. } if *waits_for == op => {
+                    self.on_boot_step_done(at, result)?;
+                }
+                Process::Running { .. } => {
+                    if result.is_ok() {
+                        self.observer.on_disk_done(node, op);
+                    }
+                    slot.inbox.push_back(Input::Disk { op, result });
+                }
+                Process::Booting { .. } | Process::Down { .. } | Process::Vacant => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the process if it is time, or lets the node handle what has arrived.
+    pub(super) fn run_process(&mut self, at: usize) -> Result<(), Violation> {
+        let slot = &mut self.slots[at];
+        if slot.next_wake() > self.now {
+            return Ok(());
+        }
+        match &slot.process {
+            Process::Down { .. } => self.start(at),
+            Process::Running { .. } => self.run_node(at),
+            Process::Booting { .. } | Process::Vacant => Ok(()),
+        }
+    }
+
+    /// Ends the process, and says when it is started again.
+    pub(super) fn crash(&mut self, at: usize, crash: Crash, until: SimTime) {
+        let slot = &mut self.slots[at];
+        if matches!(slot.process, Process::Vacant) {
+            return;
+        }
+        let was_booting = matches!(slot.process, Process::Booting { .. });
+        let at_stake = slot.disk.crash(crash);
+        slot.process = Process::Down { until };
+        slot.inbox.clear();
+        slot.status = None;
+        slot.free_at = self.now;
+        let node = slot.identity.node;
+        let waiting = std::mem::take(&mut slot.requests);
+        self.observer.on_stop(node);
+        for (client, attempt) in waiting.into_values() {
+            self.wires.submit(self.now, Host(at as u32), client, ClientFrame::Broken { attempt });
+        }
+        self.trace.line(self.now, node, "crash", format_args!("{crash:?} at stake {at_stake}"));
+        if was_booting {
+            self.sometimes("crash during recovery");
+        }
+    }
+
+    /// Empties the disk of a machine, whose member has to join anew.
+    pub(super) fn vacate(&mut self, at: usize) {
+        self.crash(at, Crash::Process, SimTime::NEVER);
+        let slot = &mut self.slots[at];
+        slot.disk.lose_everything();
+        slot.process = Process::Vacant;
+        slot.damaged = false;
+        let node = slot.identity.node;
+        self.trace.line(self.now, node, "vacant", format_args!("disk replaced"));
+    }
+
+    /// A member that was let in again gets its data directory.
+    pub(super) fn settle(&mut self, identity: Identity, peers: Vec<MemberInfo>) {
+        let slot = &mut self.slots[identity.node.member() as usize - 1];
+        slot.identity = identity;
+        for action in boot::joining(identity, peers) {
+            slot.disk.provision(&action);
+        }
+        slot.process = Process::Down { until: self.now };
+        self.trace.line(self.now, identity.node, "joining", format_args!("disk made ready"));
+        self.sometimes("a wiped member joined anew");
+    }
+
+    fn start(&mut self, at: usize) -> Result<(), Violation> {
+        let slot = &mut self.slots[at];
+        slot.boots += 1;
+        slot.faults_at_boot = slot.disk.counts();
+        let listing = slot.disk.listing();
+        let node = slot.identity.node;
+        self.trace.line(self.now, node, "boot", format_args!("{} files", listing.len()));
+        self.boot(at, Box::new(Boot::new(listing)))
+    }
+
+    fn on_boot_step_done(
+        &mut self,
+        at: usize,
+        result: Result<DiskDone, DiskError>,
+    ) -> Result<(), Violation> {
+        let down = Process::Down { until: self.now };
+        let before = std::mem::replace(&mut self.slots[at].process, down);
+        let Process::Booting { mut boot, .. } = before else { return Ok(()) };
+        boot.handle(result.map(|done| match done {
+            DiskDone::Bytes(bytes) => bytes,
+            DiskDone::Done => Default::default(),
+        }));
+        self.boot(at, boot)
+    }
+
+    fn boot(&mut self, at: usize, mut boot: Box<Boot>) -> Result<(), Violation> {
+        let action = match boot.poll() {
+            BootStep::Read { file, offset, len_bytes } => DiskOp::Read { file, offset, len_bytes },
+            BootStep::Do(action) => action,
+            BootStep::Ready(image) => return self.become_node(at, *image),
+            BootStep::Refused(error) => return self.on_refused(at, &error),
+        };
+        let slot = &mut self.slots[at];
+        slot.next_request += 1;
+        // Numbers above the nodes' own, so that a late completion is never mistaken.
+        let waits_for = OpId(1 << 63 | slot.next_request);
+        slot.disk.submit(self.now, waits_for, action);
+        slot.process = Process::Booting { boot, waits_for };
+        Ok(())
+    }
+
+    fn become_node(&mut self, at: usize, image: Image) -> Result<(), Violation> {
+        let slot = &mut self.slots[at];
+        let id = slot.identity.node;
+        if image.identity != slot.identity {
+            let detail = format!("{id} finds the identity {:?} on its disk", image.identity);
+            return Err(Violation::new("recovery", detail));
+        }
+        self.observer.on_boot(id, &image)?;
+        let mut config = self.options.config.clone();
+        config.address = address(slot.member);
+        let seed = Seed::from_number(
+            self.options.seed ^ Fingerprint::of(&[slot.member as u8, slot.boots as u8]),
+        );
+        let (snapshot, entries) = (image.snapshot.index, image.entries.len());
+        let state = image.hard_state;
+        let now = slot.clock.read(self.now);
+        slot.process = Process::Running {
+            node: Box::new(Node::new(config, image, seed, now)),
+            wake: self.now,
+        };
+        slot.free_at = self.now;
+        self.trace.line(
+            self.now,
+            id,
+            "start",
+            format_args!(
+                "snapshot {snapshot} entries {entries} term {} vote {} commit {}",
+                state.term, state.vote, state.commit
+            ),
+        );
+        self.run_node(at)
+    }
+
+    fn on_refused(&mut self, at: usize, error: &BootError) -> Result<(), Violation> {
+        let slot = &mut self.slots[at];
+        let node = slot.identity.node;
+        self.trace.line(self.now, node, "refused", format_args!("{error}"));
+        let slot = &mut self.slots[at];
+        if slot.disk_has_failed() {
+            self.crash(at, Crash::Process, self.now + Span::from_millis(500));
+            return Ok(());
+        }
+        if slot.damaged {
+            self.vacate(at);
+            self.sometimes("damage was refused at start");
+            return Ok(());
+        }
+        Err(Violation::new("recovery", format!("node {node} refuses a good disk: {error}")))
+    }
+
+    fn run_node(&mut self, at: usize) -> Result<(), Violation> {
+        let slot = &mut self.slots[at];
+        let now = slot.clock.read(self.now);
+        let Process::Running { node, .. } = &mut slot.process else { return Ok(()) };
+        for input in slot.inbox.drain(..) {
+            node.handle(now, input);
+        }
+        node.handle(now, Input::Timeout);
+        let outputs: Vec<Output> = std::iter::from_fn(|| node.poll_output()).collect();
+        node.check().map_err(|broken| Violation::new("invariant", broken.to_string()))?;
+        let status = Box::new(node.status());
+        let wake = node.poll_timeout().map(|(mono, _)| slot.clock.when(mono));
+        let wanted = wake.unwrap_or(SimTime::NEVER);
+        if let Process::Running { wake, .. } = &mut slot.process {
+            *wake = wanted;
+        }
+        slot.spins = if wanted > self.now { 0 } else { slot.spins + 1 };
+        if slot.spins > SPINS_MAX {
+            let detail = format!("node {} wants to wake at once, for ever", slot.identity.node);
+            return Err(Violation::new("progress", detail));
+        }
+        let busy = Span(self.rng.below(slot.busy.0 + 1));
+        slot.free_at = self.now + busy;
+        outputs.into_iter().try_for_each(|output| self.carry_out(at, output))?;
+        self.on_status(at, status)
+    }
+
+    fn carry_out(&mut self, at: usize, output: Output) -> Result<(), Violation> {
+        let slot = &mut self.slots[at];
+        let node = slot.identity.node;
+        match output {
+            Output::Send { to, frame } => self.send(at, to, frame),
+            Output::Disk { op, action } => {
+                self.observer.on_disk_asked(node, op, &action)?;
+                self.trace.line(self.now, node, "disk", format_args!("{}", describe(&action)));
+                self.slots[at].disk.submit(self.now, op, action);
+            }
+            Output::Reply { req, response } => self.reply(at, req, response),
+            Output::Peers(_) => {}
+            Output::Event(event) => {
+                self.trace.line(self.now, node, "log", format_args!("{event}"));
+                if event.level == Level::Error && !self.slots[at].disk_has_failed() {
+                    return Err(Violation::new("error logged", format!("{node}: {event}")));
+                }
+            }
+            Output::Halt(halt) => return self.on_halt(at, &halt),
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, at: usize, to: NodeId, frame: PeerFrame) {
+        let slot = &self.slots[at];
+        let (from, host) = (slot.identity.node, slot.host());
+        self.trace.line(self.now, from, "send", format_args!("{to} {}", summary(&frame)));
+        if to.member() == 0 || to.member() as usize > self.slots.len() {
+            return;
+        }
+        let target = Host(to.member() - 1);
+        let hello = Hello { from: slot.identity, to };
+        let fate = self.peers.submit(self.now, host, target, PeerEnvelope { hello, frame });
+        if fate == Fate::Cut {
+            self.notice_unreachable(host, target, to);
+        }
+    }
+
+    /// Transport finds out that a peer cannot be reached: sometimes, and not all the time.
+    fn notice_unreachable(&mut self, from: Host, to: Host, peer: NodeId) {
+        let last = self.notices.get(&(from, to)).copied().unwrap_or_default();
+        if self.now - last < Span::from_millis(300) || self.rng.happens(Ppm::percent(50)) {
+            return;
+        }
+        self.notices.insert((from, to), self.now);
+        let slot = &mut self.slots[from.0 as usize];
+        if slot.is_running() {
+            slot.inbox.push_back(Input::PeerUnreachable { peer });
+        }
+    }
+
+    fn on_status(&mut self, at: usize, status: Box<NodeStatus>) -> Result<(), Violation> {
+        let node = self.slots[at].identity.node;
+        if self.observer.on_status(node, &status)? {
+            let line = format_args!("term {} last {}", status.term, status.last_index);
+            self.trace.line(self.now, node, "elected", line);
+        }
+        let newest = self.observer.states().newest().map_or(0, |(index, _, _)| index);
+        if status.role != Role::Learner {
+            self.atlas.is_voter(node, status.applied_index, newest);
+        }
+        self.slots[at].status = Some(status);
+        Ok(())
+    }
+
+    fn on_halt(&mut self, at: usize, halt: &Halt) -> Result<(), Violation> {
+        let slot = &self.slots[at];
+        let node = slot.identity.node;
+        self.trace.line(self.now, node, "halt", format_args!("{halt}"));
+        let legitimate = match halt {
+            Halt::DiskFailed { .. } => self.slots[at].disk_has_failed(),
+            Halt::Unreadable { .. } => false,
+            Halt::Stopped => true,
+            Halt::Removed { .. } | Halt::RolledBack { .. } => self.slots[at].damaged,
+        };
+        if !legitimate {
+            return Err(Violation::new("halt", format!("node {node} stops for no reason: {halt}")));
+        }
+        let pause = self.rng.span(Span::from_millis(100), Span::from_millis(3_000));
+        self.crash(at, Crash::Process, self.now + pause);
+        Ok(())
+    }
+}
+
+fn describe(action: &DiskOp) -> String {
+    let path = action.file().path();
+    match action {
+        DiskOp::Create { bytes, reserve_bytes, .. } => {
+            format!("create {path} {} of {reserve_bytes}", bytes.len())
+        }
+        DiskOp::Write { offset, bytes, sync, .. } => {
+            let sync = if *sync { " sync" } else { "" };
+            format!("write {path} at {offset} {} bytes{sync}", bytes.len())
+        }
+        DiskOp::Publish { to, .. } => format!("publish {path} as {}", to.path()),
+        DiskOp::Sync { .. } => format!("sync {path}"),
+        DiskOp::Read { offset, len_bytes, .. } => format!("read {path} at {offset} {len_bytes}"),
+        DiskOp::Remove { .. } => format!("remove {path}"),
+    }
+}
+
+fn summary(frame: &PeerFrame) -> String {
+    match frame {
+        PeerFrame::Raft(message) => format!(
+            "{:?} term {} index {} of {} entries {} commit {}{}",
+            message.kind,
+            message.term,
+            message.index,
+            message.log_term,
+            message.entries.len(),
+            message.commit,
+            if message.reject { " rejected" } else { "" }
+        ),
+        PeerFrame::SnapshotChunk { snapshot, offset, total_bytes, bytes, .. } => {
+            format!("SnapshotChunk {} at {offset} {} of {total_bytes}", snapshot.index, bytes.len())
+        }
+        PeerFrame::SnapshotAck { index, next_offset } => {
+            format!("SnapshotAck {index} next {next_offset}")
+        }
+        PeerFrame::SnapshotRefused { index, reason } => {
+            format!("SnapshotRefused {index}: {reason}")
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! One place for a node: a machine with its disk and clocks, and the process that runs on it, if any.
+
+use crate::model::clock::ClockModel;
+use crate::model::disk::{Disk, DiskCounts};
+use crate::model::network::Host;
+use crate::time::SimTime;
+use raftkv_core::api::NodeStatus;
+use raftkv_core::boot::Boot;
+use raftkv_core::ids::{Identity, OpId, ReqId};
+use raftkv_core::io::Input;
+use raftkv_core::node::Node;
+use raftkv_core::time::Span;
+use std::collections::{BTreeMap, VecDeque};
+
+/// A machine.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// The operator's number for the member that lives here.
+    pub(super) member: u32,
+    /// Who the data directory belongs to.
+    pub(super) identity: Identity,
+    pub(super) disk: Disk,
+    pub(super) clock: ClockModel,
+    pub(super) process: Process,
+    /// Arrived, not handled yet.
+    pub(super) inbox: VecDeque<Input>,
+    /// Not before this does the process handle anything.
+    pub(super) free_at: SimTime,
+    /// It takes up to this long to handle what has arrived.
+    pub(super) busy: Span,
+    /// Who waits for an answer: the client and its attempt.
+    pub(super) requests: BTreeMap<ReqId, (Host, u64)>,
+    pub(super) next_request: u64,
+    pub(super) boots: u64,
+    /// The disk's faults when the process was started: later ones explain a failure.
+    pub(super) faults_at_boot: DiskCounts,
+    /// Someone flipped bits or emptied the disk since it was last known good.
+    pub(super) damaged: bool,
+    /// Handled this often without time going on.
+    pub(super) spins: u32,
+    /// What the node last said about itself.
+    pub(super) status: Option<Box<NodeStatus>>,
+}
+
+/// What runs on a machine.
+#[derive(Debug)]
+pub(super) enum Process {
+    /// Nothing, until then.
+    Down {
+        /// When it is started again.
+        until: SimTime,
+    },
+    /// The data directory is being read.
+    Booting {
+        /// The reader.
+        boot: Box<Boot>,
+        /// The disk operation it waits for, and whether bytes are expected.
+        waits_for: OpId,
+    },
+    /// A node.
+    Running {
+        /// The node.
+        node: Box<Node>,
+        /// When it wants to be woken.
+        wake: SimTime,
+    },
+    /// The disk is empty: an operator must let the member join anew.
+    Vacant,
+}
+
+impl Slot {
+    /// The machine's address in the network.
+    pub(super) fn host(&self) -> Host {
+        Host(self.member - 1)
+    }
+
+    /// When something has to be done here next, apart from the disk.
+    pub(super) fn next_wake(&self) -> SimTime {
+        match &self.process {
+            Process::Down { until } => *until,
+            Process::Booting { .. } | Process::Vacant => SimTime::NEVER,
+            Process::Running { wake, .. } => {
+                let wanted = if self.inbox.is_empty() { *wake } else { SimTime(0) };
+                wanted.max(self.free_at)
+            }
+        }
+    }
+
+    /// Whether the disk misbehaved since the process was started.
+    pub(super) fn disk_has_failed(&self) -> bool {
+        let (now, then) = (self.disk.counts(), self.faults_at_boot);
+        (now.read_errors, now.write_errors, now.sync_errors, now.full)
+            != (then.read_errors, then.write_errors, then.sync_errors, then.full)
+    }
+
+    /// The node, while it runs.
+    pub(super) fn node(&self) -> Option<&Node> {
+        match &self.process {
+            Process::Running { node, .. } => Some(node),
+            _ => None,
+        }
+    }
+
+    /// Whether a node runs here.
+    pub(super) fn is_running(&self) -> bool {
+        self.node().is_some()
+    }
+}
