@@ -50,6 +50,7 @@ function escaped(text,    result, place, c) {
     gsub(/"/, "\\\\&", text)
     gsub(/\n/, "\\n", text)
     gsub(/\t/, "\\t", text)
+    gsub(/\r/, "\\r", text)
     if (text !~ /[\001-\037]/) {
         return text
     }
