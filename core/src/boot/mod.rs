@@ -14,6 +14,8 @@
 mod genesis;
 pub mod identity;
 mod merge;
+#[cfg(test)]
+mod tests;
 
 pub use genesis::{Genesis, GenesisBase, genesis, joined, joining};
 pub use identity::Standing;

@@ -18,6 +18,8 @@ pub mod retention;
 pub mod send;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod trigger;
 pub mod writer;
 

@@ -6,7 +6,7 @@
 //! checks would tell.
 
 use super::load::Loader;
-use super::{Header, SnapshotError, info};
+use super::{Header, info};
 use crate::api::SnapshotInfo;
 use crate::ids::{Identity, NodeId};
 use crate::io::{DiskDone, DiskError, DiskOp, FileName};
@@ -80,7 +80,7 @@ enum Stage {
     /// A write is under way.
     Writing { ticket: u64 },
     /// The file gets its name.
-    Publishing { ticket: u64, header: Header, state: KvState },
+    Publishing { ticket: u64, whole: Box<(Header, KvState)> },
 }
 
 impl Receiver {
@@ -159,7 +159,8 @@ impl Receiver {
             return;
         }
         match std::mem::replace(&mut incoming.stage, Stage::Idle) {
-            Stage::Publishing { header, state, .. } => {
+            Stage::Publishing { whole, .. } => {
+                let (header, state) = *whole;
                 self.newest = (index, incoming.total_bytes);
                 let info = info(&header, incoming.total_bytes);
                 let installed = Installed { header, state, info, from: incoming.from };
@@ -240,13 +241,14 @@ impl Receiver {
         let index = incoming.meta.index;
         let Some(loader) = incoming.loader.take() else { return };
         match loader.finish() {
-            Ok((header, state)) => {
+            Ok(whole) => {
+                let whole = Box::new(whole);
                 let (from, to) = (FileName::SnapshotTemp(index), FileName::Snapshot(index));
                 let ticket = self.disk(DiskOp::Publish { from, to });
-                incoming.stage = Stage::Publishing { ticket, header, state };
+                incoming.stage = Stage::Publishing { ticket, whole };
                 self.incoming = Some(incoming);
             }
-            Err(error @ SnapshotError { .. }) => {
+            Err(error) => {
                 self.remove(index);
                 self.refuse(incoming.from, index, error.to_string());
             }

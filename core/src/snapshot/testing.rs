@@ -1,15 +1,17 @@
-//! Snapshots and states to test with.
+//! Snapshots, states and a disk to test with.
 
 use super::Header;
-use crate::api::{LeaseId, MemberInfo, MemberRole};
+use crate::api::{LeaseId, MemberInfo, MemberRole, PutRequest, WriteOp};
 use crate::ids::{ClusterId, Epoch, Identity, NodeId};
+use crate::io::{DiskDone, DiskError, DiskErrorKind, DiskOp, FileName};
 use crate::kv::item::{Meta, Version};
-use crate::kv::{Item, StateHash};
+use crate::kv::{Action, Command, Item, KvState, StateHash};
 use crate::log::ConfState;
 use crate::time::Wall;
 use crate::wire::peer::SnapshotMeta;
 use bytes::Bytes;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 pub const IDENTITY: Identity =
     Identity { cluster: ClusterId([9; 16]), epoch: Epoch(3), node: NodeId::new(1, 0) };
@@ -17,6 +19,88 @@ pub const IDENTITY: Identity =
 pub fn meta(index: u64, term: u64) -> SnapshotMeta {
     let conf = ConfState { voters: vec![NodeId::new(1, 0)], ..ConfState::default() };
     SnapshotMeta { index, term, conf }
+}
+
+/// Files in memory, where every operation is durable at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemDisk {
+    pub files: BTreeMap<FileName, Vec<u8>>,
+    /// Everything that was done, reads left out.
+    pub done: Vec<DiskOp>,
+    /// Writes fail from this many bytes on.
+    pub capacity: Option<usize>,
+}
+
+impl MemDisk {
+    pub fn run(&mut self, op: DiskOp) -> Result<DiskDone, DiskError> {
+        let missing = || error(DiskErrorKind::Missing);
+        if !matches!(op, DiskOp::Read { .. }) {
+            self.done.push(op.clone());
+        }
+        match op {
+            DiskOp::Create { file, reserve_bytes, bytes } => {
+                let mut contents = bytes.to_vec();
+                contents.resize(contents.len().max(reserve_bytes as usize), 0);
+                self.files.insert(file, contents);
+            }
+            DiskOp::Write { file, offset, bytes, .. } => {
+                let contents = self.files.get_mut(&file).ok_or_else(missing)?;
+                let end = offset as usize + bytes.len();
+                if self.capacity.is_some_and(|capacity| end > capacity) {
+                    return Err(error(DiskErrorKind::Full));
+                }
+                contents.resize(contents.len().max(end), 0);
+                contents[offset as usize..end].copy_from_slice(&bytes);
+            }
+            DiskOp::Publish { from, to } => {
+                let contents = self.files.remove(&from).ok_or_else(missing)?;
+                self.files.insert(to, contents);
+            }
+            DiskOp::Sync { file } => {
+                self.files.get(&file).ok_or_else(missing)?;
+            }
+            DiskOp::Read { file, offset, len_bytes } => {
+                let contents = self.files.get(&file).ok_or_else(missing)?;
+                let start = (offset as usize).min(contents.len());
+                let end = (start + len_bytes as usize).min(contents.len());
+                return Ok(DiskDone::Bytes(Bytes::copy_from_slice(&contents[start..end])));
+            }
+            DiskOp::Remove { file } => {
+                self.files.remove(&file);
+            }
+        }
+        Ok(DiskDone::Done)
+    }
+
+    pub fn listing(&self) -> Vec<(FileName, u64)> {
+        self.files.iter().map(|(file, contents)| (*file, contents.len() as u64)).collect()
+    }
+}
+
+fn error(kind: DiskErrorKind) -> DiskError {
+    DiskError { kind, message: "a test's disk".into() }
+}
+
+/// A write of one key.
+pub fn put(key: &str, value: &[u8]) -> Command {
+    let put = PutRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::copy_from_slice(value),
+        lease: 0,
+        return_previous: false,
+    };
+    let action = Action::Write { session: None, op: WriteOp::Put(put) };
+    Command { log_time_ms: 1, wall: Wall(2), action }
+}
+
+/// A state with so many keys of 100 bytes each, and one long one.
+pub fn state(keys: u64) -> KvState {
+    let mut state = KvState::new();
+    state.apply(2, &put("long", &vec![7; 700_000]));
+    for number in 0..keys {
+        state.apply(3 + number, &put(&format!("users/{number:08}"), &[number as u8; 100]));
+    }
+    state
 }
 
 /// A header that need not match any items.
