@@ -7,6 +7,8 @@ pub mod driver;
 pub mod leaf;
 
 #[cfg(feature = "production")]
+pub mod args;
+#[cfg(feature = "production")]
 pub mod certs;
 #[cfg(feature = "production")]
 pub mod client;
@@ -17,6 +19,14 @@ pub mod config;
 #[cfg(feature = "production")]
 pub mod disk;
 #[cfg(feature = "production")]
+pub mod exit;
+#[cfg(feature = "production")]
+pub mod join;
+#[cfg(feature = "production")]
 pub mod net;
+#[cfg(feature = "production")]
+pub mod run;
+#[cfg(feature = "production")]
+pub mod start;
 #[cfg(feature = "production")]
 pub mod tls;

@@ -106,6 +106,17 @@ impl Directory {
         Ok(self.listing()?.is_empty())
     }
 
+    /// Whether a node's files were ever set aside here.
+    pub fn has_set_aside(&self) -> Result<bool, DiskError> {
+        let failed = |error| disk_error(&self.root, &error);
+        for entry in fs::read_dir(&self.root).map_err(failed)? {
+            if entry.map_err(failed)?.file_name().to_string_lossy().starts_with(DAMAGED) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Moves everything the core wrote to a new directory within this one, and returns that. The lock stays.
     pub fn set_aside(&self) -> io::Result<PathBuf> {
         let target = (1..u32::MAX)
@@ -225,7 +236,7 @@ mod tests {
         let directory = Directory::open(temp.path()).unwrap();
         fs::write(temp.path().join("identity"), "who").unwrap();
         let aside = directory.set_aside().unwrap();
-        assert!(directory.is_empty().unwrap());
+        assert!(directory.is_empty().unwrap() && directory.has_set_aside().unwrap());
         assert_eq!(fs::read(aside.join("identity")).unwrap(), b"who");
         assert_ne!(directory.set_aside().unwrap(), aside);
         drop(directory);

@@ -1,0 +1,43 @@
+//! The server's binary: reads the configuration, runs the node, and says how it ended.
+
+use raftkv_node::{args, exit::Failure, run};
+use std::io::Write as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let matches = args::command().get_matches();
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let invocation = match args::read(&matches, variables) {
+        Ok(invocation) => invocation,
+        Err(error) => return fail(&error.into()),
+    };
+    if invocation.check_config {
+        // A closed pipe is the reader's wish.
+        let _ = write!(std::io::stdout(), "{}", invocation.layers);
+        return ExitCode::SUCCESS;
+    }
+    let settings = invocation.settings;
+    if let Err(why) = run::log_to_stderr(&settings) {
+        eprintln!("raftkv-node: {why}");
+        return ExitCode::from(2);
+    }
+    run::forbid_core_dumps();
+    for name in invocation.unknown_variables {
+        tracing::warn!("{name} in the environment means nothing to a node");
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    match runtime.block_on(run::run(settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+/// The last line says why.
+fn fail(failure: &Failure) -> ExitCode {
+    eprintln!("raftkv-node: {failure}");
+    ExitCode::from(failure.code())
+}

@@ -1,0 +1,137 @@
+//! A whole node, from its settings to its end.
+
+use crate::clock::SystemClock;
+use crate::config::{LogFormat, Settings};
+use crate::disk::{Directory, Lanes};
+use crate::driver::Driver;
+use crate::exit::Failure;
+use crate::leaf::{Clock as _, Inbox};
+use crate::net::{NetSettings, Port};
+use crate::start;
+use raftkv_core::ids::Identity;
+use raftkv_core::io::{Halt, Input};
+use raftkv_core::node::Node;
+use raftkv_core::rng::Seed;
+use std::io::Write as _;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use zeroize::Zeroize as _;
+
+/// Inputs that wait for the core. What does not fit waits in the network.
+const INBOX_INPUTS_MAX: usize = 16_384;
+/// The answers given last get this long to leave.
+const LINGER: Duration = Duration::from_millis(50);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Runs a node until it is told to stop, or cannot go on.
+pub async fn run(settings: Settings) -> Result<(), Failure> {
+    let directory = Directory::open(&settings.data_dir)?;
+    let port = Port::bind(NetSettings {
+        listen: settings.listen,
+        certs: settings.cert_dir.clone(),
+        max_connections: settings.max_connections,
+    })?;
+    let endpoint = port.endpoint().clone();
+    let image = start::prepare(&settings, &directory, &endpoint).await?;
+    let identity = image.identity;
+
+    let (inbox, inputs) = mpsc::channel(INBOX_INPUTS_MAX);
+    stop_on_signal(inbox.clone())?;
+    let disk = Lanes::start(&directory, &inbox)?;
+    let net = port.serve(identity, &inbox)?;
+    drop(inbox);
+    let clock = SystemClock::new();
+    let node = Node::new(settings.core.clone(), *image, seed()?, clock.now());
+    greet(&settings, &identity)?;
+
+    let halt = tokio::spawn(async move {
+        let driver = Driver::new(node, inputs, net, disk, clock);
+        let halt = driver.run().await;
+        sleep(LINGER).await;
+        halt
+    });
+    // The driver panics only when an invariant of the core is broken; then nothing may go on.
+    let halt = halt.await.map_err(std::io::Error::other)?;
+    // Whether all have heard that the node stops is their business.
+    let _ = timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
+    match halt {
+        Halt::Stopped => Ok(()),
+        halt => Err(Failure::Halted(halt)),
+    }
+}
+
+/// Log lines go to standard error.
+pub fn log_to_stderr(settings: &Settings) -> Result<(), String> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log_level)
+        .map_err(|error| format!("`log_level`: {error}"))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match settings.log_format {
+        LogFormat::Text => lines.with_target(false).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    }
+    .map_err(|error| error.to_string())
+}
+
+/// No memory image is left behind by a crash: it would hold keys and values.
+pub fn forbid_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!("core dumps cannot be forbidden: {error}");
+    }
+}
+
+/// The first signal asks the core to stop, the second ends the process.
+fn stop_on_signal(inbox: Inbox) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        let mut asked = false;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if asked {
+                tracing::warn!("told to stop a second time: stopping at once");
+                std::process::exit(1);
+            }
+            asked = true;
+            tracing::info!("told to stop: handing over and flushing");
+            let inbox = inbox.clone();
+            // Not awaited here: a second signal must be heard even when the inbox is full.
+            tokio::spawn(async move { inbox.send(Input::Shutdown).await });
+        }
+    });
+    Ok(())
+}
+
+fn seed() -> Result<Seed, std::io::Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+    let seed = Seed::from_bytes(bytes);
+    bytes.zeroize();
+    Ok(seed)
+}
+
+/// What is served, and what to type next.
+fn greet(settings: &Settings, identity: &Identity) -> std::io::Result<()> {
+    let Identity { cluster, node, .. } = identity;
+    let address = &settings.advertise;
+    let (safety, certs) = match &settings.cert_dir {
+        Some(dir) => ("mutual TLS".to_owned(), format!(" --cert-dir {}", dir.display())),
+        None => ("no certificates, so loopback only".to_owned(), String::new()),
+    };
+    let endpoints = match address.as_str() {
+        "127.0.0.1:7400" => String::new(),
+        address => format!(" --endpoints {address}"),
+    };
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "raftkv-node {}: node {node} of cluster {cluster}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "  serves clients and peers at {} ({safety})", settings.listen)?;
+    writeln!(out, "  keeps its data in {}", settings.data_dir.display())?;
+    writeln!(out, "next: raftkv-cli{endpoints}{certs} put hello world")?;
+    out.flush()
+}
