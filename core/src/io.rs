@@ -211,9 +211,10 @@ impl DiskOp {
     pub fn bytes(&self) -> Option<&Bytes> {
         match self {
             DiskOp::Create { bytes, .. } | DiskOp::Write { bytes, .. } => Some(bytes),
-            DiskOp::Publish { .. } | DiskOp::Sync { .. } | DiskOp::Read { .. } | DiskOp::Remove { .. } => {
-                None
-            }
+            DiskOp::Publish { .. }
+            | DiskOp::Sync { .. }
+            | DiskOp::Read { .. }
+            | DiskOp::Remove { .. } => None,
         }
     }
 

@@ -212,7 +212,9 @@ impl Node {
         if self.halted {
             return None;
         }
-        let lease_end = self.lease_end().map(|at| (at, Timer::LeaseEnd));
+        // A lease whose end could not be proposed yet waits for the next tick.
+        let lease_end = self.lease_end().filter(|at| *at > self.now.mono);
+        let lease_end = lease_end.map(|at| (at, Timer::LeaseEnd));
         let retry = self.reads.deadline().map(|at| (at, Timer::ReadRetry));
         [Some((self.next_tick, Timer::RaftTick)), lease_end, retry].into_iter().flatten().min()
     }
