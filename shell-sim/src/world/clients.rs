@@ -2,7 +2,7 @@
 
 use super::{CLIENT_HOSTS, OPERATOR_HOST, WATCHER_HOSTS, World};
 use crate::client::Sending;
-use crate::model::network::Host;
+use crate::model::network::{Fate, Host};
 use raftkv_core::api::{Request, Response};
 use raftkv_core::ids::ReqId;
 use raftkv_core::io::Input;
@@ -65,7 +65,12 @@ impl World {
         let Some((client, attempt)) = client else { return };
         self.trace.line(self.now, node, "reply", format_args!("{} {response:?}", req.0));
         let frame = ClientFrame::Answer { attempt, response };
-        self.wires.submit(self.now, Host(at as u32), client, frame);
+        let fate = self.wires.submit(self.now, Host(at as u32), client, frame);
+        if fate != Fate::Sent && goes_on {
+            // An answer does not get lost from the middle of a stream: the connection breaks.
+            self.slots[at].requests.remove(&req);
+            self.slots[at].inbox.push_back(Input::ClientGone { req });
+        }
     }
 
     fn speak(&mut self, from: Host, sending: Sending) {

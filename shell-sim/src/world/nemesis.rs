@@ -1,6 +1,5 @@
 //! The nemesis: draws when something goes wrong, what, and for whom, and stays within the fault atlas.
 
-use super::process::address;
 use super::slot::Process;
 use super::{CLIENT_HOSTS, FaultKind, World};
 use crate::model::disk::{Crash, CrashPolicy};
@@ -205,8 +204,6 @@ impl World {
         self.atlas.damage(slot.identity.node);
         self.count("disk lost");
         self.vacate(at);
-        let member = self.slots[at].member;
-        self.operator.let_join(member, address(member));
     }
 
     /// Bits flip in some file. The node finds them when it reads the file: at the next start, or when it sends a snapshot.

@@ -137,7 +137,8 @@ impl World {
         slot.disk.lose_everything();
         slot.process = Process::Vacant;
         slot.damaged = false;
-        let node = slot.identity.node;
+        let (node, member) = (slot.identity.node, slot.member);
+        self.operator.let_join(member, address(member));
         self.trace.line(self.now, node, "vacant", format_args!("disk replaced"));
     }
 
