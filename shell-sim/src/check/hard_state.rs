@@ -25,6 +25,12 @@ impl HardStates {
         self.durable.insert(node, state);
     }
 
+    /// The disk of `node` was damaged: nothing is promised from before.
+    pub fn forget(&mut self, node: NodeId) {
+        self.durable.remove(&node);
+        self.written.remove(&node);
+    }
+
     /// `node` found `state` on its disk.
     pub fn recovered(&mut self, node: NodeId, state: HardState) -> Result<(), Violation> {
         follows(node, self.durable.get(&node), &state)?;

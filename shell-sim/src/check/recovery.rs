@@ -37,6 +37,11 @@ impl DurableLogs {
         log.terms.clear();
     }
 
+    /// The disk of `node` was damaged: nothing is promised from before.
+    pub fn forget(&mut self, node: NodeId) {
+        self.logs.remove(&node);
+    }
+
     /// Whether `node` durably holds the entry, or a snapshot that covers it.
     pub fn holds(&self, node: NodeId, index: u64, term: u64) -> bool {
         self.logs

@@ -93,10 +93,20 @@ impl Observer {
         self.on_the_way.retain(|(owner, _), _| *owner != node);
     }
 
-    /// `node` starts from what its disk holds.
-    pub fn on_boot(&mut self, node: NodeId, image: &Image) -> Result<(), Violation> {
+    /// `node` starts from what its disk holds. If the disk was damaged, it may have lost the log's last record, which cannot be told from
+    /// one that was cut short; the fault atlas counts the disk as bad.
+    pub fn on_boot(
+        &mut self,
+        node: NodeId,
+        image: &Image,
+        damaged: bool,
+    ) -> Result<(), Violation> {
         if self.genesis.is_none() {
             self.genesis = Some((image.snapshot.index, image.state.clone()));
+        }
+        if damaged {
+            self.hard_states.forget(node);
+            self.durable.forget(node);
         }
         self.hard_states.recovered(node, image.hard_state)?;
         self.durable.recovered(node, image.snapshot.index, &image.entries)?;

@@ -202,7 +202,12 @@ impl World {
             let detail = format!("{id} finds the identity {:?} on its disk", image.identity);
             return Err(Violation::new("recovery", detail));
         }
-        self.observer.on_boot(id, &image)?;
+        let damaged = slot.damaged;
+        self.observer.on_boot(id, &image, damaged)?;
+        if damaged {
+            self.sometimes("damage was overcome at start");
+        }
+        let slot = &mut self.slots[at];
         let mut config = self.options.config.clone();
         config.address = address(slot.member);
         let seed = Seed::from_number(
