@@ -274,7 +274,9 @@ fn text_files(directory: &Path) -> Vec<PathBuf> {
                 files.extend(text_files(&path));
             }
         } else if path.extension().is_some_and(|e| TEXT_EXTENSIONS.iter().any(|text| e == *text))
-            || path.parent().is_some_and(|parent| parent.ends_with(".ci"))
+            || path
+                .parent()
+                .is_some_and(|parent| parent.file_name().is_some_and(|name| name == ".ci"))
         {
             files.push(path);
         }

@@ -46,14 +46,12 @@ pub fn replay(
     let mut state = genesis;
     let states = BTreeMap::from([(state.revision(), state.clone())]);
     let mut replay = Replay { steps: Vec::new(), events: Vec::new(), states };
-    let mut next = start + 1;
-    for entry in log.iter().filter(|entry| entry.index > start) {
+    for (next, entry) in (start + 1..).zip(log.iter().filter(|entry| entry.index > start)) {
         if entry.index != next {
             let detail =
                 format!("nobody wrote entry {next}, but entry {} was applied", entry.index);
             return Err(Violation::new("replay", detail));
         }
-        next += 1;
         apply(&mut state, entry, &mut replay)?;
         if let Some(hash) = seen(entry.index)
             && hash != state.hash()

@@ -208,7 +208,7 @@ impl Workload {
         TxnRequest { compares, success, failure }
     }
 
-    fn lease_wish(&mut self, rng: &mut Rng) -> WriteOp {
+    fn lease_wish(&self, rng: &mut Rng) -> WriteOp {
         if self.lease == 0 {
             return WriteOp::LeaseGrant { id: 0, ttl_ms: rng.between(500, 20_000) };
         }

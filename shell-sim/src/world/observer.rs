@@ -95,12 +95,7 @@ impl Observer {
 
     /// `node` starts from what its disk holds. If the disk was damaged, it may have lost the log's last record, which cannot be told from
     /// one that was cut short; the fault atlas counts the disk as bad.
-    pub fn on_boot(
-        &mut self,
-        node: NodeId,
-        image: &Image,
-        damaged: bool,
-    ) -> Result<(), Violation> {
+    pub fn on_boot(&mut self, node: NodeId, image: &Image, damaged: bool) -> Result<(), Violation> {
         if self.genesis.is_none() {
             self.genesis = Some((image.snapshot.index, image.state.clone()));
         }

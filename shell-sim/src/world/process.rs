@@ -9,7 +9,7 @@ use crate::model::disk::Crash;
 use crate::model::network::{Fate, Host};
 use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
-use raftkv_core::api::{MemberInfo, NodeStatus, Role};
+use raftkv_core::api::{MemberInfo, MemberRole, NodeStatus};
 use raftkv_core::boot::{self, Boot, BootError, BootStep, Image};
 use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId, OpId};
 use raftkv_core::io::{DiskDone, DiskError, DiskOp, Halt, Input, Output};
@@ -261,6 +261,10 @@ impl World {
         let outputs: Vec<Output> = std::iter::from_fn(|| node.poll_output()).collect();
         node.check().map_err(|broken| Violation::new("invariant", broken.to_string()))?;
         let status = Box::new(node.status());
+        let id = status.identity.node;
+        let member = node.state().member(id.member());
+        let is_voter =
+            member.is_some_and(|member| member.node == id && member.role == MemberRole::Voter);
         let wake = node.poll_timeout().map(|(mono, _)| slot.clock.when(mono));
         let wanted = wake.unwrap_or(SimTime::NEVER);
         if let Process::Running { wake, .. } = &mut slot.process {
@@ -274,7 +278,7 @@ impl World {
         let busy = Span(self.rng.below(slot.busy.0 + 1));
         slot.free_at = self.now + busy;
         outputs.into_iter().try_for_each(|output| self.carry_out(at, output))?;
-        self.on_status(at, status)
+        self.on_status(at, status, is_voter)
     }
 
     fn carry_out(&mut self, at: usize, output: Output) -> Result<(), Violation> {
@@ -328,14 +332,19 @@ impl World {
         }
     }
 
-    fn on_status(&mut self, at: usize, status: Box<NodeStatus>) -> Result<(), Violation> {
+    fn on_status(
+        &mut self,
+        at: usize,
+        status: Box<NodeStatus>,
+        is_voter: bool,
+    ) -> Result<(), Violation> {
         let node = self.slots[at].identity.node;
         if self.observer.on_status(node, &status)? {
             let line = format_args!("term {} last {}", status.term, status.last_index);
             self.trace.line(self.now, node, "elected", line);
         }
         let newest = self.observer.states().newest().map_or(0, |(index, _, _)| index);
-        if status.role != Role::Learner {
+        if is_voter {
             self.atlas.is_voter(node, status.applied_index, newest);
         }
         self.slots[at].status = Some(status);
