@@ -7,95 +7,23 @@
 //! A new attempt is a new machine, with a new id, salt and data key.
 
 use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName};
-use super::compress::{Compression, CompressionError};
-use super::format::{self, CHUNK_BYTES_RANGE, Header, MAX_RECIPIENTS, Suite};
+use super::format::{self, Header, Suite};
 use super::id::BackupId;
 use super::keys::Key;
 use super::machine::{Action, ActionResult, Machine, Outbox, Progress, Work, WorkDone};
 use super::metadata::{Checksum, MAX_METADATA_BYTES, Metadata, MetadataError, MetadataKey, Status};
 use super::seal::{Numbers, OutOfNumbers, SealKey, SealedChunk, Trailer, seal_final};
-use crate::api::MemberInfo;
-use crate::ids::{ClusterId, Epoch, NodeId, OpId};
-use crate::kv::{Item, StateHash};
+use crate::ids::OpId;
+use crate::kv::Item;
 use crate::rng::Rng;
-use crate::snapshot::{self, Decoder};
+use crate::snapshot::Decoder;
 use crate::time::Wall;
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// The state that is backed up, frozen at one log index.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// Its restore epoch.
-    pub epoch: Epoch,
-    /// The node that gives the stream.
-    pub node: NodeId,
-    /// The cluster's members.
-    pub members: Vec<MemberInfo>,
-    /// Log index of the state.
-    pub index: u64,
-    /// Term of the entry at that index.
-    pub term: u64,
-    /// Revision of the state.
-    pub revision: u64,
-    /// Hash over the state.
-    pub state_hash: StateHash,
-    /// Live keys.
-    pub keys: u64,
-}
-
-/// How the backup is made.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// How chunks are compressed.
-    pub compression: Compression,
-    /// The keys that will open it. None: the backup is not encrypted.
-    pub recipients: Vec<Key>,
-    /// What the metadata names as the software that made it.
-    pub version: String,
-    /// Bounds on memory.
-    pub bounds: Bounds,
-}
-
-/// Bounds on what is in memory at once: about `parts_in_flight + 1` parts and `2 * chunks_in_flight` chunks, 44 MiB by default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// Plain bytes of a chunk.
-    pub chunk_bytes: u32,
-    /// Chunks being sealed.
-    pub chunks_in_flight: usize,
-    /// Bytes of an upload's part; S3 wants at least 5 MiB.
-    pub part_bytes: usize,
-    /// Parts being uploaded.
-    pub parts_in_flight: usize,
-}
-
-/// Why a backup cannot be begun as asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SettingsError {
-    /// The compression cannot be used.
-    #[error(transparent)]
-    Compression(#[from] CompressionError),
-    /// The chunk length is out of range.
-    #[error("chunks of {chunk_bytes} bytes are out of range: use {} to {}", CHUNK_BYTES_RANGE.start(), CHUNK_BYTES_RANGE.end())]
-    ChunkBytes {
-        /// What was asked for.
-        chunk_bytes: u32,
-    },
-    /// Too many keys.
-    #[error("{found} keys are too many: a backup can be sealed for up to {MAX_RECIPIENTS}")]
-    TooManyKeys {
-        /// How many.
-        found: usize,
-    },
-    /// A bound is zero.
-    #[error("the bounds on chunks and parts must not be zero")]
-    ZeroBound,
-}
+pub use super::settings::{Bounds, Settings, SettingsError, Source};
 
 /// How the backup ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,9 +43,29 @@ pub struct Failure {
     /// During which step.
     pub step: Step,
     /// What went wrong.
-    pub cause: String,
+    pub cause: Cause,
     /// Whether objects of it may remain in the store.
     pub left_behind: bool,
+}
+
+/// What made a backup fail.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// The object store.
+    #[error(transparent)]
+    Store(#[from] BlobError),
+    /// The snapshot stream broke off, is damaged, or holds another state than announced.
+    #[error("{0}")]
+    Source(String),
+    /// It cannot be written in this format.
+    #[error("{0}")]
+    Limit(String),
+    /// Something else holds the place of its metadata.
+    #[error("another metadata.json is in its place")]
+    Displaced,
+    /// The store did not say whether the metadata was written.
+    #[error("it is not known whether metadata.json was written ({0})")]
+    Unknown(BlobError),
 }
 
 /// The steps of a backup.
@@ -184,49 +132,6 @@ struct Data {
     checksum: Sha256,
     len_bytes: u64,
     next_part: u32,
-}
-
-impl Source {
-    /// The state that a snapshot's header describes, given by `node`.
-    pub fn new(header: &snapshot::Header, node: NodeId, members: Vec<MemberInfo>) -> Self {
-        Source {
-            cluster: header.cluster,
-            epoch: header.epoch,
-            node,
-            members,
-            index: header.meta.index,
-            term: header.meta.term,
-            revision: header.revision,
-            state_hash: header.state_hash,
-            keys: header.keys,
-        }
-    }
-
-    /// Whether a stream with this header holds this state; what differs if not.
-    fn check(&self, header: &snapshot::Header) -> Result<(), &'static str> {
-        let found = Source::new(header, self.node, self.members.clone());
-        let same = [
-            ("cluster", found.cluster == self.cluster),
-            ("epoch", found.epoch == self.epoch),
-            ("index", found.index == self.index),
-            ("term", found.term == self.term),
-            ("revision", found.revision == self.revision),
-            ("state hash", found.state_hash == self.state_hash),
-            ("number of keys", found.keys == self.keys),
-        ];
-        same.into_iter().find(|(_, same)| !same).map_or(Ok(()), |(what, _)| Err(what))
-    }
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Bounds {
-            chunk_bytes: 1 << 20,
-            chunks_in_flight: 6,
-            part_bytes: 8 << 20,
-            parts_in_flight: 3,
-        }
-    }
 }
 
 impl Create {
@@ -297,7 +202,7 @@ impl Create {
             return;
         }
         if let Err(cause) = self.plain.take(plain, &self.source) {
-            return self.fail(cause);
+            return self.fail(Cause::Source(cause));
         }
         let chunk_bytes = self.settings.bounds.chunk_bytes as usize;
         while self.plain.pending.len() >= chunk_bytes {
@@ -313,7 +218,8 @@ impl Create {
         }
         self.plain.has_ended = true;
         if let Err(error) = std::mem::take(&mut self.plain.decoder).finish() {
-            return self.fail(format!("the snapshot stream is not whole: {error}"));
+            let what = format!("the snapshot stream is not whole: {error}");
+            return self.fail(Cause::Source(what));
         }
         let rest = self.plain.pending.split().freeze();
         if !rest.is_empty() {
@@ -324,7 +230,7 @@ impl Create {
 
     /// The stream broke, or the backup is not wanted any more.
     pub fn abandon(&mut self, cause: impl Into<String>) {
-        self.fail(cause.into());
+        self.fail(Cause::Source(cause.into()));
     }
 
     /// How it ended, once it has.
@@ -340,7 +246,7 @@ impl Create {
                 compression: self.settings.compression,
                 plain,
             }),
-            Err(error @ OutOfNumbers) => self.fail(error.to_string()),
+            Err(error @ OutOfNumbers) => self.fail(Cause::Limit(error.to_string())),
         }
     }
 
@@ -394,7 +300,7 @@ impl Create {
                 let chunk = seal_final(&self.chunk_key, number, &trailer);
                 self.data.append(&chunk.bytes);
             }
-            Err(error @ OutOfNumbers) => self.fail(error.to_string()),
+            Err(error @ OutOfNumbers) => self.fail(Cause::Limit(error.to_string())),
         }
     }
 
@@ -409,7 +315,7 @@ impl Create {
             (Purpose::Commit, Ok(_)) => self.complete(),
             (Purpose::Commit, Err(error)) => self.commit_failed(error),
             (Purpose::Confirm, result) => self.confirmed(result),
-            (_, Err(error)) => self.fail(error.to_string()),
+            (_, Err(error)) => self.fail(error.into()),
             (Purpose::CleanUp, Ok(_)) => {}
         }
     }
@@ -423,7 +329,7 @@ impl Create {
         self.metadata.status = Status::Complete;
         let bytes: Bytes = self.metadata.render(&self.metadata_key).into();
         if bytes.len() > MAX_METADATA_BYTES {
-            return self.fail(MetadataError::TooLong.to_string());
+            return self.fail(Cause::Limit(MetadataError::TooLong.to_string()));
         }
         let object = ObjectName::metadata(self.metadata.id);
         self.outbox.blob(Purpose::Commit, BlobOp::Put { object, bytes, if_absent: true });
@@ -432,7 +338,7 @@ impl Create {
     /// A lost answer, or a retry that met the first try's effect: only the store knows.
     fn commit_failed(&mut self, error: BlobError) {
         if !matches!(error.kind, BlobErrorKind::Exists | BlobErrorKind::Unknown) {
-            return self.fail(error.to_string());
+            return self.fail(error.into());
         }
         let object = ObjectName::metadata(self.metadata.id);
         let len_bytes = MAX_METADATA_BYTES as u64;
@@ -443,8 +349,8 @@ impl Create {
         let ours = self.metadata.render(&self.metadata_key);
         let cause = match result {
             Ok(BlobDone::Bytes(bytes)) if bytes == ours => return self.complete(),
-            Ok(_) => "another metadata.json is in its place".to_string(),
-            Err(error) => format!("it is not known whether metadata.json was written ({error})"),
+            Ok(_) => Cause::Displaced,
+            Err(error) => Cause::Unknown(error),
         };
         self.end_failed(cause, true);
     }
@@ -453,7 +359,7 @@ impl Create {
         self.outcome = Some(Outcome::Complete(Box::new(self.metadata.clone())));
     }
 
-    fn fail(&mut self, cause: String) {
+    fn fail(&mut self, cause: Cause) {
         if self.outcome.is_some() {
             return;
         }
@@ -468,7 +374,7 @@ impl Create {
         self.end_failed(cause, false);
     }
 
-    fn end_failed(&mut self, cause: String, left_behind: bool) {
+    fn end_failed(&mut self, cause: Cause, left_behind: bool) {
         self.metadata.status = Status::Failed;
         self.metadata.error = format!("while {}: {cause}", self.step);
         let metadata = Box::new(self.metadata.clone());
@@ -543,24 +449,6 @@ impl Data {
         self.checksum.update(bytes);
         self.len_bytes += bytes.len() as u64;
         self.pending.extend_from_slice(bytes);
-    }
-}
-
-impl Settings {
-    fn check(&self) -> Result<(), SettingsError> {
-        self.compression.check()?;
-        self.compression.check_built()?;
-        let Bounds { chunk_bytes, chunks_in_flight, part_bytes, parts_in_flight } = self.bounds;
-        if !CHUNK_BYTES_RANGE.contains(&chunk_bytes) {
-            return Err(SettingsError::ChunkBytes { chunk_bytes });
-        }
-        if self.recipients.len() > MAX_RECIPIENTS {
-            return Err(SettingsError::TooManyKeys { found: self.recipients.len() });
-        }
-        if chunks_in_flight == 0 || part_bytes == 0 || parts_in_flight == 0 {
-            return Err(SettingsError::ZeroBound);
-        }
-        Ok(())
     }
 }
 

@@ -21,8 +21,10 @@ pub mod machine;
 pub mod metadata;
 pub mod open;
 pub mod read;
+mod read_error;
 pub mod restore;
 pub mod seal;
+mod settings;
 pub mod verify;
 
 pub use id::BackupId;

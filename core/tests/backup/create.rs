@@ -97,7 +97,7 @@ fn a_failure_at_any_step_leaves_nothing_that_looks_complete() {
                 panic!("operation {at} failed, the backup did not")
             };
             steps.insert(failure.step);
-            assert!(failure.cause.contains("by the test's wish"), "{failure}");
+            assert!(failure.cause.to_string().contains("by the test's wish"), "{failure}");
             assert!(!failure.left_behind);
             assert!(store.objects.is_empty() && store.uploads.is_empty(), "operation {at}");
         }
@@ -137,7 +137,7 @@ fn a_source_that_breaks_or_lies_makes_no_backup() {
         Create::new(source(header, &state), settings(GZIP, &[]), Wall(0), &mut rng(1)).unwrap()
     };
     let cause = |create: &Create| match create.outcome() {
-        Some(Outcome::Failed(failure)) => failure.cause.clone(),
+        Some(Outcome::Failed(failure)) => failure.cause.to_string(),
         other => panic!("{other:?}"),
     };
     let mut store = Store::default();

@@ -1,8 +1,9 @@
 //! Reading backups back: round trips, keys, levels of verification, and the start of a new cluster.
 
 use super::sample::*;
-use super::store::Store;
+use super::store::{Fault, Store};
 use raftkv_core::backup::KeyRing;
+use raftkv_core::backup::blob::BlobErrorKind;
 use raftkv_core::backup::compress::Compression;
 use raftkv_core::backup::format::{FormatError, Plaintext, Preamble};
 use raftkv_core::backup::metadata::Checksum;
@@ -118,6 +119,27 @@ fn each_level_finds_what_it_promises() {
     store.objects.remove(&format!("{id}/metadata.json"));
     let report = verify(&mut store, id, Level::Exists, access(&[key(1)]));
     assert_eq!(report.result, Err(ReadError::NotComplete { id }));
+}
+
+#[test]
+fn a_store_that_fails_at_any_read_yields_nothing() {
+    let state = state(300);
+    let mut store = Store::default();
+    let id = backup(&mut store, &state, 42, settings(Compression::None, &[key(1)]));
+    store.asked.clear();
+    assert!(restore(&mut store, id, access(&[key(1)])).is_ok());
+    let reads = store.asked.len();
+    assert!(reads > 5, "{reads} reads are too few to show anything");
+    for at in 0..reads {
+        store.asked.clear();
+        store.fault = Some(Fault::Fails { at, kind: BlobErrorKind::Transient });
+        let error = restore(&mut store, id, access(&[key(1)])).unwrap_err();
+        assert_eq!(error.trouble(), ReadTrouble::Store, "read {at}: {error}");
+    }
+    store.fault = None;
+    store.objects.remove(&format!("{id}/data.db"));
+    let error = restore(&mut store, id, access(&[key(1)])).unwrap_err();
+    assert_eq!(error.trouble(), ReadTrouble::Store);
 }
 
 #[test]

@@ -1,0 +1,143 @@
+//! What a backup is made of and how, as asked for.
+
+use super::compress::{Compression, CompressionError};
+use super::format::{CHUNK_BYTES_RANGE, MAX_RECIPIENTS};
+use super::keys::Key;
+use crate::api::MemberInfo;
+use crate::ids::{ClusterId, Epoch, NodeId};
+use crate::kv::StateHash;
+use crate::snapshot::Header;
+
+/// The state that is backed up, frozen at one log index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its restore epoch.
+    pub epoch: Epoch,
+    /// The node that gives the stream.
+    pub node: NodeId,
+    /// The cluster's members.
+    pub members: Vec<MemberInfo>,
+    /// Log index of the state.
+    pub index: u64,
+    /// Term of the entry at that index.
+    pub term: u64,
+    /// Revision of the state.
+    pub revision: u64,
+    /// Hash over the state.
+    pub state_hash: StateHash,
+    /// Live keys.
+    pub keys: u64,
+}
+
+/// How the backup is made.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How chunks are compressed.
+    pub compression: Compression,
+    /// The keys that will open it. None: the backup is not encrypted.
+    pub recipients: Vec<Key>,
+    /// What the metadata names as the software that made it.
+    pub version: String,
+    /// Bounds on memory.
+    pub bounds: Bounds,
+}
+
+/// Bounds on what is in memory at once: about `parts_in_flight + 1` parts and `2 * chunks_in_flight` chunks, 44 MiB by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Plain bytes of a chunk.
+    pub chunk_bytes: u32,
+    /// Chunks being sealed.
+    pub chunks_in_flight: usize,
+    /// Bytes of an upload's part; S3 wants at least 5 MiB.
+    pub part_bytes: usize,
+    /// Parts being uploaded.
+    pub parts_in_flight: usize,
+}
+
+/// Why a backup cannot be begun as asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// The compression cannot be used.
+    #[error(transparent)]
+    Compression(#[from] CompressionError),
+    /// The chunk length is out of range.
+    #[error("chunks of {chunk_bytes} bytes are out of range: use {} to {}", CHUNK_BYTES_RANGE.start(), CHUNK_BYTES_RANGE.end())]
+    ChunkBytes {
+        /// What was asked for.
+        chunk_bytes: u32,
+    },
+    /// Too many keys.
+    #[error("{found} keys are too many: a backup can be sealed for up to {MAX_RECIPIENTS}")]
+    TooManyKeys {
+        /// How many.
+        found: usize,
+    },
+    /// A bound is zero.
+    #[error("the bounds on chunks and parts must not be zero")]
+    ZeroBound,
+}
+
+impl Source {
+    /// The state that a snapshot's header describes, given by `node`.
+    pub fn new(header: &Header, node: NodeId, members: Vec<MemberInfo>) -> Self {
+        Source {
+            cluster: header.cluster,
+            epoch: header.epoch,
+            node,
+            members,
+            index: header.meta.index,
+            term: header.meta.term,
+            revision: header.revision,
+            state_hash: header.state_hash,
+            keys: header.keys,
+        }
+    }
+
+    /// Whether a stream with this header holds this state; what differs if not.
+    pub(super) fn check(&self, header: &Header) -> Result<(), &'static str> {
+        let found = Source::new(header, self.node, self.members.clone());
+        let same = [
+            ("cluster", found.cluster == self.cluster),
+            ("epoch", found.epoch == self.epoch),
+            ("index", found.index == self.index),
+            ("term", found.term == self.term),
+            ("revision", found.revision == self.revision),
+            ("state hash", found.state_hash == self.state_hash),
+            ("number of keys", found.keys == self.keys),
+        ];
+        same.into_iter().find(|(_, same)| !same).map_or(Ok(()), |(what, _)| Err(what))
+    }
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds {
+            chunk_bytes: 1 << 20,
+            chunks_in_flight: 6,
+            part_bytes: 8 << 20,
+            parts_in_flight: 3,
+        }
+    }
+}
+
+impl Settings {
+    /// Whether a backup can be made like this.
+    pub(super) fn check(&self) -> Result<(), SettingsError> {
+        self.compression.check()?;
+        self.compression.check_built()?;
+        let Bounds { chunk_bytes, chunks_in_flight, part_bytes, parts_in_flight } = self.bounds;
+        if !CHUNK_BYTES_RANGE.contains(&chunk_bytes) {
+            return Err(SettingsError::ChunkBytes { chunk_bytes });
+        }
+        if self.recipients.len() > MAX_RECIPIENTS {
+            return Err(SettingsError::TooManyKeys { found: self.recipients.len() });
+        }
+        if chunks_in_flight == 0 || part_bytes == 0 || parts_in_flight == 0 {
+            return Err(SettingsError::ZeroBound);
+        }
+        Ok(())
+    }
+}
