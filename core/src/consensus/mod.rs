@@ -4,7 +4,7 @@
 //! - Between taking a `Ready` and advancing past it no other call reaches raft: [`Consensus::flush`] does both in one function.
 //! - Appends are asynchronous: the leader's messages leave at once, everybody else's wait in [`Effects::persist`] until the
 //!   log record of the same number is on stable storage (thesis §10.2.1).
-//! - Election timeouts come from our own generator ([`pin`]); raft's own draws are overwritten before they are ever read.
+//! - Election timeouts come from our own generator (`pin`); raft's own draws are overwritten before they are ever read.
 //! - Reads use ReadIndex (thesis §6.4) with a fresh context per attempt ([`reads`]); never leases.
 //! - Proposals are only handed to raft while it leads, so nothing is ever forwarded.
 //! - What comes from a peer is checked by [`guard`] before raft, which would panic on it, sees it.

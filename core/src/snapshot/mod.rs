@@ -1,6 +1,6 @@
 //! Snapshots: the whole state at one log index as a stream of checked chunks.
 //!
-//! [`format`] is the file; [`Encoder`] and [`Decoder`] turn items into its bytes and back, in bounded memory. Around them:
+//! [`mod@format`] is the file; [`Encoder`] and [`Decoder`] turn items into its bytes and back, in bounded memory. Around them:
 //! [`trigger`] (when one is due), [`writer`] (to disk without holding up writes), [`send`] and [`receive`] (to a peer that is far
 //! behind), [`retention`] (which files may go), [`json`] (the portable form) and [`inspect`] (a summary, even of
 //! a damaged file).
