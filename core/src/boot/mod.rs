@@ -14,11 +14,13 @@
 mod genesis;
 pub mod identity;
 mod merge;
+mod replay;
 #[cfg(test)]
 mod tests;
 
 pub use genesis::{Genesis, GenesisBase, genesis, joined, joining};
 pub use identity::Standing;
+pub use replay::{ReplayError, Replayed, replay};
 
 use crate::api::{MemberInfo, SnapshotInfo};
 use crate::ids::Identity;
