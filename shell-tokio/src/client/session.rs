@@ -8,6 +8,7 @@ use super::error::ClientError;
 use super::lock::lock;
 use super::routing::{self, Retry, Target};
 use raftkv_core::api::{Error, Request, Response, SessionRef, WriteOp, WriteResult};
+use raftkv_core::kv::session::SESSION_ANSWERS_MAX;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use tokio::time::Instant;
@@ -20,8 +21,7 @@ pub(super) async fn write(
 ) -> Result<WriteResult, ClientError> {
     let mut request = Request::Write { session: None, op };
     loop {
-        let session = client.shared.sessions.current(client, deadline).await?;
-        let ticket = session.begin();
+        let ticket = client.shared.sessions.begin(client, deadline).await?;
         if let Request::Write { session, .. } = &mut request {
             *session = Some(ticket.reference());
         }
@@ -29,20 +29,25 @@ pub(super) async fn write(
             Ok(Response::Write(result)) => return Ok(result),
             Ok(other) => return Err(ClientError::unexpected("write", &other)),
             // It was never sent under a session that still lived, so it did nothing: a new session begins anew.
-            Err(ClientError::Refused(Error::SessionUnknown(id))) if id == session.id => {
-                client.shared.sessions.forget(&session);
+            Err(ClientError::Refused(Error::SessionUnknown(id))) if id == ticket.session.id => {
+                client.shared.sessions.forget(&ticket.session);
             }
             Err(error) => return Err(error),
         }
     }
 }
 
-/// The client's session, opened when first needed and again when the cluster has forgotten it.
+/// The client's sessions: one, unless very many writes are under way. Opened when first needed, and again when the cluster has
+/// forgotten them.
 #[derive(Default)]
 pub(super) struct Sessions {
-    current: Mutex<Option<Arc<Session>>>,
+    open: Mutex<Vec<Arc<Session>>>,
     opening: tokio::sync::Mutex<()>,
 }
+
+/// A node keeps a bounded number of answers per session; from the oldest write under way to the newest, a session spans no more than
+/// half of that.
+const WINDOW_MAX: usize = SESSION_ANSWERS_MAX / 2;
 
 pub(super) struct Session {
     id: u64,
@@ -62,35 +67,32 @@ struct Numbers {
 }
 
 impl Sessions {
-    async fn current(
-        &self,
-        client: &Client,
-        deadline: Instant,
-    ) -> Result<Arc<Session>, ClientError> {
-        if let Some(session) = &*lock(&self.current) {
-            return Ok(session.clone());
+    async fn begin(&self, client: &Client, deadline: Instant) -> Result<Ticket, ClientError> {
+        if let Some(ticket) = self.begin_in_open() {
+            return Ok(ticket);
         }
         let _one_at_a_time = self.opening.lock().await;
-        if let Some(session) = &*lock(&self.current) {
-            return Ok(session.clone());
+        if let Some(ticket) = self.begin_in_open() {
+            return Ok(ticket);
         }
         // Opening twice is harmless: a session nobody uses expires.
         let open = Request::SessionOpen;
         match routing::ask(client, Target::Leader, &open, Retry::Always, deadline).await? {
             Response::SessionOpened { session } => {
                 let session = Arc::new(Session::new(session));
-                *lock(&self.current) = Some(session.clone());
-                Ok(session)
+                lock(&self.open).push(session.clone());
+                Ok(session.begin().expect("a fresh session has room"))
             }
             other => Err(ClientError::unexpected("session", &other)),
         }
     }
 
+    fn begin_in_open(&self) -> Option<Ticket> {
+        lock(&self.open).iter().find_map(Session::begin)
+    }
+
     fn forget(&self, session: &Arc<Session>) {
-        let mut current = lock(&self.current);
-        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
-            *current = None;
-        }
+        lock(&self.open).retain(|open| !Arc::ptr_eq(open, session));
     }
 }
 
@@ -99,9 +101,10 @@ impl Session {
         Session { id, numbers: Mutex::new(Numbers { floor: 1, done: VecDeque::new() }) }
     }
 
-    fn begin(self: &Arc<Self>) -> Ticket {
-        let sequence = lock(&self.numbers).begin();
-        Ticket { session: self.clone(), sequence }
+    /// The next number, unless the session spans too many already.
+    fn begin(self: &Arc<Self>) -> Option<Ticket> {
+        let sequence = lock(&self.numbers).begin()?;
+        Some(Ticket { session: self.clone(), sequence })
     }
 }
 
@@ -122,9 +125,12 @@ impl Drop for Ticket {
 }
 
 impl Numbers {
-    fn begin(&mut self) -> u64 {
+    fn begin(&mut self) -> Option<u64> {
+        if self.done.len() >= WINDOW_MAX {
+            return None;
+        }
         self.done.push_back(false);
-        self.floor + self.done.len() as u64 - 1
+        Some(self.floor + self.done.len() as u64 - 1)
     }
 
     fn end(&mut self, sequence: u64) {
@@ -144,9 +150,7 @@ mod tests {
     #[test]
     fn numbers_are_acknowledged_in_order_however_they_end() {
         let session = Arc::new(Session::new(7));
-        let first = session.begin();
-        let second = session.begin();
-        let third = session.begin();
+        let [first, second, third] = [(); 3].map(|()| session.begin().unwrap());
         assert_eq!((first.sequence, second.sequence, third.sequence), (1, 2, 3));
         drop(second);
         assert_eq!(third.reference().acknowledged_below, 1);
@@ -156,6 +160,9 @@ mod tests {
             SessionRef { session: 7, sequence: 3, acknowledged_below: 3 }
         );
         drop(third);
-        assert_eq!(session.begin().reference().acknowledged_below, 4);
+        let window: Vec<Ticket> = (0..WINDOW_MAX).filter_map(|_| session.begin()).collect();
+        assert!(session.begin().is_none(), "{} numbers are under way", window.len());
+        drop(window);
+        assert_eq!(session.begin().unwrap().reference().acknowledged_below, 4 + WINDOW_MAX as u64);
     }
 }
