@@ -9,6 +9,8 @@ pub mod leaf;
 #[cfg(feature = "production")]
 pub mod args;
 #[cfg(feature = "production")]
+pub mod blob;
+#[cfg(feature = "production")]
 pub mod certs;
 #[cfg(feature = "production")]
 pub mod client;

@@ -1,0 +1,97 @@
+//! The one loop that runs every machine of the backup pipeline: store operations as tasks, work on chunks on the thread pool.
+
+use super::BlobStore;
+use bytes::Bytes;
+use raftkv_core::backup::create::Create;
+use raftkv_core::backup::machine::{Action, ActionResult, Machine, Progress};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// A piece of the stream that is backed up. A stream that just stops, without [`Piece::End`], is broken.
+#[derive(Debug)]
+pub enum Piece {
+    /// The next bytes.
+    Bytes(Bytes),
+    /// Everything was given.
+    End,
+    /// Nothing more comes, for this reason; the backup is given up.
+    Broken(String),
+}
+
+/// Runs a machine to its end. `observe` is told now and then how far it is.
+pub async fn drive(
+    machine: &mut dyn Machine,
+    store: &mut dyn BlobStore,
+    mut observe: impl FnMut(Progress),
+) {
+    let mut under_way = UnderWay::default();
+    loop {
+        under_way.start(machine, store);
+        observe(machine.progress());
+        if machine.is_ended() {
+            return;
+        }
+        machine.handle(under_way.next().await);
+    }
+}
+
+/// Runs a backup to its end, with the stream it takes.
+pub async fn drive_create(
+    create: &mut Create,
+    store: &mut dyn BlobStore,
+    mut stream: mpsc::Receiver<Piece>,
+    mut observe: impl FnMut(Progress),
+) {
+    let mut under_way = UnderWay::default();
+    loop {
+        under_way.start(create, store);
+        observe(create.progress());
+        if create.is_ended() {
+            return;
+        }
+        let wants_input = create.wants_input();
+        tokio::select! {
+            piece = stream.recv(), if wants_input => match piece {
+                Some(Piece::Bytes(bytes)) => create.push(&bytes),
+                Some(Piece::End) => create.finish(),
+                Some(Piece::Broken(why)) => create.abandon(why),
+                None => create.abandon("the stream of the state broke off"),
+            },
+            result = under_way.next(), if !under_way.is_empty() => create.handle(result),
+        }
+    }
+}
+
+/// Actions whose results are awaited.
+#[derive(Default)]
+struct UnderWay(JoinSet<ActionResult>);
+
+impl UnderWay {
+    fn start(&mut self, machine: &mut dyn Machine, store: &mut dyn BlobStore) {
+        while let Some(action) = machine.poll_action() {
+            match action {
+                Action::Blob { op, action } => {
+                    let pending = store.submit(op, action);
+                    self.0.spawn(async move { ActionResult::Blob { op, result: pending.await } });
+                }
+                Action::Work(work) => {
+                    self.0.spawn_blocking(move || ActionResult::Work(work.run()));
+                }
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Waits for one result. There must be something under way: a machine that has not ended waits for something.
+    async fn next(&mut self) -> ActionResult {
+        let joined =
+            self.0.join_next().await.expect("a machine that has not ended waits for something");
+        match joined {
+            Ok(result) => result,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}

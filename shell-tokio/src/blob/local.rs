@@ -1,0 +1,407 @@
+//! A directory as an object store.
+//!
+//! Invariants: an object appears under its name only when it is whole and on stable storage, its directory entry included; what a
+//! crash leaves behind has a name that no object has (`*.partial`). Directories are 0700, files 0600.
+
+use super::{BlobStore, Pending};
+use crate::disk::directory::sync_directory;
+use bytes::Bytes;
+use raftkv_core::backup::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, ObjectName};
+use raftkv_core::ids::OpId;
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Objects as files below a directory: `{uuid}/data.db` and `{uuid}/metadata.json`.
+#[derive(Debug)]
+pub struct LocalStore {
+    root: Arc<PathBuf>,
+    uploads: BTreeMap<OpId, Upload>,
+}
+
+#[derive(Debug)]
+struct Upload {
+    object: ObjectName,
+    if_absent: bool,
+    length: u64,
+}
+
+impl LocalStore {
+    /// A store in `root`, which is made when the first object is written.
+    pub fn new(root: PathBuf) -> Self {
+        LocalStore { root: Arc::new(root), uploads: BTreeMap::new() }
+    }
+}
+
+impl BlobStore for LocalStore {
+    fn submit(&mut self, op: OpId, action: BlobOp) -> Pending {
+        let root = self.root.clone();
+        match action {
+            BlobOp::Put { object, bytes, if_absent } => {
+                run(move || put(&root, object, &bytes, if_absent))
+            }
+            BlobOp::PutStart { object, if_absent } => {
+                self.uploads.insert(op, Upload { object, if_absent, length: 0 });
+                run(move || start(&root, object, if_absent))
+            }
+            BlobOp::PutPart { upload, bytes, .. } => {
+                // Where a part goes is decided here, in the order of the calls; the writes may overtake each other.
+                let Some(upload) = self.uploads.get_mut(&upload) else { return no_upload(upload) };
+                let (object, offset) = (upload.object, upload.length);
+                upload.length += bytes.len() as u64;
+                run(move || write_part(&root, object, offset, &bytes))
+            }
+            BlobOp::PutFinish { upload } => {
+                let Some(Upload { object, if_absent, length }) = self.uploads.remove(&upload)
+                else {
+                    return no_upload(upload);
+                };
+                run(move || finish(&root, object, if_absent, length))
+            }
+            BlobOp::PutAbort { upload } => {
+                let upload = self.uploads.remove(&upload);
+                run(move || upload.map_or(Ok(BlobDone::Done), |upload| abort(&root, upload.object)))
+            }
+            BlobOp::Get { object, offset, len_bytes } => {
+                run(move || get(&root, object, offset, len_bytes))
+            }
+            BlobOp::Head { object } => run(move || head(&root, object)),
+            BlobOp::List => run(move || list(&root)),
+            BlobOp::Delete { object } => run(move || delete(&root, object)),
+        }
+    }
+}
+
+fn run(action: impl FnOnce() -> Result<BlobDone, BlobError> + Send + 'static) -> Pending {
+    let task = tokio::task::spawn_blocking(action);
+    Box::pin(async move {
+        match task.await {
+            Ok(result) => result,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    })
+}
+
+fn no_upload(upload: OpId) -> Pending {
+    let message = format!("there is no upload {}", upload.0);
+    Box::pin(async move { Err(BlobError { kind: BlobErrorKind::Failed, message }) })
+}
+
+fn put(
+    root: &Path,
+    object: ObjectName,
+    bytes: &Bytes,
+    if_absent: bool,
+) -> Result<BlobDone, BlobError> {
+    start(root, object, if_absent)?;
+    write_part(root, object, 0, bytes)?;
+    finish(root, object, if_absent, bytes.len() as u64)
+}
+
+fn start(root: &Path, object: ObjectName, if_absent: bool) -> Result<BlobDone, BlobError> {
+    let path = path(root, object);
+    let dir = path.parent().expect("objects lie in the directory of their backup");
+    make_directories(dir).map_err(|error| failed(dir, &error))?;
+    if if_absent && path.exists() {
+        return Err(exists(&path));
+    }
+    let partial = partial(&path);
+    // One left behind by a crash is of no use: nobody resumes a local upload.
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial);
+    file.map(|_| BlobDone::Done).map_err(|error| failed(&partial, &error))
+}
+
+fn write_part(
+    root: &Path,
+    object: ObjectName,
+    offset: u64,
+    bytes: &[u8],
+) -> Result<BlobDone, BlobError> {
+    let partial = partial(&path(root, object));
+    let file = OpenOptions::new().write(true).open(&partial);
+    file.and_then(|file| file.write_all_at(bytes, offset))
+        .map(|()| BlobDone::Done)
+        .map_err(|error| failed(&partial, &error))
+}
+
+fn finish(
+    root: &Path,
+    object: ObjectName,
+    if_absent: bool,
+    length: u64,
+) -> Result<BlobDone, BlobError> {
+    let path = path(root, object);
+    let partial = partial(&path);
+    let dir = path.parent().expect("objects lie in the directory of their backup");
+    let file = File::open(&partial).map_err(|error| failed(&partial, &error))?;
+    let found = file.metadata().map_err(|error| failed(&partial, &error))?.len();
+    if found != length {
+        let message = format!("{}: {found} bytes are there, not {length}", partial.display());
+        return Err(BlobError { kind: BlobErrorKind::Failed, message });
+    }
+    file.sync_all().map_err(|error| failed(&partial, &error))?;
+    if if_absent {
+        // A link is made only where nothing is; a rename would replace.
+        fs::hard_link(&partial, &path).map_err(|error| failed(&path, &error))?;
+        fs::remove_file(&partial).map_err(|error| unknown(&partial, &error))?;
+    } else {
+        fs::rename(&partial, &path).map_err(|error| failed(&path, &error))?;
+    }
+    sync_directory(dir).map(|()| BlobDone::Done).map_err(|error| unknown(dir, &error))
+}
+
+fn abort(root: &Path, object: ObjectName) -> Result<BlobDone, BlobError> {
+    let path = path(root, object);
+    remove(&partial(&path))?;
+    forget_directory(&path);
+    Ok(BlobDone::Done)
+}
+
+fn get(
+    root: &Path,
+    object: ObjectName,
+    offset: u64,
+    len_bytes: u64,
+) -> Result<BlobDone, BlobError> {
+    let path = path(root, object);
+    let file = File::open(&path).map_err(|error| failed(&path, &error))?;
+    let there = file.metadata().map_err(|error| failed(&path, &error))?.len();
+    let length = len_bytes.min(there.saturating_sub(offset));
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, offset).map_err(|error| failed(&path, &error))?;
+    Ok(BlobDone::Bytes(bytes.into()))
+}
+
+fn head(root: &Path, object: ObjectName) -> Result<BlobDone, BlobError> {
+    let path = path(root, object);
+    let metadata = fs::metadata(&path).map_err(|error| failed(&path, &error))?;
+    Ok(BlobDone::Length(metadata.len()))
+}
+
+fn list(root: &Path) -> Result<BlobDone, BlobError> {
+    let mut found = Vec::new();
+    for entry in read_directory(root)? {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type().map_err(|error| failed(&path, &error))?.is_dir() {
+            for inner in read_directory(&path)? {
+                let name = format!("{name}/{}", inner.file_name().to_string_lossy());
+                found.push((name, length(&inner)?));
+            }
+        } else {
+            found.push((name, length(&entry)?));
+        }
+    }
+    found.sort();
+    Ok(BlobDone::Listing(Listing::of(found)))
+}
+
+fn read_directory(path: &Path) -> Result<Vec<fs::DirEntry>, BlobError> {
+    let entries = fs::read_dir(path).and_then(Iterator::collect);
+    entries.map_err(|error| failed(path, &error))
+}
+
+/// An entry may be gone by now; then it counts as empty.
+fn length(entry: &fs::DirEntry) -> Result<u64, BlobError> {
+    match entry.metadata() {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(failed(&entry.path(), &error)),
+    }
+}
+
+fn delete(root: &Path, object: ObjectName) -> Result<BlobDone, BlobError> {
+    let path = path(root, object);
+    remove(&path)?;
+    let dir = path.parent().expect("objects lie in the directory of their backup");
+    match sync_directory(dir) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(unknown(dir, &error)),
+        _ => forget_directory(&path),
+    }
+    Ok(BlobDone::Done)
+}
+
+fn remove(path: &Path) -> Result<(), BlobError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the directory of a backup if nothing is left in it.
+fn forget_directory(object: &Path) {
+    if let Some(dir) = object.parent() {
+        // It may hold the other object; then it stays, as it should.
+        let _ = fs::remove_dir(dir);
+    }
+}
+
+/// Makes a directory and all above it, each one's entry durable.
+fn make_directories(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        make_directories(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    sync_directory(parent.unwrap_or(Path::new(".")))
+}
+
+fn path(root: &Path, object: ObjectName) -> PathBuf {
+    root.join(object.path())
+}
+
+fn partial(path: &Path) -> PathBuf {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    partial.into()
+}
+
+fn exists(path: &Path) -> BlobError {
+    BlobError {
+        kind: BlobErrorKind::Exists,
+        message: format!("{} is there already", path.display()),
+    }
+}
+
+fn failed(path: &Path, error: &io::Error) -> BlobError {
+    let kind = match error.kind() {
+        ErrorKind::NotFound => BlobErrorKind::NotFound,
+        ErrorKind::AlreadyExists => BlobErrorKind::Exists,
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => BlobErrorKind::Denied,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => BlobErrorKind::Full,
+        _ => BlobErrorKind::Failed,
+    };
+    BlobError { kind, message: format!("{}: {error}", path.display()) }
+}
+
+/// The name may be there or not after a crash.
+fn unknown(path: &Path, error: &io::Error) -> BlobError {
+    let message = format!("{}: {error}", path.display());
+    BlobError { kind: BlobErrorKind::Unknown, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raftkv_core::backup::BackupId;
+    use raftkv_core::rng::Seed;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        store: LocalStore,
+        next: u64,
+        id: BackupId,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let store = LocalStore::new(dir.path().join("deep/store"));
+            let id = BackupId::draw(&mut Seed::from_number(1).fork("test"));
+            Fixture { dir, store, next: 0, id }
+        }
+
+        async fn perform(&mut self, action: BlobOp) -> Result<BlobDone, BlobErrorKind> {
+            self.next += 1;
+            self.store.submit(OpId(self.next), action).await.map_err(|error| error.kind)
+        }
+
+        async fn upload(&mut self, parts: &[&'static [u8]]) -> OpId {
+            let object = ObjectName::data(self.id);
+            self.perform(BlobOp::PutStart { object, if_absent: true }).await.unwrap();
+            let upload = OpId(self.next);
+            // All under way at once: their order is that of the calls.
+            let mut pending = Vec::new();
+            for (part, number) in parts.iter().zip(1..) {
+                let bytes = Bytes::from_static(part);
+                let part = BlobOp::PutPart { upload, number, bytes };
+                self.next += 1;
+                pending.push(self.store.submit(OpId(self.next), part));
+            }
+            for part in pending.into_iter().rev() {
+                part.await.unwrap();
+            }
+            upload
+        }
+
+        async fn names(&mut self) -> (Vec<String>, Vec<String>) {
+            let Ok(BlobDone::Listing(listing)) = self.perform(BlobOp::List).await else {
+                panic!("a store can be listed")
+            };
+            let objects = listing.objects.iter().map(|(name, _)| name.path()).collect();
+            (objects, listing.strangers)
+        }
+    }
+
+    #[tokio::test]
+    async fn uploads_appear_whole_or_not_at_all() {
+        let mut fixture = Fixture::new();
+        let object = ObjectName::data(fixture.id);
+        let upload = fixture.upload(&[b"one", b"two", b"3"]).await;
+        assert_eq!(fixture.names().await, (vec![], vec![format!("{}.partial", object.path())]));
+        fixture.perform(BlobOp::PutFinish { upload }).await.unwrap();
+        assert_eq!(fixture.names().await, (vec![object.path()], vec![]));
+        let get = BlobOp::Get { object, offset: 2, len_bytes: 100 };
+        assert_eq!(fixture.perform(get).await, Ok(BlobDone::Bytes("etwo3".into())));
+        assert_eq!(fixture.perform(BlobOp::Head { object }).await, Ok(BlobDone::Length(7)));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let root = fixture.dir.path().join("deep/store");
+        assert_eq!(mode(&root), 0o700);
+        assert_eq!(mode(&root.join(object.path())), 0o600);
+    }
+
+    #[tokio::test]
+    async fn aborted_uploads_leave_nothing() {
+        let mut fixture = Fixture::new();
+        let upload = fixture.upload(&[b"one"]).await;
+        fixture.perform(BlobOp::PutAbort { upload }).await.unwrap();
+        assert_eq!(fixture.names().await, (vec![], vec![]));
+        fixture.perform(BlobOp::PutAbort { upload }).await.unwrap();
+        let finished = fixture.perform(BlobOp::PutFinish { upload }).await;
+        assert_eq!(finished, Err(BlobErrorKind::Failed));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_replaced_unless_asked() {
+        let mut fixture = Fixture::new();
+        let object = ObjectName::metadata(fixture.id);
+        let put =
+            |bytes: &'static str, if_absent| BlobOp::Put { object, bytes: bytes.into(), if_absent };
+        fixture.perform(put("one", true)).await.unwrap();
+        assert_eq!(fixture.perform(put("two", true)).await, Err(BlobErrorKind::Exists));
+        fixture.perform(put("three", false)).await.unwrap();
+        let get = BlobOp::Get { object, offset: 0, len_bytes: 100 };
+        assert_eq!(fixture.perform(get).await, Ok(BlobDone::Bytes("three".into())));
+    }
+
+    #[tokio::test]
+    async fn deleting_twice_is_deleting_once() {
+        let mut fixture = Fixture::new();
+        let object = ObjectName::metadata(fixture.id);
+        let put = BlobOp::Put { object, bytes: "x".into(), if_absent: true };
+        fixture.perform(put).await.unwrap();
+        for _ in 0..2 {
+            fixture.perform(BlobOp::Delete { object }).await.unwrap();
+        }
+        assert_eq!(fixture.names().await, (vec![], vec![]));
+        let head = fixture.perform(BlobOp::Head { object }).await;
+        assert_eq!(head, Err(BlobErrorKind::NotFound));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_not_there_is_not_an_empty_one() {
+        let mut fixture = Fixture::new();
+        assert_eq!(fixture.perform(BlobOp::List).await, Err(BlobErrorKind::NotFound));
+    }
+}
