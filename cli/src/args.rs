@@ -1,8 +1,8 @@
 //! What can be typed: the global options and the list of commands. Each command's own arguments stand beside its code.
 
 use crate::commands::{
-    bench, cert, compact, completions, del, export, get, import, leader, lease, member, put,
-    snapshot, status, txn, watch,
+    backup, bench, cert, compact, completions, del, export, get, import, leader, lease, member,
+    put, snapshot, status, txn, watch,
 };
 use crate::duration;
 use crate::output::Format;
@@ -87,6 +87,9 @@ pub enum Command {
     /// Snapshots on the nodes' disks
     #[command(subcommand)]
     Snapshot(snapshot::Snapshot),
+    /// Backups: make, look at, check, restore
+    #[command(subcommand)]
+    Backup(backup::Backup),
     /// Measure throughput and latency
     #[command(subcommand)]
     Bench(bench::Bench),

@@ -9,6 +9,7 @@ pub mod context;
 pub mod duration;
 pub mod failure;
 pub mod output;
+pub mod publish;
 
 use args::Cli;
 use clap::Parser as _;

@@ -2,15 +2,15 @@
 
 use super::range::Pages;
 use crate::context::Context;
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 use crate::output::json_bytes::split;
 use crate::output::{Report, table};
+use crate::publish::Publication;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use raftkv_core::api::{KeyRange, KeyValue, RangeRequest};
 use serde::Serialize;
 use std::ffi::OsString;
-use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
@@ -54,66 +54,43 @@ pub async fn run(context: &Context, export: Export) -> Result<(), Failure> {
     let client = context.client().await?;
     let pages = Pages::new(&client, request);
     if export.file == Path::new("-") {
-        // A reader that leaves early is not told about it.
-        let failed = |error: io::Error| match error.kind() {
-            io::ErrorKind::BrokenPipe => std::process::exit(0),
-            _ => Failure::new(Exit::Storage, format!("stdout cannot be written: {error}")),
-        };
-        write_all(context, pages, BufWriter::new(io::stdout()), failed).await?;
+        write_all(context, pages, &mut BufWriter::new(io::stdout()), Path::new("stdout")).await?;
         return Ok(());
     }
-    let exported = to_file(context, pages, &export.file).await?;
+    let mut file = Publication::begin(&export.file)?;
+    let exported = write_all(context, pages, &mut file, &export.file).await?;
+    file.publish()?;
     context.print(&exported)
 }
 
-/// Writes beside the file and renames when everything is on the disk: a file of this name is always whole.
-async fn to_file(context: &Context, pages: Pages<'_>, path: &Path) -> Result<Exported, Failure> {
-    let failed = |error: io::Error| Failure::file("written", path, error);
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let file = File::create(&partial).map_err(failed)?;
-    let written = write_all(context, pages, BufWriter::new(file), failed).await;
-    let published = written.and_then(|(exported, writer)| {
-        let file = writer.into_inner().map_err(|error| failed(error.into_error()))?;
-        file.sync_all().map_err(failed)?;
-        fs::rename(&partial, path).map_err(failed)?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))
-            .and_then(|dir| dir.sync_all())
-            .map_err(failed)?;
-        Ok(exported)
-    });
-    if published.is_err() {
-        // What is left of it is of no use; that it cannot be removed is not what went wrong.
-        let _ = fs::remove_file(&partial);
-    }
-    published
-}
-
-async fn write_all<W: Write>(
+async fn write_all(
     context: &Context,
     mut pages: Pages<'_>,
-    mut out: W,
-    failed: impl Fn(io::Error) -> Failure,
-) -> Result<(Exported, W), Failure> {
+    out: &mut impl Write,
+    path: &Path,
+) -> Result<Exported, Failure> {
+    let failed = |error: io::Error| match error.kind() {
+        // A reader of stdout that leaves early is not told about it.
+        io::ErrorKind::BrokenPipe => std::process::exit(0),
+        _ => Failure::file("written", path, error),
+    };
     let bar = progress(context);
     let mut exported = Exported { revision: 0, keys: 0, bytes: 0 };
     while let Some(kvs) = pages.next().await? {
         bar.set_length(pages.count());
         for kv in &kvs {
-            serde_json::to_writer(&mut out, &Line::new(kv))
+            serde_json::to_writer(&mut *out, &Line::new(kv))
                 .map_err(|error| failed(error.into()))?;
-            out.write_all(b"\n").map_err(&failed)?;
+            out.write_all(b"\n").map_err(failed)?;
             exported.keys += 1;
             exported.bytes += (kv.key.len() + kv.value.len()) as u64;
         }
         bar.set_position(exported.keys);
     }
-    out.flush().map_err(&failed)?;
+    out.flush().map_err(failed)?;
     bar.finish_and_clear();
     exported.revision = pages.revision();
-    Ok((exported, out))
+    Ok(exported)
 }
 
 fn progress(context: &Context) -> ProgressBar {

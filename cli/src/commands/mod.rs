@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod backup;
 pub mod bench;
 pub mod cert;
 pub mod compact;
@@ -39,6 +40,7 @@ pub async fn run(context: Context, command: Command) -> Result<(), Failure> {
         Command::Member(member) => member::run(context, member).await,
         Command::Leader(leader) => leader::run(context, leader).await,
         Command::Snapshot(snapshot) => snapshot::run(context, snapshot).await,
+        Command::Backup(backup) => backup::run(context, backup).await,
         Command::Bench(bench) => bench::run(context, bench).await,
         Command::Cert(cert) => cert::run(context, cert),
         Command::Completions(completions) => completions::run(&completions),

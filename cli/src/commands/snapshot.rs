@@ -1,10 +1,14 @@
 //! `snapshot`: snapshots on the nodes' disks.
 
+pub mod inspect;
+pub mod portable;
+
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::node::{SnapshotView, SnapshotsView};
 use clap::Subcommand;
 use raftkv_node::client::Client;
+use std::path::PathBuf;
 
 /// Subcommands.
 #[derive(Debug, Subcommand)]
@@ -20,6 +24,25 @@ pub enum Snapshot {
         /// Which node; the leader if none is named
         #[arg(long, value_name = "ID")]
         node: Option<u32>,
+    },
+    /// Say what is in a snapshot file, damaged or not; needs no cluster
+    Inspect {
+        /// The file
+        file: PathBuf,
+    },
+    /// Turn a snapshot file into its portable form, JSON lines; needs no cluster
+    Export {
+        /// The snapshot
+        file: PathBuf,
+        /// Where to; - is stdout
+        json: PathBuf,
+    },
+    /// Turn the portable form back into a snapshot file; needs no cluster
+    Import {
+        /// The portable form; - is stdin
+        json: PathBuf,
+        /// Where to
+        file: PathBuf,
     },
 }
 
@@ -37,6 +60,9 @@ pub async fn run(context: &Context, snapshot: Snapshot) -> Result<(), Failure> {
             let snapshots = client.snapshots(&address).await?;
             context.print(&SnapshotsView::new(address, &snapshots))
         }
+        Snapshot::Inspect { file } => inspect::run(context, &file),
+        Snapshot::Export { file, json } => portable::export(context, &file, &json),
+        Snapshot::Import { json, file } => portable::import(context, &json, &file),
     }
 }
 

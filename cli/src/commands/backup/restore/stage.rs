@@ -1,0 +1,181 @@
+//! Makes a data directory beside its final place, then moves it there.
+
+use crate::failure::{Exit, Failure};
+use raftkv_core::api::MemberInfo;
+use raftkv_core::boot::{GenesisBase, genesis};
+use raftkv_core::ids::Identity;
+use raftkv_core::kv::StateHash;
+use raftkv_node::disk::directory::sync_directory;
+use raftkv_node::disk::{Directory, Files};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// A place where a data directory may be made.
+#[derive(Debug)]
+pub struct Target {
+    path: PathBuf,
+    /// There is something, and it may be moved aside.
+    occupied: bool,
+}
+
+/// A complete directory that is not at its place yet. Removed when dropped before [`Staged::publish`].
+#[derive(Debug)]
+pub struct Staged {
+    target: Target,
+    staging: Staging,
+    state_hash: StateHash,
+}
+
+#[derive(Debug)]
+struct Staging(PathBuf);
+
+impl Target {
+    /// Looks at the place before any work is done. Something that is not an empty directory is refused without `force`.
+    pub fn check(path: &Path, force: bool) -> Result<Target, Failure> {
+        let occupied = match fs::read_dir(path).map(|mut entries| entries.next().is_some()) {
+            Ok(occupied) => occupied,
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(error) if error.kind() == ErrorKind::NotADirectory => true,
+            Err(error) => return Err(Failure::file("read", path, error)),
+        };
+        if occupied && !force {
+            let what = format!(
+                "{} is not empty: choose another --db, or move what is there aside with --force",
+                path.display()
+            );
+            return Err(Failure::new(Exit::Refused, what));
+        }
+        if occupied && path.is_dir() && path.join("identity").exists() {
+            // A node that is running there would go on writing to what is moved aside.
+            Directory::open(path).map_err(|error| Failure::new(Exit::Refused, error))?;
+        }
+        Ok(Target { path: path.to_owned(), occupied })
+    }
+
+    /// Makes the directory of a member in a sibling of the place.
+    pub fn stage(
+        self,
+        identity: Identity,
+        members: Vec<MemberInfo>,
+        base: GenesisBase,
+    ) -> Result<Staged, Failure> {
+        let staging = Staging(self.sibling("restoring")?);
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::new(Exit::Storage, format!("{}: {error}", staging.0.display()))
+        };
+        // What an interrupted restore left there is of no use.
+        match fs::remove_dir_all(&staging.0) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(&error)),
+            _ => {}
+        }
+        let directory = Directory::open(&staging.0).map_err(|error| failed(&error))?;
+        let mut files = Files::new(&directory);
+        let genesis = genesis(identity, members, base);
+        let state_hash = genesis.header().state_hash;
+        for op in genesis {
+            files.execute(&op).map_err(|error| failed(&error))?;
+        }
+        Ok(Staged { target: self, staging, state_hash })
+    }
+
+    fn sibling(&self, suffix: &str) -> Result<PathBuf, Failure> {
+        let Some(name) = self.path.file_name() else {
+            let what = format!("{} cannot be replaced: name a directory", self.path.display());
+            return Err(Failure::new(Exit::Usage, what));
+        };
+        let mut sibling = name.to_owned();
+        sibling.push(format!(".{suffix}"));
+        Ok(self.path.with_file_name(sibling))
+    }
+}
+
+impl Staged {
+    /// Hash over the new cluster's first state: the same for every member.
+    pub fn state_hash(&self) -> StateHash {
+        self.state_hash
+    }
+
+    /// Moves the directory to its place; what was there goes aside, to where this returns.
+    pub fn publish(self) -> Result<Option<PathBuf>, Failure> {
+        let path = &self.target.path;
+        let failed = |error: io::Error| Failure::file("replaced", path, error);
+        let aside = match self.target.occupied {
+            true => Some(self.free_name()?),
+            false => None,
+        };
+        if let Some(aside) = &aside {
+            fs::rename(path, aside).map_err(failed)?;
+        }
+        // An empty directory is replaced by the rename.
+        fs::rename(&self.staging.0, path).map_err(failed)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_directory(parent.unwrap_or(Path::new("."))).map_err(failed)?;
+        Ok(aside)
+    }
+
+    fn free_name(&self) -> Result<PathBuf, Failure> {
+        for number in 1..u32::MAX {
+            let name = self.target.sibling(&format!("before-restore-{number}"))?;
+            if !name.exists() {
+                return Ok(name);
+            }
+        }
+        Err(Failure::new(Exit::Storage, "too many directories were moved aside"))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // After publishing it is not there any more; otherwise nobody needs it.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raftkv_core::api::MemberRole;
+    use raftkv_core::ids::{ClusterId, Epoch, NodeId};
+
+    fn stage(target: Target) -> Staged {
+        let node = NodeId::new(1, 0);
+        let identity = Identity { cluster: ClusterId([1; 16]), epoch: Epoch(1), node };
+        let member = MemberInfo { node, address: "a:1".into(), role: MemberRole::Voter };
+        target.stage(identity, vec![member], GenesisBase::empty()).unwrap()
+    }
+
+    #[test]
+    fn a_restored_directory_boots_and_nothing_is_left_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let staged = stage(Target::check(&path, false).unwrap());
+        assert!(!path.exists());
+        assert_eq!(staged.publish().unwrap(), None);
+        let image = raftkv_node::disk::boot(&Directory::open(&path).unwrap()).unwrap();
+        assert_eq!(image.identity.epoch, Epoch(1));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_was_there_is_refused_or_moved_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        fs::create_dir(&path).unwrap();
+        assert!(Target::check(&path, false).is_ok(), "empty");
+        fs::write(path.join("precious"), "data").unwrap();
+        assert_eq!(Target::check(&path, false).unwrap_err().exit(), Exit::Refused);
+        let aside = stage(Target::check(&path, true).unwrap()).publish().unwrap().unwrap();
+        assert_eq!(fs::read(aside.join("precious")).unwrap(), b"data");
+        assert!(path.join("identity").exists());
+    }
+
+    #[test]
+    fn a_directory_in_use_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        stage(Target::check(&path, false).unwrap()).publish().unwrap();
+        let _running = Directory::open(&path).unwrap();
+        assert_eq!(Target::check(&path, true).unwrap_err().exit(), Exit::Refused);
+    }
+}

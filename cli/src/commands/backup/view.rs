@@ -1,0 +1,202 @@
+//! Backups as data. Field names are those of `metadata.json`.
+
+use crate::output::{Report, table};
+use raftkv_core::backup::Metadata;
+use raftkv_core::backup::catalog::{Catalog, Entry, Proof, Standing};
+use raftkv_core::backup::format::Suite;
+use raftkv_core::backup::metadata::{CompressionType, Status, rfc3339};
+use raftkv_core::ids::NodeId;
+use serde::Serialize;
+
+/// One backup.
+#[derive(Debug, Serialize)]
+pub struct BackupView {
+    id: String,
+    status: &'static str,
+    error: String,
+    timestamp: Option<String>,
+    cluster_id: Option<String>,
+    epoch: Option<u64>,
+    node_id: Option<String>,
+    raft_index: Option<u64>,
+    raft_term: Option<u64>,
+    revision: Option<u64>,
+    state_hash: Option<String>,
+    keys: Option<u64>,
+    size: Option<u64>,
+    compressed_size: Option<u64>,
+    checksum: Option<String>,
+    compressed: Option<bool>,
+    compression_type: Option<CompressionType>,
+    encrypted: Option<bool>,
+    encryption_type: Option<&'static str>,
+    key_ids: Vec<String>,
+    /// Whether the metadata is known to be genuine; unknown without its key.
+    authentic: Option<bool>,
+    version: Option<String>,
+}
+
+/// All backups of a store.
+#[derive(Debug, Serialize)]
+pub struct CatalogView {
+    backups: Vec<BackupView>,
+    strangers: Vec<String>,
+}
+
+/// A backup that is shown alone.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct OneBackup(pub BackupView);
+
+impl BackupView {
+    /// As the catalog sees it.
+    pub fn of_entry(entry: &Entry) -> Self {
+        let (status, error, authentic) = standing(&entry.standing);
+        let mut view = match &entry.metadata {
+            Some(metadata) => BackupView::of_metadata(metadata),
+            None => BackupView::unknown(entry.id.to_string()),
+        };
+        if !error.is_empty() {
+            view.error = error;
+        }
+        view.compressed_size = view.compressed_size.or(entry.data_bytes);
+        BackupView { status, authentic, ..view }
+    }
+
+    /// As its metadata says.
+    pub fn of_metadata(metadata: &Metadata) -> Self {
+        let status = match metadata.status {
+            Status::InProgress => "in_progress",
+            Status::Complete => "complete",
+            Status::Failed => "failed",
+        };
+        BackupView {
+            id: metadata.id.to_string(),
+            status,
+            error: metadata.error.clone(),
+            timestamp: Some(rfc3339(metadata.timestamp)),
+            cluster_id: Some(metadata.cluster.to_string()),
+            epoch: Some(metadata.epoch.0),
+            node_id: Some(NodeId::to_string(&metadata.node)),
+            raft_index: Some(metadata.index),
+            raft_term: Some(metadata.term),
+            revision: Some(metadata.revision),
+            state_hash: Some(metadata.state_hash.to_string()),
+            keys: Some(metadata.keys),
+            size: Some(metadata.size_bytes),
+            compressed_size: Some(metadata.data_bytes),
+            checksum: Some(metadata.checksum.to_string()),
+            compressed: Some(metadata.compression != CompressionType::None),
+            compression_type: Some(metadata.compression),
+            encrypted: Some(metadata.suite != Suite::Plain),
+            encryption_type: Some(metadata.suite.name()),
+            key_ids: metadata.key_ids.iter().map(ToString::to_string).collect(),
+            authentic: None,
+            version: Some(metadata.version.clone()),
+        }
+    }
+
+    fn unknown(id: String) -> Self {
+        BackupView {
+            id,
+            status: "",
+            error: String::new(),
+            timestamp: None,
+            cluster_id: None,
+            epoch: None,
+            node_id: None,
+            raft_index: None,
+            raft_term: None,
+            revision: None,
+            state_hash: None,
+            keys: None,
+            size: None,
+            compressed_size: None,
+            checksum: None,
+            compressed: None,
+            compression_type: None,
+            encrypted: None,
+            encryption_type: None,
+            key_ids: Vec::new(),
+            authentic: None,
+            version: None,
+        }
+    }
+}
+
+/// Status, error, and whether it is known to be genuine.
+fn standing(standing: &Standing) -> (&'static str, String, Option<bool>) {
+    match standing {
+        Standing::Complete(Proof::Authentic) => ("complete", String::new(), Some(true)),
+        Standing::Complete(Proof::KeyMissing(_) | Proof::Plain) => {
+            ("complete", String::new(), None)
+        }
+        Standing::Incomplete => ("incomplete", "it has no metadata.json".into(), None),
+        Standing::NotWhole(Status::Failed) => ("failed", String::new(), None),
+        Standing::NotWhole(_) => ("in_progress", String::new(), None),
+        Standing::DataMissing => {
+            ("damaged", "data.db is missing, or not as long as metadata.json says".into(), None)
+        }
+        Standing::Damaged(what) => ("damaged", what.clone(), None),
+        Standing::Forged(what) => ("forged", what.clone(), Some(false)),
+        Standing::Unreadable(what) => ("unreadable", what.clone(), None),
+    }
+}
+
+impl CatalogView {
+    /// As the store shows it.
+    pub fn new(catalog: &Catalog) -> Self {
+        CatalogView {
+            backups: catalog.entries.iter().map(BackupView::of_entry).collect(),
+            strangers: catalog.strangers.clone(),
+        }
+    }
+}
+
+impl Report for CatalogView {
+    fn table(&self) -> String {
+        let mut rows = table::new(&[
+            "ID", "TIME", "STATUS", "EPOCH", "INDEX", "REVISION", "KEYS", "SIZE", "STORED",
+            "SEALED",
+        ]);
+        let number = |number: Option<u64>| number.map_or("-".into(), |number| number.to_string());
+        let size = |bytes: Option<u64>| bytes.map_or("-".into(), table::size);
+        for backup in &self.backups {
+            rows.add_row([
+                backup.id.clone(),
+                backup.timestamp.clone().unwrap_or_else(|| "-".into()),
+                backup.status.to_owned(),
+                number(backup.epoch),
+                number(backup.raft_index),
+                number(backup.revision),
+                number(backup.keys),
+                size(backup.size),
+                size(backup.compressed_size),
+                backup.encryption_type.unwrap_or("-").to_owned(),
+            ]);
+        }
+        let mut text = table::text(&rows);
+        for stranger in &self.strangers {
+            text.push_str(&format!("\nnot a backup: {stranger}"));
+        }
+        text
+    }
+}
+
+impl Report for OneBackup {
+    fn table(&self) -> String {
+        let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(&self.0) else {
+            unreachable!("a backup serializes to an object")
+        };
+        let mut rows = table::new(&["FIELD", "VALUE"]);
+        for (field, value) in fields {
+            let value = match value {
+                serde_json::Value::String(text) => text,
+                serde_json::Value::Null => "-".into(),
+                other => other.to_string(),
+            };
+            rows.add_row([field, value]);
+        }
+        table::text(&rows)
+    }
+}

@@ -1,0 +1,6 @@
+//! The command line as a process: its output, its exit codes, and what it does to real nodes.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
+mod cluster;
+mod offline;

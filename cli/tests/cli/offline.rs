@@ -1,0 +1,108 @@
+//! The command line without a cluster: usage, exit codes, files.
+
+use super::cluster::{Cli, arg};
+use std::fs;
+
+#[test]
+fn nobody_there_is_exit_code_4() {
+    // Bound but never answered, so that nobody else can take the port.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let args = ["get", "a", "--timeout", "300ms", "--endpoints", &address];
+    let line = Cli::offline().fails(4, &args);
+    assert!(line.contains(&address) && line.contains("--endpoints"), "{line}");
+}
+
+#[test]
+fn usage_is_exit_code_2() {
+    let cli = Cli::offline();
+    for args in [
+        &["frobnicate"][..],
+        &["put", "only-a-key"],
+        &["get", "a", "--timeout", "soon"],
+        &["get", "a", "-o", "xml"],
+    ] {
+        assert_eq!(cli.run(args).status.code(), Some(2), "{args:?}");
+    }
+    assert!(cli.fails(2, &["get", "a", "--endpoints", "nowhere"]).contains("HOST:PORT"));
+    let line = cli.stdin(r#"{"then":[]}"#).fails(2, &["txn"]);
+    assert!(line.contains("then") && line.contains("docs/CLI.md"), "{line}");
+}
+
+#[test]
+fn completions_know_every_command() {
+    let script = Cli::offline().ok(&["completions", "bash"]);
+    for command in ["import", "backup", "leader", "bench"] {
+        assert!(script.contains(command), "{command}");
+    }
+}
+
+#[test]
+fn certificates_are_made_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("certs");
+    let made =
+        Cli::offline().json(&["cert", "init", "--out", arg(&out), "--hosts", "node-1,10.0.0.1"]);
+    assert!(made["files"].as_array().unwrap().len() >= 6, "{made}");
+    Cli::offline().fails(1, &["cert", "init", "--out", arg(&out)]);
+}
+
+#[test]
+fn keys_are_never_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    let made = Cli::offline().json(&["backup", "key", "generate", arg(&file)]);
+    assert_eq!(made["key_id"].as_str().unwrap().len(), 32);
+    let key = fs::read(&file).unwrap();
+    Cli::offline().fails(13, &["backup", "key", "generate", arg(&file)]);
+    assert_eq!(fs::read(&file).unwrap(), key);
+}
+
+#[test]
+fn backup_mistakes_have_their_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("backup.yaml");
+    let store = dir.path().join("store");
+    let cli = Cli::offline();
+    cli.fails(10, &["backup", "list", "--config", arg(&config)]);
+    fs::write(&config, "provider:\n  type: local\n  local_path: /x\n  typo: 1\n").unwrap();
+    let line = cli.fails(2, &["backup", "list", "--config", arg(&config)]);
+    assert!(line.contains("typo") && line.contains("line"), "{line}");
+    let local = format!("provider:\n  type: local\n  local_path: {}\n", store.display());
+    fs::write(&config, &local).unwrap();
+    cli.fails(10, &["backup", "list", "--config", arg(&config)]);
+    fs::create_dir_all(store.join("backups")).unwrap();
+    assert_eq!(
+        cli.json(&["backup", "list", "--config", arg(&config)])["backups"],
+        serde_json::json!([])
+    );
+    cli.fails(10, &["backup", "show", "--config", arg(&config), "latest"]);
+    let missing =
+        format!("{local}backup:\n  encryption:\n    enabled: true\n    key_file: /nowhere\n");
+    fs::write(&config, missing).unwrap();
+    assert!(cli.fails(12, &["backup", "list", "--config", arg(&config)]).contains("/nowhere"));
+}
+
+#[test]
+fn a_directory_without_a_node_cannot_be_backed_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("backup.yaml");
+    fs::write(&config, "provider:\n  type: local\n  local_path: /x\n").unwrap();
+    let (config, db) = (arg(&config), dir.path().join("db"));
+    Cli::offline().fails(10, &["backup", "create", "--config", config, "--db", arg(&db)]);
+    assert!(!db.exists(), "looking must not make it");
+}
+
+#[test]
+fn files_that_are_no_snapshots_are_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "not a snapshot").unwrap();
+    let cli = Cli::offline();
+    let line = cli.fails(5, &["snapshot", "inspect", arg(&file)]);
+    assert!(line.contains("byte"), "{line}");
+    let json = dir.path().join("json");
+    cli.fails(5, &["snapshot", "export", arg(&file), arg(&json)]);
+    assert!(!json.exists());
+    cli.fails(10, &["snapshot", "inspect", arg(&dir.path().join("missing"))]);
+}
