@@ -12,7 +12,7 @@ use raftkv_core::ids::Identity;
 use raftkv_core::io::{Halt, Input};
 use raftkv_core::node::Node;
 use raftkv_core::rng::Seed;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -66,7 +66,10 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
 pub fn log_to_stderr(settings: &Settings) -> Result<(), String> {
     let filter = tracing_subscriber::EnvFilter::try_new(&settings.log_level)
         .map_err(|error| format!("`log_level`: {error}"))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match settings.log_format {
         LogFormat::Text => lines.with_target(false).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

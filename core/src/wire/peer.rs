@@ -37,6 +37,8 @@ pub enum PeerFrame {
         /// Why.
         reason: String,
     },
+    /// The leader tells a node that stands for election that it is no member any more: it was down when it was removed.
+    Removed,
 }
 
 /// What identifies a snapshot to consensus.

@@ -312,6 +312,7 @@ fn show_frame(frame: &PeerFrame) -> String {
         }
         PeerFrame::SnapshotAck { index, next_offset } => format!("ack of {index} to {next_offset}"),
         PeerFrame::SnapshotRefused { index, reason } => format!("refuses {index}: {reason}"),
+        PeerFrame::Removed => "removed".into(),
     }
 }
 

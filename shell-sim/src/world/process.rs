@@ -402,6 +402,7 @@ fn summary(frame: &PeerFrame) -> String {
         PeerFrame::SnapshotChunk { snapshot, offset, total_bytes, bytes, .. } => {
             format!("SnapshotChunk {} at {offset} {} of {total_bytes}", snapshot.index, bytes.len())
         }
+        PeerFrame::Removed => "Removed".into(),
         PeerFrame::SnapshotAck { index, next_offset } => {
             format!("SnapshotAck {index} next {next_offset}")
         }

@@ -88,7 +88,8 @@ impl Links {
             PeerFrame::SnapshotChunk { .. } => &link.queues.bulk,
             PeerFrame::Raft(_)
             | PeerFrame::SnapshotAck { .. }
-            | PeerFrame::SnapshotRefused { .. } => &link.queues.raft,
+            | PeerFrame::SnapshotRefused { .. }
+            | PeerFrame::Removed => &link.queues.raft,
         };
         if outbox.push(frame).is_err() {
             self.report_unreachable(to, &link.queues);
