@@ -133,6 +133,9 @@ impl Consensus {
         let mut consensus =
             Consensus { raw, pin: ElectionPin::new(seed, election), proposals: Vec::new() };
         consensus.pin.apply(&mut consensus.raw);
+        // A node that starts has heard from no leader for who knows how long: it need not wait a whole timeout before it asks. With
+        // pre-vote and check-quorum its asking disturbs nobody who has a leader.
+        consensus.raw.raft.election_elapsed = election - 1;
         consensus
     }
 

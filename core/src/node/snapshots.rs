@@ -163,6 +163,7 @@ impl Node {
             WriterStep::Done(info) => {
                 let meta = writer.header().meta.clone();
                 self.snapshots.writer = None;
+                self.snapshots.trigger.ended(self.now.mono);
                 self.log(
                     Level::Info,
                     format!("snapshot {} is durable: {} bytes", info.index, info.bytes),
@@ -175,6 +176,7 @@ impl Node {
             WriterStep::Failed(error) => {
                 let index = writer.header().meta.index;
                 self.snapshots.writer = None;
+                self.snapshots.trigger.ended(self.now.mono);
                 self.log(Level::Warn, format!("snapshot {index} could not be written: {error}"));
                 for req in std::mem::take(&mut self.snapshots.asked.0) {
                     let what = format!("the snapshot could not be written: {error}");

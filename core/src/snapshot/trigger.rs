@@ -2,6 +2,10 @@
 
 use crate::time::{Mono, Span};
 
+/// A snapshot that took long is not followed by the next, for entries applied, before this many times as long has passed: with a large
+/// state and many writes, making snapshots must not become most of what a node does.
+const REST_FACTOR: u64 = 9;
+
 /// Counts towards the next snapshot.
 #[derive(Clone, Debug)]
 pub struct Trigger {
@@ -13,6 +17,8 @@ pub struct Trigger {
     /// Index of the newest snapshot, begun or done.
     last_index: u64,
     last_time: Mono,
+    /// No snapshot for entries applied before this.
+    rest_until: Mono,
     asked: bool,
 }
 
@@ -33,8 +39,16 @@ impl Trigger {
     /// A trigger after `entries` applied entries, `entry_bytes` of them, or `interval`, whichever comes first. The newest snapshot
     /// is at `last_index`.
     pub fn new(entries: u64, entry_bytes: u64, interval: Span, last_index: u64, now: Mono) -> Self {
-        let (behind_bytes, last_time, asked) = (0, now, false);
-        Trigger { entries, entry_bytes, interval, behind_bytes, last_index, last_time, asked }
+        Trigger {
+            entries,
+            entry_bytes,
+            interval,
+            behind_bytes: 0,
+            last_index,
+            last_time: now,
+            rest_until: now,
+            asked: false,
+        }
     }
 
     /// An entry of so many bytes was applied.
@@ -52,7 +66,7 @@ impl Trigger {
         let behind = applied.saturating_sub(self.last_index);
         if self.asked {
             Some(Due::Asked)
-        } else if behind >= self.entries.max(1) {
+        } else if behind >= self.entries.max(1) && now >= self.rest_until {
             Some(Due::Entries)
         } else if self.behind_bytes >= self.entry_bytes {
             Some(Due::Bytes)
@@ -66,6 +80,12 @@ impl Trigger {
     /// When to look again; `None` while only an applied entry can change the answer.
     pub fn next_check(&self, applied: u64) -> Option<Mono> {
         (applied > self.last_index).then(|| self.last_time + self.interval)
+    }
+
+    /// The snapshot that was begun last has ended, well or not.
+    pub fn ended(&mut self, now: Mono) {
+        let took = now - self.last_time;
+        self.rest_until = now + Span(took.0.saturating_mul(REST_FACTOR));
     }
 
     /// A snapshot at `index` was begun, or one was installed: counting starts anew. A failed one counts too, so that a full disk is not
@@ -98,5 +118,17 @@ mod tests {
         assert_eq!(trigger.due(50, seconds(0)), Some(Due::Asked));
         trigger.restart(51, seconds(10));
         assert_eq!(trigger.due(51, seconds(100)), None);
+    }
+
+    #[test]
+    fn a_snapshot_that_took_long_is_followed_by_a_rest() {
+        let seconds = |s: u64| Mono(s * 1_000_000_000);
+        let mut trigger = Trigger::new(10, 1000, Span::from_millis(1_000_000), 0, seconds(0));
+        trigger.restart(10, seconds(1));
+        trigger.ended(seconds(3));
+        assert_eq!(trigger.due(20, seconds(20)), None);
+        assert_eq!(trigger.due(20, seconds(21)), Some(Due::Entries));
+        trigger.applied(1000);
+        assert_eq!(trigger.due(20, seconds(4)), Some(Due::Bytes));
     }
 }
