@@ -121,11 +121,14 @@ struct Authority {
 }
 
 fn authority(validity: Validity) -> Result<Authority, CertsError> {
-    let mut params = named("RaftKV cluster authority", Vec::new())?;
+    let key = KeyPair::generate()?;
+    // Authorities of different clusters should not look alike.
+    let mark: String =
+        key.public_key_raw().iter().rev().take(4).map(|b| format!("{b:02x}")).collect();
+    let mut params = named(&format!("RaftKV cluster authority {mark}"), Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     (params.not_before, params.not_after) = (validity.from, validity.until);
-    let key = KeyPair::generate()?;
     let pem = params.self_signed(&key)?.pem();
     Ok(Authority { issuer: Issuer::new(params, key), pem })
 }

@@ -50,6 +50,8 @@ pub struct Applicant {
 
 /// How long to go on asking. A cluster may be between two leaders.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a refusal may be a mistake: a leader needs a while to see that the member's earlier life has ended.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(15);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -60,7 +62,7 @@ pub async fn join(
     members: &[String],
     applicant: &Applicant,
 ) -> Result<(Identity, JoinGrant), JoinError> {
-    let deadline = Instant::now() + PATIENCE;
+    let started = Instant::now();
     let caller = Caller { endpoint, certs, config: tls::joining_config(certs)? };
     let mut last = "no member is known".to_owned();
     let mut leader: Option<String> = None;
@@ -73,7 +75,9 @@ pub async fn join(
                     last = format!("{address} says that {named} leads");
                     leader = Some(named);
                 }
-                Ok(Ok(Response::Error(error))) if !error.retryable() => {
+                Ok(Ok(Response::Error(error)))
+                    if !error.retryable() && started.elapsed() >= REFUSAL_PATIENCE =>
+                {
                     return Err(JoinError::Refused { address, error });
                 }
                 Ok(Ok(Response::Error(error))) => last = format!("{address}: {error}"),
@@ -83,7 +87,7 @@ pub async fn join(
             }
             tracing::info!("asking to be taken in: {last}");
         }
-        if Instant::now() >= deadline {
+        if started.elapsed() >= PATIENCE {
             break;
         }
         sleep(PAUSE).await;

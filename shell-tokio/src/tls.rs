@@ -141,10 +141,10 @@ pub fn explain(error: &ConnectionError) -> String {
         _ => return error.to_string(),
     };
     let hint = match (alert(code), ours) {
-        (Some(UNKNOWN_CA), true) => {
+        (Some(UNKNOWN_CA | DECRYPT_ERROR), true) => {
             "the other side's certificate is not from our ca.crt: another cluster's, or none at all"
         }
-        (Some(UNKNOWN_CA), false) => {
+        (Some(UNKNOWN_CA | DECRYPT_ERROR), false) => {
             "the other side does not know the authority of our certificate: use its ca.crt"
         }
         (Some(CERTIFICATE_EXPIRED), true) => {
@@ -170,8 +170,21 @@ pub fn explain(error: &ConnectionError) -> String {
 const BAD_CERTIFICATE: u8 = 42;
 const CERTIFICATE_EXPIRED: u8 = 45;
 const UNKNOWN_CA: u8 = 48;
+/// A signature does not fit: an authority of the same name, but another key.
+const DECRYPT_ERROR: u8 = 51;
 const CERTIFICATE_REQUIRED: u8 = 116;
 const NO_APPLICATION_PROTOCOL: u8 = 120;
+
+/// Whether the other side ended the call of its own will, rather than for a fault.
+pub fn is_hang_up(error: &ConnectionError) -> bool {
+    match error {
+        ConnectionError::ApplicationClosed(_) | ConnectionError::LocallyClosed => true,
+        ConnectionError::ConnectionClosed(close) => {
+            close.error_code == TransportErrorCode::APPLICATION_ERROR
+        }
+        _ => false,
+    }
+}
 
 /// The TLS alert in a transport error code (RFC 9001, section 4.8).
 fn alert(code: TransportErrorCode) -> Option<u8> {

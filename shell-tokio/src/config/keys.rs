@@ -99,3 +99,26 @@ fn distance(a: &str, b: &str) -> usize {
     }
     row[b.len()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_documented_with_its_default() {
+        let page = include_str!("../../../docs/OPERATIONS.md");
+        for key in KEYS {
+            let row = page
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{}` |", key.name)))
+                .unwrap_or_else(|| panic!("{} is not documented", key.name));
+            assert!(row.contains(key.default), "{row} should say {}", key.default);
+        }
+    }
+
+    #[test]
+    fn near_misses_find_their_key() {
+        assert_eq!(nearest("data-dri"), Some("data_dir"));
+        assert_eq!(nearest("colour"), None);
+    }
+}

@@ -151,6 +151,10 @@ impl Settings {
                 "a node either makes a cluster (`initial_cluster`) or joins one (`join`), not both";
             return Err(layers.wrong("join", why));
         }
+        if !self.join.is_empty() && self.join.iter().all(|address| *address == self.advertise) {
+            let why = "names only this node itself: give the address of a member";
+            return Err(layers.wrong("join", why));
+        }
         if self.rejoin && self.join.is_empty() && self.initial_cluster.is_empty() {
             let why = "to rejoin, the other members must be known: set `join`";
             return Err(layers.wrong("rejoin", why));

@@ -72,6 +72,10 @@ impl Acceptor {
         };
         match outcome {
             Ok(Ok(connection)) => return Some(connection),
+            // Two nodes that dial each other at once end one of the calls.
+            Ok(Err(error)) if tls::is_hang_up(&error) => {
+                tracing::debug!("{caller} hung up during its handshake");
+            }
             Ok(Err(error)) => {
                 complaints.say(&format!("{caller} was not let in: {}", tls::explain(&error)));
             }

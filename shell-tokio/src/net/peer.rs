@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Consensus frames waiting for one peer.
@@ -57,7 +57,6 @@ struct Link {
     newer: mpsc::Sender<Connection>,
     /// Where the peer listens, once known.
     address: watch::Sender<Option<String>>,
-    task: AbortHandle,
 }
 
 #[derive(Debug)]
@@ -96,25 +95,23 @@ impl Links {
         }
     }
 
-    /// Makes links to these peers, and ends those to peers that were named before and are no longer.
+    /// Makes links to these peers. One that is no longer named is not dialled any more, but what is queued for it still leaves, because
+    /// it may be the news of its removal; and it may call.
     pub fn set_peers(self: &Arc<Self>, peers: Vec<(NodeId, String)>) {
-        let peers: BTreeMap<_, _> = peers.into_iter().collect();
+        let mut peers: BTreeMap<_, _> = peers.into_iter().collect();
         let mut links = self.lock();
-        links.retain(|peer, link| {
-            // A link without an address was made by the peer's own call, before this node learned of it.
-            let keep = peers.contains_key(peer) || link.address.borrow().is_none();
-            if !keep {
-                link.task.abort();
-            }
-            keep
-        });
-        for (peer, address) in peers {
-            let link = links.entry(peer).or_insert_with(|| self.open(peer));
+        for (peer, link) in links.iter() {
+            let address = peers.remove(peer);
             link.address.send_if_modified(|known| {
-                let changed = known.as_ref() != Some(&address);
-                *known = Some(address);
+                let changed = *known != address;
+                *known = address;
                 changed
             });
+        }
+        for (peer, address) in peers {
+            let link = self.open(peer);
+            link.address.send_replace(Some(address));
+            links.insert(peer, link);
         }
     }
 
@@ -129,6 +126,9 @@ impl Links {
                 let _ = link.newer.try_send(connection);
             }
             Ok(Ok(None)) => {}
+            Ok(Err(why)) if connection.close_reason().is_some() => {
+                tracing::debug!("a node at {caller} hung up before it was let in: {why}");
+            }
             Ok(Err(why)) => {
                 tracing::warn!("a node at {caller} did not introduce itself properly: {why}");
                 connection.close(close::MALFORMED, why.as_bytes());
@@ -168,8 +168,8 @@ impl Links {
         let (address, known) = watch::channel(None);
         let line =
             Line { links: self.clone(), peer, queues: queues.clone(), calls, address: known };
-        let task = tokio::spawn(line.run()).abort_handle();
-        Link { queues, newer, address, task }
+        tokio::spawn(line.run());
+        Link { queues, newer, address }
     }
 
     /// A lost hint is no harm: the next loss gives another.
@@ -241,23 +241,22 @@ impl Line {
     async fn connect(&mut self, mut delay: Duration, backoff: &mut Backoff) -> Option<Connection> {
         let mut complained = false;
         loop {
-            tokio::select! {
-                called = self.calls.recv() => return called,
-                changed = self.address.changed() => changed.ok()?,
-                () = sleep(delay) => {}
-            }
-            let Some(address) = self.address.borrow_and_update().clone() else {
-                // Nothing to dial yet: only the peer's call or news of its address can help.
-                delay = BACKOFF_MAX;
-                continue;
-            };
-            let dialling = dial(&self.links, self.peer, &address);
-            let why = tokio::select! {
-                called = self.calls.recv() => return called,
-                dialled = timeout(HANDSHAKE_TIMEOUT, dialling) => match dialled {
-                    Ok(Ok(connection)) => return Some(connection),
+            let dialling = async {
+                let address = known(&mut self.address).await;
+                sleep(delay).await;
+                let dialled = timeout(HANDSHAKE_TIMEOUT, dial(&self.links, self.peer, &address));
+                let why = match dialled.await {
+                    Ok(Ok(connection)) => return Ok(connection),
                     Ok(Err(why)) => why,
                     Err(_) => "no answer".into(),
+                };
+                Err((address, why))
+            };
+            let (address, why) = tokio::select! {
+                called = self.calls.recv() => return called,
+                dialled = dialling => match dialled {
+                    Ok(connection) => return Some(connection),
+                    Err(failure) => failure,
                 },
             };
             let peer = self.peer;
@@ -301,6 +300,19 @@ enum Ended {
     Lost(String),
     Replaced(Connection),
     Unlinked,
+}
+
+/// The peer's address, as soon as there is one.
+async fn known(address: &mut watch::Receiver<Option<String>>) -> String {
+    loop {
+        if let Some(address) = address.borrow_and_update().clone() {
+            return address;
+        }
+        if address.changed().await.is_err() {
+            // The link is gone, and its task is about to learn that from its calls.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// A connection to a peer that let this node in.

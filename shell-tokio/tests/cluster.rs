@@ -1,0 +1,129 @@
+//! Clusters of real processes: kill -9, damaged disks, members that come and go.
+
+mod process;
+
+use process::{Cluster, get, put};
+use raftkv_core::api::Request;
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+
+const FAST: &[&str] = &["--tick", "50ms", "--heartbeat", "50ms", "--election-timeout", "500ms"];
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_kill_9_of_the_leader_and_of_all() {
+    let mut cluster = Cluster::start(3, FAST);
+    let client = cluster.client().await;
+    for round in 0..3 {
+        // Writes go on while the leader dies.
+        let writer = tokio::spawn({
+            let client = client.clone();
+            async move {
+                for number in 0..200 {
+                    put(&client, &format!("{round}/{number}"), "value").await.expect("a write");
+                }
+            }
+        });
+        let leader = cluster.leader(&client).await;
+        cluster.take(leader).kill();
+        writer.await.unwrap();
+        cluster.start_member(leader, &[]);
+    }
+    (1..=3).for_each(|member| cluster.take(member).kill());
+    (1..=3).for_each(|member| cluster.start_member(member, &[]));
+    let client = cluster.client().await;
+    for round in 0..3 {
+        for number in 0..200 {
+            let key = format!("{round}/{number}");
+            assert_eq!(get(&client, &key).await.as_deref(), Some("value"), "{key}");
+        }
+    }
+    let statuses = cluster.settled(&client).await;
+    assert_eq!(statuses[0].keys, 600);
+}
+
+#[tokio::test]
+async fn a_member_joins_gets_everything_and_leaves() {
+    let mut cluster = Cluster::new(4, FAST);
+    let newcomer = cluster.addresses.pop().unwrap();
+    (1..=3).for_each(|member| cluster.start_member(member, &[]));
+    let client = cluster.client().await;
+    put(&client, "before", "joining").await.unwrap();
+    cluster.addresses.push(newcomer);
+    let mut flags = cluster.base_flags(4);
+    flags.extend(["--join".into(), cluster.addresses[0].clone()]);
+    cluster.start_with(4, &flags);
+    // Once it was told of the cluster, it settles with the others.
+    let deadline = tokio::time::Instant::now() + process::PATIENCE;
+    while client.members().await.unwrap().len() < 4 {
+        cluster.pause_until(deadline, "the member is not in the list").await;
+    }
+    let client = cluster.client().await;
+    let statuses = cluster.settled(&client).await;
+    assert!(statuses.iter().all(|status| status.keys == 1));
+
+    client.administer(Request::MemberRemove { member: 4 }).await.unwrap();
+    let status = cluster.take(4).wait();
+    assert_eq!(status.code(), Some(7), "{}", cluster.log(4));
+    assert_eq!(client.members().await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_log_damaged_in_the_middle_is_refused_and_the_member_rejoins() {
+    let mut cluster = Cluster::start(3, FAST);
+    let client = cluster.client().await;
+    for number in 0..100 {
+        put(&client, &format!("key{number}"), "value").await.unwrap();
+    }
+    cluster.settled(&client).await;
+    cluster.take(3).kill();
+    flip_byte_in_log(&cluster, 3);
+    cluster.start_member(3, &[]);
+    assert_eq!(cluster.take(3).wait().code(), Some(3), "{}", cluster.log(3));
+    assert!(cluster.log(3).contains("--rejoin"), "{}", cluster.log(3));
+
+    cluster.start_member(3, &["--rejoin"]);
+    let client = cluster.client().await;
+    put(&client, "after", "rejoining").await.unwrap();
+    let statuses = cluster.settled(&client).await;
+    assert!(statuses.iter().all(|status| status.keys == 101));
+    assert!(statuses.iter().any(|status| status.identity.node.to_string() == "3.1"));
+    assert!(cluster.data_dir(3).join("damaged-1").join("wal").exists());
+}
+
+#[tokio::test]
+async fn a_truncated_tail_is_cut_and_refilled() {
+    let mut cluster = Cluster::start(3, FAST);
+    let client = cluster.client().await;
+    for number in 0..50 {
+        put(&client, &format!("key{number}"), "value").await.unwrap();
+    }
+    cluster.settled(&client).await;
+    cluster.take(2).kill();
+    let (path, used) = newest_segment(&cluster, 2);
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_len(used - 3).unwrap();
+    cluster.start_member(2, &[]);
+    let statuses = cluster.settled(&cluster.client().await).await;
+    assert!(statuses.iter().all(|status| status.keys == 50));
+}
+
+/// The newest segment's path, and where its last byte that is not zero ends.
+fn newest_segment(cluster: &Cluster, member: usize) -> (std::path::PathBuf, u64) {
+    let directory = cluster.data_dir(member).join("wal");
+    let newest = fs::read_dir(directory)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").path())
+        .max()
+        .expect("a segment");
+    let bytes = fs::read(&newest).expect("readable");
+    let used = bytes.iter().rposition(|byte| *byte != 0).expect("records") as u64 + 1;
+    (newest, used)
+}
+
+fn flip_byte_in_log(cluster: &Cluster, member: usize) {
+    let (path, used) = newest_segment(cluster, member);
+    let file = fs::File::options().read(true).write(true).open(path).expect("a segment");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, used / 2).expect("read");
+    file.write_all_at(&[byte[0] ^ 0x10], used / 2).expect("written");
+}

@@ -1,0 +1,101 @@
+//! How a node starts and ends: what it does with the directory it finds, and the codes it exits with.
+
+mod process;
+
+use process::{Cluster, command, free_addresses, get, put};
+use std::fs;
+
+/// Exit code, standard output, last line of standard error.
+fn run(args: &[String]) -> (i32, String, String) {
+    let output = command(args).output().expect("the binary runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let last = text(&output.stderr).lines().last().unwrap_or_default().to_owned();
+    (output.status.code().expect("not killed"), text(&output.stdout), last)
+}
+
+fn args(args: &[&str]) -> Vec<String> {
+    args.iter().map(|arg| arg.to_string()).collect()
+}
+
+#[tokio::test]
+async fn a_single_node_serves_stops_and_remembers() {
+    let mut cluster = Cluster::new(1, &[]);
+    let flags = cluster.base_flags(1);
+    cluster.start_with(1, &flags);
+    let client = cluster.client().await;
+    put(&client, "hello", "world").await.unwrap();
+    assert_eq!(get(&client, "hello").await.as_deref(), Some("world"));
+    let status = cluster.take(1).terminate();
+    assert_eq!(status.code(), Some(0), "{}", cluster.log(1));
+    cluster.start_with(1, &flags);
+    assert_eq!(get(&cluster.client().await, "hello").await.as_deref(), Some("world"));
+}
+
+#[tokio::test]
+async fn directories_of_others_are_refused() {
+    let mut cluster = Cluster::start(1, &[]);
+    put(&cluster.client().await, "a", "b").await.unwrap();
+    let flags = cluster.flags(1, &[]);
+    let (code, _, last) = run(&flags);
+    assert!(code == 3 && last.contains("in use by process"), "{code} {last}");
+    cluster.take(1).kill();
+
+    let data_dir = cluster.data_dir(1).display().to_string();
+    let (code, _, last) = run(&args(&["--id", "2", "--data-dir", &data_dir]));
+    assert!(code == 3 && last.contains("belongs to member 1"), "{code} {last}");
+    let (code, _, last) = run(&cluster.flags(1, &["--cluster-token", "another"]));
+    assert!(code == 3 && last.contains("belongs to cluster"), "{code} {last}");
+
+    let foreign = cluster.temp.path().join("home");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("letter.txt"), "dear").unwrap();
+    let (code, _, last) = run(&args(&["--data-dir", &foreign.display().to_string()]));
+    assert!(code == 3 && last.contains("letter.txt"), "{code} {last}");
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let temp = tempfile::tempdir().unwrap();
+    let data_dir = temp.path().join("d").display().to_string();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    let (code, _, last) = run(&args(&["--data-dir", &data_dir, "--listen", &address]));
+    assert!(code == 4 && last.contains(&address), "{code} {last}");
+}
+
+#[test]
+fn configuration_is_checked_before_anything_is_touched() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("raftkv.yaml");
+    let data_dir = temp.path().join("d");
+    let config = file.display().to_string();
+    fs::write(&file, format!("data_dir: {}\nid: 3\nelection_tmeout: 1s\n", data_dir.display()))
+        .unwrap();
+    let (code, _, last) = run(&args(&["--config", &config]));
+    assert!(code == 2 && last.contains("line 3") && last.contains("election_timeout"), "{last}");
+
+    fs::write(&file, format!("data_dir: {}\nid: 3\n", data_dir.display())).unwrap();
+    let (code, out, _) = run(&args(&["--config", &config, "--tick", "50ms", "--check-config"]));
+    assert_eq!(code, 0);
+    assert!(out.contains("id: 3  #") && out.contains("tick: 50ms  # --tick"), "{out}");
+    let (code, _, last) = run(&args(&["--listen", "0.0.0.0:7400", "--advertise", "db1:7400"]));
+    assert!(code == 2 && last.contains("cert init"), "{code} {last}");
+    let (code, ..) = run(&args(&["--no-such-flag"]));
+    assert_eq!(code, 2);
+    assert!(!data_dir.exists());
+}
+
+#[test]
+fn joining_nobody_fails_and_leaves_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let data_dir = temp.path().join("d");
+    let addresses = free_addresses(1);
+    // Its own address is no member to ask, so there is nobody, and no patience is spent on waiting for an answer.
+    let flags = ["--id", "4", "--data-dir", &data_dir.display().to_string()]
+        .map(String::from)
+        .into_iter()
+        .chain(["--listen".into(), addresses[0].clone(), "--join".into(), addresses[0].clone()])
+        .collect::<Vec<_>>();
+    let (code, _, last) = run(&flags);
+    assert!(code == 2 && last.contains("itself"), "{code} {last}");
+}
