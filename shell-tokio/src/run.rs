@@ -6,24 +6,19 @@ use crate::disk::{Directory, Lanes};
 use crate::driver::Driver;
 use crate::exit::Failure;
 use crate::leaf::{Clock as _, Inbox};
-use crate::net::{NetSettings, Port};
+use crate::net::{NetSettings, Port, close};
 use crate::start;
 use raftkv_core::ids::Identity;
 use raftkv_core::io::{Halt, Input};
 use raftkv_core::node::Node;
 use raftkv_core::rng::Seed;
 use std::io::{IsTerminal as _, Write as _};
-use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
 use zeroize::Zeroize as _;
 
 /// Inputs that wait for the core. What does not fit waits in the network.
 const INBOX_INPUTS_MAX: usize = 16_384;
-/// The answers given last get this long to leave.
-const LINGER: Duration = Duration::from_millis(50);
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs a node until it is told to stop, or cannot go on.
 pub async fn run(settings: Settings) -> Result<(), Failure> {
@@ -46,16 +41,10 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let node = Node::new(settings.core.clone(), *image, seed()?, clock.now());
     greet(&settings, &identity)?;
 
-    let halt = tokio::spawn(async move {
-        let driver = Driver::new(node, inputs, net, disk, clock);
-        let halt = driver.run().await;
-        sleep(LINGER).await;
-        halt
-    });
+    let driver = Driver::new(node, inputs, net, disk, clock);
     // The driver panics only when an invariant of the core is broken; then nothing may go on.
-    let halt = halt.await.map_err(std::io::Error::other)?;
-    // Whether all have heard that the node stops is their business.
-    let _ = timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
+    let halt = tokio::spawn(driver.run()).await.map_err(std::io::Error::other)?;
+    close::all(&endpoint).await;
     match halt {
         Halt::Stopped => Ok(()),
         halt => Err(Failure::Halted(halt)),

@@ -91,7 +91,26 @@ async fn a_log_damaged_in_the_middle_is_refused_and_the_member_rejoins() {
 }
 
 #[tokio::test]
-async fn a_truncated_tail_is_cut_and_refilled() {
+async fn a_write_that_a_crash_cut_short_is_dropped() {
+    let mut cluster = Cluster::start(3, FAST);
+    let client = cluster.client().await;
+    for number in 0..50 {
+        put(&client, &format!("key{number}"), "value").await.unwrap();
+    }
+    cluster.settled(&client).await;
+    cluster.take(2).kill();
+    // A record's beginning, with nothing behind it.
+    let (path, used) = newest_segment(&cluster, 2);
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(&[0x7f; 40], used.next_multiple_of(8)).unwrap();
+    cluster.start_member(2, &[]);
+    let statuses = cluster.settled(&cluster.client().await).await;
+    assert!(statuses.iter().all(|status| status.keys == 50));
+    assert!(cluster.log(2).contains("cut short"), "{}", cluster.log(2));
+}
+
+#[tokio::test]
+async fn a_member_that_lost_what_it_acknowledged_stops_and_joins_anew() {
     let mut cluster = Cluster::start(3, FAST);
     let client = cluster.client().await;
     for number in 0..50 {
@@ -100,11 +119,18 @@ async fn a_truncated_tail_is_cut_and_refilled() {
     cluster.settled(&client).await;
     cluster.take(2).kill();
     let (path, used) = newest_segment(&cluster, 2);
-    let file = fs::File::options().write(true).open(path).unwrap();
-    file.set_len(used - 3).unwrap();
+    fs::File::options().write(true).open(path).unwrap().set_len(used / 2).unwrap();
     cluster.start_member(2, &[]);
-    let statuses = cluster.settled(&cluster.client().await).await;
-    assert!(statuses.iter().all(|status| status.keys == 50));
+    assert_eq!(cluster.take(2).wait().code(), Some(8), "{}", cluster.log(2));
+
+    fs::remove_dir_all(cluster.data_dir(2)).unwrap();
+    let mut flags = cluster.base_flags(2);
+    flags.extend(["--join".into(), format!("{},{}", cluster.addresses[0], cluster.addresses[2])]);
+    cluster.start_with(2, &flags);
+    let client = cluster.client().await;
+    put(&client, "after", "joining").await.unwrap();
+    let statuses = cluster.settled(&client).await;
+    assert!(statuses.iter().all(|status| status.keys == 51));
 }
 
 /// The newest segment's path, and where its last byte that is not zero ends.

@@ -26,11 +26,15 @@ fn garbage() -> Vec<Vec<u8>> {
 }
 
 async fn client(server: &Server) -> Connection {
-    call(server.address, tls::client_config(None).unwrap()).await.unwrap()
+    call(server.address, tls::client_config(None).expect("no certificates are needed"))
+        .await
+        .expect("a connection")
 }
 
 async fn peer(server: &Server) -> Connection {
-    call(server.address, tls::peer_config(None).unwrap()).await.unwrap()
+    call(server.address, tls::peer_config(None).expect("no certificates are needed"))
+        .await
+        .expect("a connection")
 }
 
 async fn close_code(connection: &Connection) -> VarInt {

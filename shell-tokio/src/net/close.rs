@@ -1,6 +1,20 @@
 //! Application error codes with which connections are closed. Part of the protocol: numbers never change their meaning.
 
-use quinn::VarInt;
+use quinn::{Endpoint, VarInt};
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// The answers given last get this long to leave.
+const LINGER: Duration = Duration::from_millis(50);
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Ends all connections of a node that stops, so that nobody has to wait for a timeout to learn of it.
+pub async fn all(endpoint: &Endpoint) {
+    sleep(LINGER).await;
+    endpoint.close(STOPPING, b"the node is stopping");
+    // Whether all have heard it is their business.
+    let _ = timeout(FAREWELL_TIMEOUT, endpoint.wait_idle()).await;
+}
 
 /// The node is stopping.
 pub const STOPPING: VarInt = VarInt::from_u32(1);

@@ -95,14 +95,13 @@ impl Port {
             clients: clients.clone(),
             links: links.clone(),
         }));
-        Ok(Quic { endpoint: self.endpoint, clients, links })
+        Ok(Quic { clients, links })
     }
 }
 
-/// The running network.
+/// The running network. It ends when its endpoint is closed (see [`close::all`]).
 #[derive(Debug)]
 pub struct Quic {
-    endpoint: Endpoint,
     clients: Arc<Clients>,
     links: Arc<Links>,
 }
@@ -118,12 +117,6 @@ impl Net for Quic {
 
     fn peers(&mut self, peers: Vec<(NodeId, String)>) {
         self.links.set_peers(peers);
-    }
-}
-
-impl Drop for Quic {
-    fn drop(&mut self) {
-        self.endpoint.close(close::STOPPING, b"the node is stopping");
     }
 }
 
