@@ -16,8 +16,7 @@ debian_rustc=/usr/bin/rustc
 
 # The configuration's flags are for the host, so none are taken over; std's own crates are not ours to lint.
 export RUSTFLAGS=""
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/wasm-check"
-check=(cargo check --locked --target "$target" -p raftkv-core)
+check=(cargo check --locked --target-dir "${CARGO_TARGET_DIR:-target}/wasm-check" --target "$target" -p raftkv-core)
 
 if [[ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]]; then
     "${check[@]}"

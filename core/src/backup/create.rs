@@ -21,65 +21,9 @@ use crate::time::Wall;
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fmt;
 
+pub use super::outcome::{Cause, Failure, Outcome, Step};
 pub use super::settings::{Bounds, Settings, SettingsError, Source};
-
-/// How the backup ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is complete: this is its metadata.
-    Complete(Box<Metadata>),
-    /// It is not.
-    Failed(Failure),
-}
-
-/// Why a backup failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("backup {} failed while {step}: {cause}{}", .metadata.id, if *.left_behind { "; its data may remain in the store, and is not listed as complete unless it is" } else { "" })]
-pub struct Failure {
-    /// What is known of it, with status `failed` and the cause as error.
-    pub metadata: Box<Metadata>,
-    /// During which step.
-    pub step: Step,
-    /// What went wrong.
-    pub cause: Cause,
-    /// Whether objects of it may remain in the store.
-    pub left_behind: bool,
-}
-
-/// What made a backup fail.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Cause {
-    /// The object store.
-    #[error(transparent)]
-    Store(#[from] BlobError),
-    /// The snapshot stream broke off, is damaged, or holds another state than announced.
-    #[error("{0}")]
-    Source(String),
-    /// It cannot be written in this format.
-    #[error("{0}")]
-    Limit(String),
-    /// Something else holds the place of its metadata.
-    #[error("another metadata.json is in its place")]
-    Displaced,
-    /// The store did not say whether the metadata was written.
-    #[error("it is not known whether metadata.json was written ({0})")]
-    Unknown(BlobError),
-}
-
-/// The steps of a backup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
-    /// Beginning the upload of `data.db`.
-    Opening,
-    /// Reading the state, sealing and uploading chunks.
-    Streaming,
-    /// Making `data.db` visible.
-    Finishing,
-    /// Writing `metadata.json`.
-    Committing,
-}
 
 /// The machine.
 #[derive(Debug)]
@@ -497,16 +441,5 @@ fn metadata(
         suite,
         key_ids: settings.recipients.iter().map(Key::id).collect(),
         version: settings.version.clone(),
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Step::Opening => "beginning the upload",
-            Step::Streaming => "reading the state and uploading it",
-            Step::Finishing => "finishing data.db",
-            Step::Committing => "writing metadata.json",
-        })
     }
 }

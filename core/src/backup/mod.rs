@@ -20,6 +20,7 @@ pub mod keys;
 pub mod machine;
 pub mod metadata;
 pub mod open;
+pub mod outcome;
 pub mod read;
 mod read_error;
 pub mod restore;
