@@ -4,6 +4,10 @@ use raftkv_node::{args, exit::Failure, run};
 use std::io::Write as _;
 use std::process::ExitCode;
 
+/// A state of millions of small values is made of as many allocations: reading it back took a fifth of its time in the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let matches = args::command().get_matches();
     let variables = std::env::vars_os()

@@ -80,9 +80,8 @@ async fn no_acknowledged_write_is_lost() {
         acknowledged: [const { AtomicU64::new(0) }; WRITERS],
         unknown: AtomicU64::new(0),
     });
-    let tasks: Vec<_> = (0..WRITERS)
-        .map(|own| tokio::spawn(write(client.clone(), writers.clone(), own)))
-        .collect();
+    let tasks: Vec<_> =
+        (0..WRITERS).map(|own| tokio::spawn(write(client.clone(), writers.clone(), own))).collect();
     for round in 0..rounds {
         work(&cluster, &writers).await;
         let victims = match getrandom::u32().expect("randomness") % 5 {
