@@ -31,8 +31,12 @@ use raftkv_core::api::{
 use routing::{Retry, Target};
 use session::Sessions;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+
+/// How long a connection may take to come up before the next endpoint is tried beside it.
+const SILENCE: Duration = Duration::from_millis(200);
 
 /// A handle on a cluster. Clones share connections and session.
 #[derive(Clone)]
@@ -52,6 +56,7 @@ impl Client {
         let nodes = Nodes::new(&options)?;
         let shared = Shared { options, nodes, sessions: Sessions::default() };
         let client = Client { shared: Arc::new(shared) };
+        client.reach_any().await;
         client.learn_members().await?;
         Ok(client)
     }
@@ -177,6 +182,20 @@ impl Client {
 
     fn deadline(&self) -> Instant {
         Instant::now() + self.shared.options.timeout
+    }
+
+    /// Dials the endpoints one after the other, and the next one without waiting long for a silent one, until one answers.
+    async fn reach_any(&self) {
+        let mut dials = JoinSet::new();
+        for address in self.shared.nodes.addresses() {
+            let client = self.clone();
+            dials.spawn(async move { client.shared.nodes.link(&address).await.is_ok() });
+            if let Ok(Some(Ok(true))) = timeout(SILENCE, dials.join_next()).await {
+                return dials.detach_all();
+            }
+        }
+        while !matches!(dials.join_next().await, Some(Ok(true)) | None) {}
+        dials.detach_all();
     }
 
     async fn learn_members(&self) -> Result<(), ClientError> {

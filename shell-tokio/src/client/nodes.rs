@@ -1,7 +1,7 @@
 //! The nodes a client knows: their addresses, the connections to them, and which one led last.
 //!
-//! Invariant: at most one connection attempt per node at a time; whoever comes while a node has just failed is told so at once
-//! instead of waiting in line for the same timeout.
+//! Invariants: at most one connection attempt per node at a time; whoever comes while a node has just failed is told so at once
+//! instead of waiting in line for the same timeout; a node that is silent is only asked while there is no other.
 
 use super::error::ClientError;
 use super::link::Link;
@@ -18,10 +18,12 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 /// Silence after which a node counts as lost. Pings keep a living one from being silent.
-const IDLE: VarInt = VarInt::from_u32(3_000);
-const PING_EVERY: Duration = Duration::from_millis(800);
+const IDLE: VarInt = VarInt::from_u32(2_000);
+const PING_EVERY: Duration = Duration::from_millis(500);
 /// How long a failed node is not tried again.
 const FAILURE_MEMORY: Duration = Duration::from_millis(300);
+/// How long a node that was lost is only tried when there is no other.
+const SHUN: Duration = Duration::from_secs(1);
 /// Enough for a whole answer of the largest size to be under way.
 const RECEIVE_WINDOW: VarInt = VarInt::from_u32(16 << 20);
 
@@ -46,6 +48,8 @@ struct Node {
     /// Read by every request; written by whoever connects.
     link: Mutex<Option<Arc<Link>>>,
     connecting: tokio::sync::Mutex<Option<Failure>>,
+    /// Until then others are better; also while it is being dialled.
+    shunned_until: Mutex<Option<Instant>>,
 }
 
 struct Failure {
@@ -109,11 +113,30 @@ impl Nodes {
         }
     }
 
-    /// The next node in turn.
+    /// Notes that somebody was told the leader is at `address`. Not believed while that node is silent: the news may be old.
+    pub fn leader_is_said_to_be(&self, address: &str) {
+        let shunned = self.book().nodes.get(address).is_some_and(|node| node.is_shunned());
+        if !shunned {
+            self.leader_is(address);
+        }
+    }
+
+    /// The node did not answer: the leader is elsewhere, and others are asked first for a while.
+    pub fn lost(&self, address: &str) {
+        self.leader_is_not(address);
+        if let Some(node) = self.book().nodes.get(address) {
+            node.shun(SHUN);
+        }
+    }
+
+    /// The next node in turn, of those that are not silent if there are any.
     pub fn any(&self) -> String {
         let book = self.book();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % book.nodes.len();
-        book.nodes.keys().nth(turn).cloned().expect("there is always an endpoint")
+        let good: Vec<&String> =
+            book.nodes.iter().filter(|(_, node)| !node.is_shunned()).map(|(at, _)| at).collect();
+        let candidates = if good.is_empty() { book.nodes.keys().collect() } else { good };
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % candidates.len();
+        candidates[turn].clone()
     }
 
     /// A node that answers without being dialled first, or the next in turn.
@@ -144,10 +167,12 @@ impl Nodes {
         {
             return Err(failure.why.clone());
         }
+        node.shun(self.connect_timeout);
         match timeout(self.connect_timeout, self.dial(address)).await {
             Ok(Ok(link)) => {
                 let link = Arc::new(link);
                 *lock(&node.link) = Some(link.clone());
+                *lock(&node.shunned_until) = None;
                 *failure = None;
                 Ok(link)
             }
@@ -156,6 +181,7 @@ impl Nodes {
                     Ok(Err(why)) => format!("{address}: {why}"),
                     _ => format!("{address}: no answer"),
                 };
+                node.shun(SHUN);
                 *failure = Some(Failure { at: Instant::now(), why: why.clone() });
                 Err(why)
             }
@@ -216,6 +242,14 @@ impl Nodes {
 impl Node {
     fn alive(&self) -> Option<Arc<Link>> {
         lock(&self.link).as_ref().filter(|link| !link.is_broken()).cloned()
+    }
+
+    fn shun(&self, span: Duration) {
+        *lock(&self.shunned_until) = Some(Instant::now() + span);
+    }
+
+    fn is_shunned(&self) -> bool {
+        lock(&self.shunned_until).is_some_and(|until| Instant::now() < until)
     }
 }
 

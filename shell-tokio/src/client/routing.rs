@@ -137,16 +137,12 @@ impl<'a> Attempts<'a> {
         let link = match timeout_at(self.deadline, nodes.link(&address)).await {
             Ok(Ok(link)) => link,
             Ok(Err(why)) => {
-                nodes.leader_is_not(&address);
+                nodes.lost(&address);
                 return Attempt::NotDone(why);
             }
             Err(_) => return Attempt::NotDone(format!("{address}: no connection in time")),
         };
-        let attempt = self.send(&address, link, request).await;
-        if let Attempt::Unclear(_) = attempt {
-            nodes.leader_is_not(&address);
-        }
-        attempt
+        self.send(&address, link, request).await
     }
 
     async fn send(&mut self, address: &str, link: Arc<Link>, request: &Request) -> Attempt {
@@ -158,9 +154,15 @@ impl<'a> Attempts<'a> {
                 self.judge(address, response)
             }
             Ok(Err(LinkError::NotSent(why))) => Attempt::NotDone(format!("{address}: {why}")),
-            Ok(Err(LinkError::Lost(why))) => Attempt::Unclear(format!("{address}: {why}")),
             Ok(Err(LinkError::TooLarge(error))) => Attempt::Refused(error.into()),
-            Err(_) => Attempt::Unclear(format!("{address} did not answer")),
+            Ok(Err(LinkError::Lost(why))) => {
+                self.client.shared.nodes.lost(address);
+                Attempt::Unclear(format!("{address}: {why}"))
+            }
+            Err(_) => {
+                self.client.shared.nodes.lost(address);
+                Attempt::Unclear(format!("{address} did not answer"))
+            }
         }
     }
 
@@ -173,14 +175,17 @@ impl<'a> Attempts<'a> {
         match error {
             Error::NotLeader { leader: Some((_, leader)) } if leader != address => {
                 // Somebody who knows better: no reason to wait, unless everybody points to somebody else.
-                nodes.leader_is(&leader);
+                nodes.leader_is_said_to_be(&leader);
                 Attempt::NotDone(format!("{address} is not the leader, {leader} should be"))
             }
             Error::NotLeader { .. } => {
                 nodes.leader_is_not(address);
                 Attempt::NotDone(format!("{address} is not the leader and knows none"))
             }
-            Error::Unknown => Attempt::Unclear(format!("{address}: {}", Error::Unknown)),
+            Error::Unknown => {
+                nodes.leader_is_not(address);
+                Attempt::Unclear(format!("{address}: {}", Error::Unknown))
+            }
             error if error.retryable() => Attempt::NotDone(format!("{address}: {error}")),
             error => Attempt::Refused(error.into()),
         }

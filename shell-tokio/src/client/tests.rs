@@ -349,6 +349,28 @@ async fn nobody_there_is_unreachable() {
 }
 
 #[tokio::test]
+async fn silent_endpoints_are_asked_only_when_there_is_no_other() {
+    let endpoint = FakeNode::bind();
+    let own = [endpoint.local_addr().unwrap().to_string()];
+    let node = FakeNode::serve(endpoint, move |request| match topology(request, &own) {
+        Some(answer) => one(answer),
+        None => one(Response::Range(RangeResponse::default())),
+    });
+    let silent: Vec<std::net::UdpSocket> =
+        (0..3).map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    let mut endpoints = vec![node.address.clone()];
+    endpoints.extend(silent.iter().map(|socket| socket.local_addr().unwrap().to_string()));
+    // A silent node costs an hour: the test only ends if none is waited for.
+    let connect_timeout = Duration::from_secs(3600);
+    let timeout = Duration::from_secs(7200);
+    let client = Client::connect(Options { timeout, connect_timeout, ..options(endpoints) });
+    let client = client.await.unwrap();
+    for _ in 0..8 {
+        client.range(RangeRequest::new(KeyRange::one("a"))).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn requests_larger_than_a_frame_are_refused_before_they_are_sent() {
     let endpoint = FakeNode::bind();
     let own = [endpoint.local_addr().unwrap().to_string()];
