@@ -64,7 +64,10 @@ pub async fn run(context: &Context, import: Import) -> Result<(), Failure> {
     // What is under way is finished even when a line was bad, so that the message can say what is done.
     let drained = transfer.drain().await;
     transfer.bar.finish_and_clear();
-    read.and(drained)?;
+    if let Err(failure) = read.and(drained) {
+        transfer.resume.save()?;
+        return Err(failure);
+    }
     transfer.resume.finish()?;
     context.print(&Imported {
         lines: transfer.lines,

@@ -1,6 +1,6 @@
 //! Backups as data. Field names are those of `metadata.json`.
 
-use crate::output::{Report, table};
+use crate::output::{Format, Report, table};
 use raftkv_core::backup::Metadata;
 use raftkv_core::backup::catalog::{Catalog, Entry, Proof, Standing};
 use raftkv_core::backup::format::Suite;
@@ -185,18 +185,7 @@ impl Report for CatalogView {
 
 impl Report for OneBackup {
     fn table(&self) -> String {
-        let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(&self.0) else {
-            unreachable!("a backup serializes to an object")
-        };
-        let mut rows = table::new(&["FIELD", "VALUE"]);
-        for (field, value) in fields {
-            let value = match value {
-                serde_json::Value::String(text) => text,
-                serde_json::Value::Null => "-".into(),
-                other => other.to_string(),
-            };
-            rows.add_row([field, value]);
-        }
-        table::text(&rows)
+        // One field a line, in the order of the JSON.
+        Format::Yaml.render(self)
     }
 }

@@ -105,7 +105,8 @@ impl Resume {
         }
     }
 
-    fn save(&mut self) -> Result<(), Failure> {
+    /// Remembers how far it came.
+    pub fn save(&mut self) -> Result<(), Failure> {
         self.saved = Some(Instant::now());
         let Some(place) = &self.place else { return Ok(()) };
         let saved = Saved { input: place.input.clone(), lines_done: self.done };
