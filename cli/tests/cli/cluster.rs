@@ -1,9 +1,116 @@
-//! The command line as a process.
+//! Real processes for tests: nodes on free loopback ports, and the command line against them.
 
 use serde_json::Value;
 use std::io::Write as _;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// Nodes of one cluster, stopped when dropped.
+pub struct Cluster {
+    dir: tempfile::TempDir,
+    addresses: Vec<String>,
+    nodes: Vec<Option<Child>>,
+}
+
+impl Cluster {
+    /// A cluster of `size` fresh nodes that serves.
+    pub fn start(size: usize) -> Cluster {
+        let mut cluster = Cluster::prepare(size);
+        for number in 0..size {
+            cluster.launch(number);
+        }
+        cluster
+    }
+
+    /// Addresses and an empty directory; nothing runs yet.
+    pub fn prepare(size: usize) -> Cluster {
+        let dir = tempfile::tempdir().unwrap();
+        // All are bound before any is freed, so that none is given twice.
+        let sockets: Vec<UdpSocket> =
+            (0..size).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let addresses = sockets.iter().map(|socket| socket.local_addr().unwrap().to_string());
+        let addresses = addresses.collect();
+        Cluster { dir, addresses, nodes: (0..size).map(|_| None).collect() }
+    }
+
+    /// Starts (or starts again) a node, by its place from 0; its id is one more.
+    pub fn launch(&mut self, place: usize) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path(&format!("node-{}.log", place + 1)))
+            .unwrap();
+        let (id, listen) = ((place + 1).to_string(), &self.addresses[place]);
+        let (data_dir, members) = (self.data_dir(place), self.initial_cluster());
+        let args = ["raftkv-node", "--id", &id, "--listen", listen, "--data-dir", arg(&data_dir)];
+        let node = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "cluster::node", "--nocapture"])
+            .env_clear()
+            .env(NODE_ARGS, [&args[..], &["--initial-cluster", &members]].concat().join("\n"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.nodes[place] = Some(node);
+    }
+
+    /// Kills a node with SIGKILL.
+    pub fn kill(&mut self, place: usize) {
+        if let Some(mut node) = self.nodes[place].take() {
+            node.kill().unwrap();
+            node.wait().unwrap();
+        }
+    }
+
+    /// `1=...,2=...` as the nodes are given it.
+    pub fn initial_cluster(&self) -> String {
+        let members = self.addresses.iter().zip(1..);
+        let members: Vec<String> = members.map(|(address, id)| format!("{id}={address}")).collect();
+        members.join(",")
+    }
+
+    /// Where a node keeps its data.
+    pub fn data_dir(&self, place: usize) -> PathBuf {
+        self.path(&format!("data-{}", place + 1))
+    }
+
+    /// A path in the cluster's temporary directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The command line, pointed at this cluster.
+    pub fn cli(&self) -> Cli {
+        Cli { endpoints: self.addresses.join(","), stdin: Vec::new() }
+    }
+
+    /// The place of the node that leads.
+    pub fn leader(&self) -> usize {
+        // A linearizable read only comes back once there is a leader that serves.
+        self.cli().json(&["get", "", "--prefix", "--count-only"]);
+        let status = self.cli().json(&["status"]);
+        let nodes = status["nodes"].as_array().unwrap();
+        let leader = nodes.iter().find(|node| node["role"] == "leader").unwrap();
+        leader["id"].as_u64().unwrap() as usize - 1
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for place in 0..self.nodes.len() {
+            self.kill(place);
+        }
+        if std::thread::panicking() {
+            for place in 0..self.nodes.len() {
+                let log = self.path(&format!("node-{}.log", place + 1));
+                let log = std::fs::read_to_string(log).unwrap_or_default();
+                eprintln!("--- node {}\n{log}", place + 1);
+            }
+        }
+    }
+}
 
 /// The command line.
 pub struct Cli {
@@ -69,4 +176,20 @@ impl Cli {
 /// A path as an argument.
 pub fn arg(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+/// The arguments of a node that runs in this executable, a line each.
+const NODE_ARGS: &str = "RAFTKV_TEST_NODE_ARGS";
+
+/// Is the node of other tests: cargo builds a package's own binaries for its tests, but not those of another one. As a process of
+/// its own it can be killed like the real one, and runs the same code but for a few lines.
+#[test]
+#[ignore = "other tests start it"]
+fn node() {
+    let Ok(args) = std::env::var(NODE_ARGS) else { return };
+    let matches = raftkv_node::args::command().get_matches_from(args.lines());
+    let settings = raftkv_node::args::read(&matches, std::iter::empty()).unwrap().settings;
+    raftkv_node::run::log_to_stderr(&settings).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(raftkv_node::run::run(settings)).unwrap();
 }

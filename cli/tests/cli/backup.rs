@@ -1,0 +1,150 @@
+//! Backups of real nodes, and clusters made from them.
+
+use super::cluster::{Cli, Cluster, arg};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A configuration with a local store in `dir`, encrypted with a fresh key.
+fn encrypted(dir: &Path) -> PathBuf {
+    fs::create_dir_all(dir).unwrap();
+    let (config, key) = (dir.join("backup.yaml"), dir.join("key"));
+    Cli::offline().ok(&["backup", "key", "generate", arg(&key)]);
+    let yaml = format!(
+        "provider:\n  type: local\n  local_path: {}\nbackup:\n  compression:\n    enabled: true\n    type: gzip\n    level: 6\n  \
+         encryption:\n    enabled: true\n    type: aes-256-gcm\n    key_file: {}\n",
+        dir.join("store").display(),
+        key.display()
+    );
+    fs::write(&config, yaml).unwrap();
+    config
+}
+
+fn fill(cluster: &Cluster, keys: usize) {
+    let lines: String = (0..keys)
+        .map(|number| {
+            format!("{{\"key\":\"k/{number:05}\",\"value\":\"plain secret {number}\"}}\n")
+        })
+        .collect();
+    cluster.cli().stdin(lines).ok(&["import", "-"]);
+}
+
+fn data_of(config: &Path, backup: &Value) -> PathBuf {
+    let id = backup["id"].as_str().unwrap();
+    config.with_file_name("store").join("backups").join(id).join("data.db")
+}
+
+#[test]
+fn a_cluster_comes_back_after_losing_everything() {
+    let mut old = Cluster::start(3);
+    fill(&old, 3000);
+    let config = encrypted(&old.path("backup"));
+    let made = old.cli().json(&["backup", "create", "--config", arg(&config)]);
+    assert_eq!((&made["status"], &made["keys"]), (&json!("complete"), &json!(3000)));
+    let exported = old.path("before.ndjson");
+    old.cli().ok(&["export", arg(&exported)]);
+    for place in 0..3 {
+        old.kill(place);
+        fs::remove_dir_all(old.data_dir(place)).unwrap();
+    }
+    let stored = fs::read(data_of(&config, &made)).unwrap();
+    assert!(
+        !stored.windows(12).any(|bytes| bytes == b"plain secret"),
+        "nothing leaves in the clear"
+    );
+
+    let mut new = Cluster::prepare(3);
+    let members = new.initial_cluster();
+    let mut cluster_id: Option<String> = None;
+    let mut hashes = Vec::new();
+    for place in 0..3 {
+        let (db, id) = (new.data_dir(place), (place + 1).to_string());
+        let mut args = vec!["backup", "restore", "--config", arg(&config), "--backup", "latest"];
+        args.extend(["--db", arg(&db), "--initial-cluster", &members, "--id", &id]);
+        if let Some(cluster_id) = &cluster_id {
+            args.extend(["--cluster-id", cluster_id]);
+        }
+        let restored = Cli::offline().json(&args);
+        assert_eq!((&restored["keys"], &restored["epoch"]), (&json!(3000), &json!(1)));
+        assert_ne!(restored["cluster_id"], made["cluster_id"]);
+        cluster_id = restored["cluster_id"].as_str().map(str::to_owned);
+        hashes.push(restored["state_hash"].clone());
+    }
+    assert!(
+        hashes.iter().all(|hash| *hash == hashes[0]),
+        "every member starts from the same state"
+    );
+    for place in 0..3 {
+        new.launch(place);
+    }
+    let again = new.path("after.ndjson");
+    new.cli().ok(&["export", arg(&again)]);
+    assert_eq!(fs::read(&exported).unwrap(), fs::read(&again).unwrap());
+    let status = new.cli().json(&["status"]);
+    assert_eq!(status["cluster_id"].as_str(), cluster_id.as_deref());
+    let revision = new.cli().json(&["put", "k/new", "x"])["revision"].as_u64();
+    assert!(revision > made["revision"].as_u64(), "the revision goes on above the old ones");
+}
+
+#[test]
+fn a_stopped_node_can_be_backed_up_and_a_running_one_only_through_the_cluster() {
+    let mut cluster = Cluster::start(1);
+    fill(&cluster, 500);
+    let config = encrypted(&cluster.path("backup"));
+    let db = cluster.data_dir(0);
+    let create = ["backup", "create", "--config", arg(&config), "--db", arg(&db)];
+    assert!(Cli::offline().fails(6, &create).contains("in use"));
+    // Killed, not stopped: everything acknowledged must be in the backup nevertheless.
+    cluster.kill(0);
+    let made = Cli::offline().json(&create);
+    assert_eq!(made["keys"], 500);
+    let restored = cluster.path("restored");
+    let restore = ["backup", "restore", "--config", arg(&config), "--backup", "latest"];
+    let restore = [&restore[..], &["--db", arg(&restored)]].concat();
+    assert_eq!(Cli::offline().json(&restore)["keys"], 500);
+    assert!(Cli::offline().fails(13, &restore).contains("--force"));
+    let forced = Cli::offline().json(&[&restore[..], &["--force"]].concat());
+    assert!(Path::new(forced["moved_aside"].as_str().unwrap()).join("identity").exists());
+}
+
+#[test]
+fn damaged_backups_and_wrong_keys_restore_nothing() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 500);
+    let config = encrypted(&cluster.path("backup"));
+    let made = cluster.cli().json(&["backup", "create", "--config", arg(&config)]);
+    let cli = Cli::offline();
+    let verify = ["backup", "verify", "--config", arg(&config), "--backup", "all"];
+    let verify = [&verify[..], &["--level", "restore"]].concat();
+    assert_eq!(cli.json(&verify)["backups"][0]["ok"], json!(true));
+    let listed = cli.json(&["backup", "list", "--config", arg(&config)]);
+    assert_eq!(listed["backups"][0]["authentic"], json!(true));
+
+    let db = cluster.path("restored");
+    let restore = |config: &Path, exit| {
+        let args = ["backup", "restore", "--backup", "latest", "--db", arg(&db), "--config"];
+        Cli::offline().fails(exit, &[&args[..], &[arg(config)]].concat());
+        assert!(!db.exists(), "nothing is left of a failed restore");
+    };
+    let other = encrypted(&cluster.path("other"));
+    let yaml = fs::read_to_string(&config).unwrap();
+    let own_key = config.with_file_name("key");
+    let wrong = yaml.replace(arg(&own_key), arg(&other.with_file_name("key")));
+    fs::write(&other, wrong).unwrap();
+    restore(&other, 12);
+
+    let data = data_of(&config, &made);
+    let good = fs::read(&data).unwrap();
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    fs::write(&data, &flipped).unwrap();
+    restore(&config, 5);
+    assert_eq!(cli.run(&verify).status.code(), Some(5));
+    fs::write(&data, &good[..good.len() - 1]).unwrap();
+    restore(&config, 10);
+    let id = made["id"].as_str().unwrap();
+    let shown = cli.json(&["backup", "show", "--config", arg(&config), &id[..8]]);
+    assert_eq!(shown["status"], "damaged");
+    fs::write(&data, &good).unwrap();
+    assert_eq!(cli.json(&verify)["backups"][0]["ok"], json!(true));
+}
