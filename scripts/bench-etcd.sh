@@ -127,7 +127,7 @@ measure() {
 
 compare() {
     jq -rs '
-        def figures: if type == "object" then {"ops/s": .ops_per_s, "p50 us": .p50_us, "p99 us": .p99_us} else {"": .} end;
+        def figures: if type == "object" then {"ops/s": (.ops_per_s | round), "p50 us": .p50_us, "p99 us": .p99_us} else {"": .} end;
         [.[] | .side as $side | .name as $name | .result | figures | to_entries[]
             | {side: $side, name: ($name + (if .key == "" then "" else ", " + .key end)), value}]
         | group_by(.name)[]
