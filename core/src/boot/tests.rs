@@ -7,6 +7,8 @@ use crate::io::DiskDone;
 use crate::log::EntryKind;
 use crate::snapshot::testing::{IDENTITY, MemDisk, meta, put, state};
 use crate::snapshot::{Encoder, Header, Writer, WriterStep};
+use crate::wal::WalRecord;
+use bytes::Bytes;
 
 fn members() -> Vec<MemberInfo> {
     let member = |number| MemberInfo {

@@ -1,6 +1,6 @@
 //! Snapshots in the life of a node: made when due, sent to followers that are far behind, received when this one is.
 //!
-//! Invariants: the log is cut, on disk and in memory, only behind a snapshot that is durable; raft hears of an offered snapshot only
+//! Invariants: the log is cut, on disk and in memory, only behind snapshots that are durable; raft hears of an offered snapshot only
 //! when its bytes are verified and durable here; every transfer that raft started is reported back to it, however it ends.
 
 use super::{DiskUse, Node};
@@ -57,8 +57,7 @@ impl Snapshots {
         identity: Identity,
         now: Now,
     ) -> Self {
-        let (newest, newest_bytes) =
-            complete.last().map_or((0, 0), |newest| (newest.index, newest.bytes));
+        let newest = complete.last().map_or(0, |newest| newest.index);
         Snapshots {
             trigger: Trigger::new(
                 config.snapshot_entries,
@@ -70,7 +69,7 @@ impl Snapshots {
             writer: None,
             asked: (Vec::new(), Vec::new()),
             senders: BTreeMap::new(),
-            receiver: Receiver::new(identity, newest, newest_bytes),
+            receiver: Receiver::new(identity, newest),
             offered: None,
             sender_term: 0,
             complete,
@@ -186,15 +185,18 @@ impl Node {
         }
     }
 
-    /// A snapshot is durable: what lies behind it may go.
+    /// A snapshot is durable: the log may be cut. It is kept back to the one before, so that a start that finds the newest
+    /// damaged still has a whole history.
     fn adopt_snapshot(&mut self, meta: SnapshotMeta, info: SnapshotInfo) {
         if info.index > self.snapshots.newest_index() {
-            self.snapshots.receiver.handle_own_snapshot(info.index, info.bytes);
+            self.snapshots.receiver.handle_own_snapshot(info.index);
             self.snapshots.complete.push(info);
             self.consensus.snapshot_saved(meta, self.config.trailing_entries);
         }
-        let newest = self.snapshots.newest_index();
-        for op in self.wal.drop_behind(newest) {
+        let complete = &self.snapshots.complete;
+        let back = complete.len().saturating_sub(self.snapshots.keep.min(2));
+        let reach = complete.get(back).map_or(0, |info| info.index);
+        for op in self.wal.drop_behind(reach) {
             self.disk(op, DiskUse::Cleanup);
         }
         let indexes: Vec<u64> = self.snapshots.complete.iter().map(|info| info.index).collect();

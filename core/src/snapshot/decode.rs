@@ -148,11 +148,12 @@ impl Decoder {
     }
 
     fn take_header(&mut self, body: &[u8]) -> Result<(), SnapshotError> {
-        match postcard::take_from_bytes(body) {
-            Ok((header, [])) => {
+        match postcard::take_from_bytes::<Header>(body) {
+            Ok((header, [])) if (1..=INDEX_MAX).contains(&header.meta.index) => {
                 self.header = Some(header);
                 Ok(())
             }
+            Ok((_, [])) => Err(self.error(Cause::Malformed("its index is out of range".into()))),
             _ => Err(self.error(Cause::Malformed("the header does not decode".into()))),
         }
     }
@@ -224,6 +225,8 @@ impl Decoder {
 }
 
 const LENGTH_BYTES: usize = 4;
+/// Counting on from an index never overflows.
+const INDEX_MAX: u64 = i64::MAX as u64;
 
 /// The item at the start of a stream, if all of it is there.
 fn item_at(stream: &[u8]) -> Result<Option<&[u8]>, Cause> {

@@ -19,8 +19,8 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub struct Receiver {
     identity: Identity,
-    /// The newest snapshot this node has, and its file's length.
-    newest: (u64, u64),
+    /// Index of the newest snapshot this node has.
+    newest_index: u64,
     incoming: Option<Incoming>,
     next_ticket: u64,
     steps: VecDeque<ReceiverStep>,
@@ -84,15 +84,9 @@ enum Stage {
 }
 
 impl Receiver {
-    /// A receiver for a node whose newest snapshot is at `newest_index` with a file of `newest_bytes` (0, 0 for none).
-    pub fn new(identity: Identity, newest_index: u64, newest_bytes: u64) -> Self {
-        Receiver {
-            identity,
-            newest: (newest_index, newest_bytes),
-            incoming: None,
-            next_ticket: 0,
-            steps: VecDeque::new(),
-        }
+    /// A receiver for a node whose newest snapshot is at `newest_index`, 0 for none.
+    pub fn new(identity: Identity, newest_index: u64) -> Self {
+        Receiver { identity, newest_index, incoming: None, next_ticket: 0, steps: VecDeque::new() }
     }
 
     /// What to do next; `None` until something happens.
@@ -106,10 +100,8 @@ impl Receiver {
     }
 
     /// This node has made a snapshot of its own: older ones are not taken any more.
-    pub fn handle_own_snapshot(&mut self, index: u64, file_bytes: u64) {
-        if index > self.newest.0 {
-            self.newest = (index, file_bytes);
-        }
+    pub fn handle_own_snapshot(&mut self, index: u64) {
+        self.newest_index = self.newest_index.max(index);
         if self.index().is_some_and(|incoming| incoming <= index) {
             self.abandon();
         }
@@ -125,11 +117,13 @@ impl Receiver {
         bytes: &Bytes,
     ) {
         let index = meta.index;
-        if index <= self.newest.0 {
+        if index <= self.newest_index {
             // An answer may have been lost: say again that it is here, or that it is too old.
-            match index == self.newest.0 {
+            match index == self.newest_index {
                 true => self.acknowledge(from, index, total_bytes),
-                false => self.refuse(from, index, format!("snapshot {} is here", self.newest.0)),
+                false => {
+                    self.refuse(from, index, format!("snapshot {} is here", self.newest_index))
+                }
             }
             return;
         }
@@ -161,7 +155,7 @@ impl Receiver {
         match std::mem::replace(&mut incoming.stage, Stage::Idle) {
             Stage::Publishing { whole, .. } => {
                 let (header, state) = *whole;
-                self.newest = (index, incoming.total_bytes);
+                self.newest_index = index;
                 let info = info(&header, incoming.total_bytes);
                 let installed = Installed { header, state, info, from: incoming.from };
                 self.steps.push_back(ReceiverStep::Installed(Box::new(installed)));

@@ -217,7 +217,7 @@ impl Transfer {
         let mut disk = MemDisk::default();
         let WriterStep::Done(info) = write(&mut disk, state, index) else { panic!("not written") };
         let (sender, op) = Sender::new(meta(index, 4), info.bytes, 5);
-        let receiver = Receiver::new(IDENTITY, 3, 100);
+        let receiver = Receiver::new(IDENTITY, 3);
         let disks = [disk, MemDisk::default()];
         (Transfer { sender, receiver, disks, now: Mono(0), installed: None, outcome: None }, op)
     }
@@ -383,7 +383,7 @@ fn newer_snapshots_replace_older_ones_and_never_the_reverse() {
     assert_eq!(new.disks[1].files.keys().collect::<Vec<_>>(), [&FileName::SnapshotTemp(50)]);
     let answers = new.deliver(old_chunk);
     assert!(matches!(answers[..], [PeerFrame::SnapshotRefused { index: 40, .. }]));
-    new.receiver.handle_own_snapshot(60, 1);
+    new.receiver.handle_own_snapshot(60);
     assert_eq!(new.receiver.index(), None);
 }
 
@@ -393,7 +393,7 @@ fn a_snapshot_of_another_cluster_is_refused() {
     let (mut transfer, op) = Transfer::new(&source, 40);
     let chunk = transfer.advance(SenderStep::Disk(op)).unwrap();
     let other = Identity { cluster: crate::ids::ClusterId([1; 16]), ..IDENTITY };
-    transfer.receiver = Receiver::new(other, 0, 0);
+    transfer.receiver = Receiver::new(other, 0);
     let answers = transfer.deliver(chunk);
     assert!(
         matches!(&answers[..], [PeerFrame::SnapshotRefused { reason, .. }] if reason.contains("cluster"))

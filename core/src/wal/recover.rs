@@ -189,8 +189,10 @@ impl Recovery {
             return Err(WalDamage { segment, offset, cause: WalDamageCause::NoStart(what) });
         }
         let Log { hard_state, entries, next_index, snapshot } = self.log;
-        let last_headed = self.segments.back().map(|segment| segment.number);
-        let sealed = self.damage.as_ref().is_some_and(|damage| Some(damage.segment) == last_headed);
+        let last = self.segments.back().map(|segment| segment.number);
+        let torn = self.damage.as_ref().is_some_and(|damage| Some(damage.segment) == last);
+        // A segment without a record is left behind, too: only the writer's first record of a segment holds the hard state.
+        let sealed = torn || self.offset == SEGMENT_HEAD_BYTES as u64;
         let tail = Tail {
             segments: self.segments,
             sealed,
@@ -222,13 +224,11 @@ impl Recovery {
             let checked = record::check(rest, Place { seed, offset: offset as u64 });
             let what = match checked {
                 Ok((head, body)) if head.sequence == self.next_sequence => {
-                    self.apply(body).map_err(|what| WalDamage {
+                    self.apply(head.sequence, body).map_err(|what| WalDamage {
                         segment: number,
                         offset: offset as u64,
                         cause: WalDamageCause::Contradiction(what),
                     })?;
-                    self.next_sequence = head.sequence.saturating_add(1);
-                    self.started = true;
                     offset += head.record_bytes();
                     continue;
                 }
@@ -245,7 +245,9 @@ impl Recovery {
         }
     }
 
-    fn apply(&mut self, body: &[u8]) -> Result<(), String> {
+    fn apply(&mut self, sequence: u64, body: &[u8]) -> Result<(), String> {
+        self.next_sequence = sequence.checked_add(1).ok_or("a sequence number is out of range")?;
+        self.started = true;
         let record = record::decode(body)?;
         if let Some(snapshot) = &record.snapshot {
             self.segments.iter_mut().for_each(|segment| segment.last_index = 0);

@@ -248,6 +248,27 @@ fn stale_bytes_behind_a_cut_never_come_back() {
 }
 
 #[test]
+fn the_hard_state_outlives_a_segment_that_was_begun_and_no_more() {
+    let hard_state = HardState { term: 5, vote: NodeId::new(2, 0), commit: 0 };
+    let append = |index| WalRecord { entries: vec![entry(index, 5, 600)], ..WalRecord::default() };
+    let mut writer = WalWriter::new(identity());
+    writer.set_segment_bytes(SEGMENT_BYTES);
+    let first = WalRecord { hard_state: Some(hard_state), ..append(1) };
+    let mut disk = disk_of(&writer.append(&first));
+    let DiskOp::Create { file, reserve_bytes, bytes } = writer.append(&append(2)).remove(0) else {
+        panic!("a second segment is needed")
+    };
+    let bytes = bytes.slice(..SEGMENT_HEAD_BYTES);
+    disk.apply(&DiskOp::Create { file, reserve_bytes, bytes });
+    let mut writer = disk.recover().unwrap().writer;
+    writer.append(&append(2)).iter().for_each(|op| disk.apply(op));
+    writer.drop_behind(1).iter().for_each(|op| disk.apply(op));
+    let recovered = disk.recover().unwrap();
+    assert_eq!(recovered.hard_state, hard_state);
+    assert_eq!(recovered.entries, [entry(2, 5, 600)]);
+}
+
+#[test]
 fn damage_to_what_was_durable_is_refused_by_place() {
     let durable = Step::Durable { but: 0 };
     let append = Step::Append { back: 0, count: 1, bytes: 64 };
@@ -289,6 +310,52 @@ fn a_log_that_lost_its_start_is_refused() {
     assert!(Disk::default().recover().is_err());
 }
 
+/// One run of a process, up to a power failure.
+#[derive(Clone, Debug)]
+struct Life {
+    appends: Vec<Append>,
+    kept: Vec<(bool, prop::sample::Index)>,
+}
+
+#[derive(Clone, Debug)]
+struct Append {
+    back: u64,
+    bytes: usize,
+    /// It and everything before it becomes durable.
+    sync: bool,
+}
+
+fn life() -> impl Strategy<Value = Life> {
+    let append = (0u64..3, 0usize..200, prop::bool::weighted(0.3))
+        .prop_map(|(back, bytes, sync)| Append { back, bytes, sync });
+    let kept = (any::<bool>(), any::<prop::sample::Index>());
+    (proptest::collection::vec(append, 1..10), proptest::collection::vec(kept, 10))
+        .prop_map(|(appends, kept)| Life { appends, kept })
+}
+
+/// Each operation took place, in whole or in part.
+fn fail_power(disk: &mut Disk, ops: &[DiskOp], kept: &[(bool, prop::sample::Index)]) {
+    for (op, (kept, cut)) in ops.iter().zip(kept) {
+        let part = |bytes: &Bytes| match kept {
+            true => bytes.clone(),
+            false => bytes.slice(..cut.index(bytes.len())),
+        };
+        match op {
+            // Without the file there is nothing to write to.
+            DiskOp::Create { bytes, .. } if part(bytes).is_empty() => return,
+            DiskOp::Create { file, reserve_bytes, bytes } => {
+                let (file, reserve_bytes, bytes) = (*file, *reserve_bytes, part(bytes));
+                disk.apply(&DiskOp::Create { file, reserve_bytes, bytes });
+            }
+            DiskOp::Write { file, offset, bytes, sync } => {
+                let (file, offset, bytes, sync) = (*file, *offset, part(bytes), *sync);
+                disk.apply(&DiskOp::Write { file, offset, bytes, sync });
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -301,45 +368,41 @@ proptest! {
         prop_assert_eq!(recovered.writer.sequence() as usize, ops.len());
     }
 
-    /// A power failure keeps any subset of the writes that were not durable, any of them in part. Everything durable is there
-    /// afterwards, the log is a prefix, and it goes on from there as if nothing had been.
+    /// Again and again the power fails and keeps any subset of the writes that were not durable, any of them in part. Everything
+    /// durable is there afterwards, the log is a prefix of what was written, and it goes on from there.
     #[test]
-    fn power_failures_are_survived(
-        steps in steps(),
-        kept in proptest::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 48),
-        more in 1usize..6,
-    ) {
-        let Written { ops, states, durable_at } = write(&steps);
-        let durable = *durable_at.last().unwrap();
-        prop_assume!(durable > 0);
-        let mut disk = disk_of(&ops[..durable]);
-        for (op, (kept, cut)) in ops[durable..].iter().zip(&kept) {
-            match op {
-                DiskOp::Create { .. } if !kept => break,
-                DiskOp::Create { .. } => disk.apply(op),
-                DiskOp::Write { file, offset, bytes, .. } => {
-                    let kept = if *kept { bytes.clone() } else { bytes.slice(..cut.index(bytes.len())) };
-                    disk.apply(&DiskOp::Write { file: *file, offset: *offset, bytes: kept, sync: true });
+    fn power_failures_are_survived(lives in proptest::collection::vec(life(), 1..6)) {
+        let (mut disk, mut writer) = (Disk::default(), WalWriter::new(identity()));
+        let mut states = vec![State { next_index: 1, ..State::default() }];
+        for (number, Life { appends, kept }) in (1..).zip(lives) {
+            writer.set_segment_bytes(SEGMENT_BYTES);
+            let mut ops = Vec::new();
+            let mut durable = states.len() - 1;
+            for Append { back, bytes, sync } in appends {
+                let mut state = states.last().unwrap().clone();
+                let base = state.next_index - state.entries.len() as u64;
+                let index = state.next_index.saturating_sub(back).max(base);
+                let hard_state = Some(HardState { term: number, ..HardState::default() });
+                let entries = vec![entry(index, number, bytes)];
+                let record = WalRecord { hard_state, snapshot: None, entries };
+                ops.extend(writer.append(&record));
+                state.apply(&record);
+                states.push(state);
+                if sync || durable == 0 {
+                    ops.drain(..).for_each(|op| disk.apply(&op));
+                    durable = states.len() - 1;
+                    writer.handle_durable(durable as u64);
                 }
-                other => panic!("{other:?}"),
             }
+            fail_power(&mut disk, &ops, &kept);
+            let recovered = disk.recover().unwrap();
+            let count = recovered.writer.sequence() as usize;
+            prop_assert!(count >= durable, "{} of {} durable records", count, durable);
+            prop_assert_eq!(&State::of(&recovered), &states[count]);
+            recovered.void.iter().for_each(|file| disk.apply(&DiskOp::Remove { file: *file }));
+            states.truncate(count + 1);
+            writer = recovered.writer;
         }
-        let recovered = disk.recover().unwrap();
-        let count = recovered.writer.sequence() as usize;
-        prop_assert!(count >= durable);
-        prop_assert_eq!(&State::of(&recovered), &states[count]);
-        for file in &recovered.void {
-            disk.apply(&DiskOp::Remove { file: *file });
-        }
-        let (mut state, mut writer) = (State::of(&recovered), recovered.writer);
-        writer.set_segment_bytes(SEGMENT_BYTES);
-        for _ in 0..more {
-            let record =
-                WalRecord { entries: vec![entry(state.next_index, 99, 30)], ..WalRecord::default() };
-            writer.append(&record).iter().for_each(|op| disk.apply(op));
-            state.apply(&record);
-        }
-        prop_assert_eq!(State::of(&disk.recover().unwrap()), state);
     }
 
     /// Any byte may rot, any file be cut: the log is refused, or it is a prefix that holds whatever an undamaged later record

@@ -2,6 +2,7 @@
 //!
 //! Invariant: [`Decoder`] never panics and never holds more than one frame beyond what it was given, whatever the bytes.
 
+use crate::buffer;
 use bytes::{Buf, Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,9 +44,7 @@ pub enum FrameError {
 pub fn encode<T: Serialize>(value: &T, out: &mut BytesMut) {
     let start = out.len();
     out.extend_from_slice(&[0, 0, 0, 0, VERSION]);
-    let body = std::mem::take(out);
-    // Serializing these plain types into memory cannot fail.
-    *out = postcard::to_extend(value, body).expect("frames serialize");
+    buffer::append(value, out);
     let length = (out.len() - start - LENGTH_BYTES) as u32;
     out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
 }
