@@ -1,0 +1,195 @@
+//! Well-formed bytes to start from, for every target.
+
+use bytes::{Bytes, BytesMut};
+use raftkv_core::api::{
+    DeleteRequest, KeyRange, MemberInfo, MemberRole, PutRequest, Request, Response, SessionRef,
+    TxnOp, TxnRequest, WriteOp,
+};
+use raftkv_core::boot::{Standing, identity};
+use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId};
+use raftkv_core::io::DiskOp;
+use raftkv_core::kv::{Action, Command, KvState, MemberChange};
+use raftkv_core::log::{ConfState, Entry, EntryKind, HardState};
+use raftkv_core::snapshot::json::Exporter;
+use raftkv_core::snapshot::{Encoder, Header};
+use raftkv_core::time::Wall;
+use raftkv_core::wal::{WalRecord, WalWriter};
+use raftkv_core::wire::client::{RequestFrame, ResponseFrame};
+use raftkv_core::wire::frame;
+use raftkv_core::wire::handshake::{Hello, Welcome};
+use raftkv_core::wire::peer::{PeerFrame, RaftKind, RaftMessage, SnapshotMeta};
+use serde::Serialize;
+
+/// Whose files the seeds are.
+pub const IDENTITY: Identity =
+    Identity { cluster: ClusterId([7; 16]), epoch: Epoch(1), node: NodeId::new(1, 0) };
+
+/// The first byte of inputs whose checksums are put right.
+const SEALED: u8 = 1;
+
+macro_rules! frozen_backup {
+    ($file:literal) => {
+        include_bytes!(concat!(
+            "../../core/tests/frozen/backup-1-plain/cd11a5da-37bc-41a7-af78-95893ef7789c/",
+            $file
+        ))
+    };
+}
+
+/// Where a target starts.
+pub fn of(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "backup_metadata" => vec![frozen_backup!("metadata.json").to_vec()],
+        "backup_object" => vec![sealed(frozen_backup!("data.db"))],
+        "client_frames" => client_frames(),
+        "commands" => vec![commands().map(|command| command.encode()).join(&0xff)],
+        "identity_file" => {
+            vec![sealed(identity::encode(&IDENTITY, &Standing::Joining(vec![member()])))]
+        }
+        "peer_frames" => peer_frames(),
+        "snapshot_file" => vec![sealed(snapshot())],
+        "snapshot_json" => vec![snapshot_json()],
+        "wal_segments" => vec![sealed(wal_segments())],
+        _ => panic!("no seed for the target {target}"),
+    }
+}
+
+fn sealed(bytes: impl AsRef<[u8]>) -> Vec<u8> {
+    [&[SEALED], bytes.as_ref()].concat()
+}
+
+fn put(key: &'static str, lease: u64) -> PutRequest {
+    PutRequest { key: key.into(), value: "value".into(), lease, return_previous: true }
+}
+
+fn member() -> MemberInfo {
+    MemberInfo { node: IDENTITY.node, address: "127.0.0.1:7401".into(), role: MemberRole::Voter }
+}
+
+/// One of everything that can be applied.
+fn commands() -> [Command; 7] {
+    let session = SessionRef { session: 1, sequence: 1, acknowledged_below: 1 };
+    let write = |session, op| Action::Write { session, op };
+    let delete = DeleteRequest { range: KeyRange::prefix("a"), return_previous: false };
+    let txn = TxnRequest {
+        success: vec![TxnOp::Put(put("b", 0)), TxnOp::Delete(delete.clone())],
+        ..TxnRequest::default()
+    };
+    [
+        Action::SessionOpen,
+        write(Some(session), WriteOp::LeaseGrant { id: 5, ttl_ms: 60 }),
+        write(None, WriteOp::Put(put("a", 5))),
+        write(None, WriteOp::Txn(txn)),
+        write(None, WriteOp::Delete(delete)),
+        write(None, WriteOp::Compact { revision: 2 }),
+        Action::Tick,
+    ]
+    .map(|action| Command { log_time_ms: 9, wall: Wall(1), action })
+}
+
+fn state() -> KvState {
+    let mut state = KvState::new();
+    state.apply_members(&MemberChange { upsert: vec![member()], remove: Vec::new() });
+    for (index, command) in (1..).zip(&commands()[..5]) {
+        state.apply(index, command);
+    }
+    state
+}
+
+fn snapshot_meta() -> SnapshotMeta {
+    let conf = ConfState { voters: vec![IDENTITY.node], ..ConfState::default() };
+    SnapshotMeta { index: 5, term: 1, conf }
+}
+
+fn snapshot() -> Vec<u8> {
+    let state = state();
+    let header = Header::of(&IDENTITY, snapshot_meta(), &state);
+    let mut encoder = Encoder::new(header, state.items());
+    std::iter::from_fn(|| encoder.next_chunk()).flatten().collect()
+}
+
+fn snapshot_json() -> Vec<u8> {
+    let state = state();
+    let mut exporter = Exporter::new();
+    let mut text = exporter.header(&Header::of(&IDENTITY, snapshot_meta(), &state));
+    state.items().for_each(|item| text.push_str(&exporter.item(&item)));
+    text.push_str(&exporter.end());
+    text.into_bytes()
+}
+
+fn entries() -> Vec<Entry> {
+    let entry = |(index, command): (u64, Command)| Entry {
+        index,
+        term: 1,
+        kind: EntryKind::Normal,
+        data: command.encode(),
+    };
+    (1..).zip(commands()).map(entry).collect()
+}
+
+/// Two segments of three records.
+fn wal_segments() -> Vec<u8> {
+    let mut writer = WalWriter::new(IDENTITY);
+    writer.set_segment_bytes(256);
+    let hard_state = HardState { term: 1, vote: IDENTITY.node, commit: 0 };
+    let mut files: Vec<Vec<u8>> = Vec::new();
+    for entries in entries().chunks(3) {
+        let record =
+            WalRecord { hard_state: Some(hard_state), snapshot: None, entries: entries.to_vec() };
+        for op in writer.append(&record) {
+            match op {
+                DiskOp::Create { bytes, .. } => files.push(bytes.to_vec()),
+                DiskOp::Write { offset, bytes, .. } => {
+                    let file = files.last_mut().expect("a segment is created before it is written");
+                    file.resize(file.len().max(offset as usize + bytes.len()), 0);
+                    file[offset as usize..][..bytes.len()].copy_from_slice(&bytes);
+                }
+                other => panic!("an append does not {other:?}"),
+            }
+        }
+        writer.handle_durable(writer.sequence());
+    }
+    files.concat()
+}
+
+/// Frames of one type, behind the byte that says which.
+fn frames<T: Serialize>(kind: u8, frames: &[T]) -> Vec<u8> {
+    let mut out = BytesMut::from(&[kind][..]);
+    frames.iter().for_each(|value| frame::encode(value, &mut out));
+    out.to_vec()
+}
+
+fn client_frames() -> Vec<Vec<u8>> {
+    let session = Some(SessionRef { session: 1, sequence: 2, acknowledged_below: 1 });
+    let request = Request::Write { session, op: WriteOp::Put(put("key", 0)) };
+    let requests =
+        [RequestFrame { id: 1, request }, RequestFrame { id: 2, request: Request::Status }];
+    let responses = [ResponseFrame { id: 3, response: Response::SessionOpened { session: 7 } }];
+    vec![frames(0, &requests), frames(1, &responses)]
+}
+
+fn peer_frames() -> Vec<Vec<u8>> {
+    let message = RaftMessage {
+        kind: RaftKind::Append,
+        to: NodeId::new(2, 0),
+        from: IDENTITY.node,
+        term: 1,
+        log_term: 1,
+        index: 4,
+        entries: entries(),
+        commit: 3,
+        commit_term: 1,
+        snapshot: None,
+        request_snapshot: 0,
+        reject: false,
+        reject_hint: 0,
+        context: Bytes::new(),
+        priority: 0,
+    };
+    let snapshot = snapshot_meta();
+    let bytes = Bytes::from_static(b"chunk");
+    let chunk = PeerFrame::SnapshotChunk { snapshot, term: 1, offset: 0, total_bytes: 5, bytes };
+    let peer = [PeerFrame::Raft(Box::new(message)), chunk];
+    let hello = Hello { from: IDENTITY, to: NodeId::new(2, 0) };
+    vec![frames(0, &peer), frames(1, &[hello]), frames(2, &[Welcome::Accepted])]
+}

@@ -1,0 +1,222 @@
+//! One function for everything that reads bytes from outside. None may panic, and what decodes must survive being encoded. Each
+//! returns whether the input was well-formed to its end.
+//!
+//! Targets of checksummed formats take a first byte: when it is odd, the checksums are put right first.
+
+use super::seal;
+use super::seeds::IDENTITY;
+use bytes::Bytes;
+use raftkv_core::backup::format::{Plaintext, Preamble};
+use raftkv_core::backup::keys::KeyRing;
+use raftkv_core::backup::metadata::Signed;
+use raftkv_core::backup::open::{Frames, open_chunk};
+use raftkv_core::backup::{BackupId, Key};
+use raftkv_core::boot::identity;
+use raftkv_core::kv::{Builder, Command, Item, KvState, MemberChange};
+use raftkv_core::snapshot::json::{Exporter, Importer};
+use raftkv_core::snapshot::{Decoder, Inspector};
+use raftkv_core::wal;
+use raftkv_core::wire::client::{RequestFrame, ResponseFrame};
+use raftkv_core::wire::frame;
+use raftkv_core::wire::handshake::{Hello, Welcome};
+use raftkv_core::wire::peer::PeerFrame;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+
+/// Takes any bytes; says whether they were well-formed.
+pub type Target = fn(&[u8]) -> bool;
+
+/// Every target, by the name of its file under `fuzz_targets` and its directory under `corpus`.
+pub const ALL: &[(&str, Target)] = &[
+    ("backup_metadata", backup_metadata),
+    ("backup_object", backup_object),
+    ("client_frames", client_frames),
+    ("commands", commands),
+    ("identity_file", identity_file),
+    ("peer_frames", peer_frames),
+    ("snapshot_file", snapshot_file),
+    ("snapshot_json", snapshot_json),
+    ("wal_segments", wal_segments),
+];
+
+const FRAME_BYTES_MAX: usize = 1 << 16;
+
+/// What a client may send, and what it may be sent; the first byte says which.
+pub fn client_frames(data: &[u8]) -> bool {
+    match data.split_first() {
+        Some((0, data)) => frames::<RequestFrame>(data),
+        Some((_, data)) => frames::<ResponseFrame>(data),
+        None => false,
+    }
+}
+
+/// What a peer may send, from the first frame of a connection on; the first byte says which.
+pub fn peer_frames(data: &[u8]) -> bool {
+    match data.split_first() {
+        Some((0, data)) => frames::<PeerFrame>(data),
+        Some((1, data)) => frames::<Hello>(data),
+        Some((_, data)) => frames::<Welcome>(data),
+        None => false,
+    }
+}
+
+fn frames<T: Serialize + DeserializeOwned + PartialEq + Debug>(data: &[u8]) -> bool {
+    let mut decoder = frame::Decoder::new(FRAME_BYTES_MAX);
+    decoder.push(data);
+    loop {
+        match decoder.next_frame::<T>() {
+            Ok(Some(value)) => {
+                let mut again = frame::Decoder::new(usize::MAX);
+                again.push(&frame::to_bytes(&value));
+                assert_eq!(again.next_frame(), Ok(Some(value)));
+            }
+            Ok(None) => return !decoder.is_mid_frame(),
+            Err(_) => return false,
+        }
+    }
+}
+
+/// The data of log entries: what decodes is applied to a state, whatever it says.
+pub fn commands(data: &[u8]) -> bool {
+    let mut state = KvState::new();
+    let mut all_decode = true;
+    for (index, entry) in (1..).zip(data.split(|byte| *byte == 0xff)) {
+        let command = Command::decode(entry);
+        all_decode &= command.is_ok();
+        if let Ok(command) = command {
+            assert_eq!(Command::decode(&command.encode()).as_ref(), Ok(&command));
+            let before = state.revision();
+            state.apply(index, &command);
+            assert!(state.revision() >= before, "the revision went back");
+        }
+        if let Ok(change) = MemberChange::decode(entry) {
+            assert_eq!(MemberChange::decode(&change.encode()).as_ref(), Ok(&change));
+        }
+    }
+    rebuild(&state);
+    all_decode
+}
+
+/// A state's own items always make up the same state.
+fn rebuild(state: &KvState) {
+    let rebuilt = build(state.items()).expect("a state's own items are in order");
+    assert_eq!(rebuilt.hash(), state.hash());
+}
+
+fn build(items: impl IntoIterator<Item = Item>) -> Option<KvState> {
+    let mut builder = Builder::new();
+    for item in items {
+        builder.push(item).ok()?;
+    }
+    builder.finish().ok()
+}
+
+/// A log: segments one after the other, each from its magic on.
+pub fn wal_segments(data: &[u8]) -> bool {
+    let Some((flags, data)) = data.split_first() else { return false };
+    let magic = b"RAFTKVWL";
+    let mut starts: Vec<usize> =
+        (0..data.len()).filter(|start| data[*start..].starts_with(magic)).collect();
+    starts.push(data.len());
+    let segments = (1..).zip(starts.windows(2)).map(|(number, bounds)| {
+        let mut bytes = data[bounds[0]..bounds[1]].to_vec();
+        if flags & 1 == 1 {
+            seal::segment(number, &mut bytes);
+        }
+        (number, Bytes::from(bytes))
+    });
+    let Ok(log) = wal::recover(IDENTITY, segments) else { return false };
+    for (index, entry) in (log.first_index..).zip(&log.entries) {
+        assert_eq!(entry.index, index, "the recovered log has a gap");
+    }
+    log.torn.is_none()
+}
+
+/// A snapshot as a file: the same whole or in pieces, and inspected or loaded.
+pub fn snapshot_file(data: &[u8]) -> bool {
+    let Some((flags, data)) = data.split_first() else { return false };
+    let mut data = data.to_vec();
+    if flags & 1 == 1 {
+        seal::snapshot(&mut data);
+    }
+    let whole = decode_snapshot([&data[..]]);
+    assert_eq!(whole, decode_snapshot(data.chunks(7)), "pieces make a difference");
+    let state = whole.and_then(build);
+    if let Some(state) = &state {
+        rebuild(state);
+    }
+    let mut inspector = Inspector::new();
+    inspector.push(&data);
+    inspector.finish();
+    state.is_some()
+}
+
+fn decode_snapshot<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<Vec<Item>> {
+    let mut decoder = Decoder::new();
+    let mut items = Vec::new();
+    for piece in pieces {
+        decoder.push_into(piece, &mut items).ok()?;
+    }
+    decoder.finish().is_ok().then_some(items)
+}
+
+/// A snapshot as JSON lines: what imports exports to lines that import the same.
+pub fn snapshot_json(data: &[u8]) -> bool {
+    let Some(items) = import_json(data) else { return false };
+    let mut exporter = Exporter::new();
+    let mut importer = Importer::new();
+    importer.push(data).expect("it was taken before");
+    let header = importer.finish().expect("it was taken before");
+    let mut text = exporter.header(&header);
+    items.iter().for_each(|item| text.push_str(&exporter.item(item)));
+    text.push_str(&exporter.end());
+    assert_eq!(import_json(text.as_bytes()), Some(items));
+    true
+}
+
+fn import_json(data: &[u8]) -> Option<Vec<Item>> {
+    let mut importer = Importer::new();
+    let items = importer.push(data).ok()?;
+    importer.finish().ok().map(|_| items)
+}
+
+/// A data directory's identity.
+pub fn identity_file(data: &[u8]) -> bool {
+    let Some((flags, data)) = data.split_first() else { return false };
+    let mut data = data.to_vec();
+    if flags & 1 == 1 {
+        seal::identity(&mut data);
+    }
+    let Ok((identity, standing)) = identity::decode(&data) else { return false };
+    let again = identity::encode(&identity, &standing);
+    assert_eq!(identity::decode(&again), Ok((identity, standing)));
+    true
+}
+
+/// A backup's `metadata.json`; a key file too, which is as short a text from outside.
+pub fn backup_metadata(data: &[u8]) -> bool {
+    // Only that bad bytes are an error, not a panic.
+    let _ = Key::parse(data);
+    let _ = std::str::from_utf8(data).map(|text| text.parse::<BackupId>());
+    Signed::parse(data).is_ok()
+}
+
+/// A backup's `data.db`: its front, then its chunks as far as they open without a key.
+pub fn backup_object(data: &[u8]) -> bool {
+    let Some((flags, data)) = data.split_first() else { return false };
+    let mut data = data.to_vec();
+    if flags & 1 == 1 {
+        seal::preamble(&mut data);
+    }
+    let Ok(preamble) = Preamble::decode(&data) else { return false };
+    let Ok(unlocked) = preamble.unlock(&KeyRing::new([]), Plaintext::Allowed) else { return false };
+    let (start, end) = (preamble.len_bytes, data.len());
+    let mut frames = Frames::new(&preamble.header, start as u64, end as u64);
+    frames.push(&data[start..]);
+    let mut all_open = true;
+    while let Ok(Some(frame)) = frames.next_frame() {
+        all_open &= open_chunk(&unlocked.chunks, &frame).is_ok();
+    }
+    all_open && frames.is_at_end()
+}
