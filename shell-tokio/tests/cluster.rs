@@ -62,7 +62,7 @@ async fn a_member_joins_gets_everything_and_leaves() {
     assert!(statuses.iter().all(|status| status.keys == 1));
 
     client.administer(Request::MemberRemove { member: 4 }).await.unwrap();
-    let status = cluster.take(4).wait();
+    let status = cluster.take(4).wait().await;
     assert_eq!(status.code(), Some(7), "{}", cluster.log(4));
     assert_eq!(client.members().await.unwrap().len(), 3);
 }
@@ -78,7 +78,7 @@ async fn a_log_damaged_in_the_middle_is_refused_and_the_member_rejoins() {
     cluster.take(3).kill();
     flip_byte_in_log(&cluster, 3);
     cluster.start_member(3, &[]);
-    assert_eq!(cluster.take(3).wait().code(), Some(3), "{}", cluster.log(3));
+    assert_eq!(cluster.take(3).wait().await.code(), Some(3), "{}", cluster.log(3));
     assert!(cluster.log(3).contains("--rejoin"), "{}", cluster.log(3));
 
     cluster.start_member(3, &["--rejoin"]);
@@ -117,16 +117,24 @@ async fn a_member_that_lost_what_it_acknowledged_stops_and_joins_anew() {
         put(&client, &format!("key{number}"), "value").await.unwrap();
     }
     cluster.settled(&client).await;
-    cluster.take(2).kill();
-    let (path, used) = newest_segment(&cluster, 2);
+    // Only a leader that has heard a follower acknowledge can know what it lost.
+    let leader = cluster.leader(&client).await;
+    let (member, other) = match leader {
+        1 => (2, 3),
+        2 => (3, 1),
+        _ => (1, 2),
+    };
+    cluster.take(member).kill();
+    let (path, used) = newest_segment(&cluster, member);
     fs::File::options().write(true).open(path).unwrap().set_len(used / 2).unwrap();
-    cluster.start_member(2, &[]);
-    assert_eq!(cluster.take(2).wait().code(), Some(8), "{}", cluster.log(2));
+    cluster.start_member(member, &[]);
+    assert_eq!(cluster.take(member).wait().await.code(), Some(8), "{}", cluster.log(member));
 
-    fs::remove_dir_all(cluster.data_dir(2)).unwrap();
-    let mut flags = cluster.base_flags(2);
-    flags.extend(["--join".into(), format!("{},{}", cluster.addresses[0], cluster.addresses[2])]);
-    cluster.start_with(2, &flags);
+    fs::remove_dir_all(cluster.data_dir(member)).unwrap();
+    let mut flags = cluster.base_flags(member);
+    let known = [&cluster.addresses[other - 1], &cluster.addresses[leader - 1]].map(String::as_str);
+    flags.extend(["--join".into(), known.join(",")]);
+    cluster.start_with(member, &flags);
     let client = cluster.client().await;
     put(&client, "after", "joining").await.unwrap();
     let statuses = cluster.settled(&client).await;

@@ -41,9 +41,16 @@ impl Node {
         self.child.wait().expect("waited")
     }
 
-    /// Waits until it ends by itself.
-    pub fn wait(mut self) -> ExitStatus {
-        self.child.wait().expect("waited")
+    /// Waits until it ends by itself, or takes too long.
+    pub async fn wait(mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("waited") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the node did not end by itself");
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
@@ -192,13 +199,25 @@ impl Cluster {
         }
     }
 
-    /// A pause between two looks; panics with every log when the time is up.
+    /// A pause between two looks; panics when the time is up.
     pub async fn pause_until(&self, deadline: Instant, last: &str) {
-        if Instant::now() >= deadline {
-            let logs: Vec<_> = (1..=self.nodes.len()).map(|member| self.log(member)).collect();
-            panic!("not settled: {last}\n{}", logs.join("\n---\n"));
-        }
+        assert!(Instant::now() < deadline, "not settled: {last}");
         sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A failed test shows what the nodes had to say.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for member in 1..=self.nodes.len() {
+                eprintln!(
+                    "--- member {member} at {}\n{}",
+                    self.addresses[member - 1],
+                    self.log(member)
+                );
+            }
+        }
     }
 }
 
