@@ -59,7 +59,8 @@ pub enum Output {
         /// The frame.
         frame: PeerFrame,
     },
-    /// Do something on disk. Operations of one [`Lane`] are done in the order given.
+    /// Do something on disk. Operations of one [`Lane`] are done in the order given. Once one of [`Lane::Log`] has failed, reads apart,
+    /// all later ones of that lane fail, too: a log must not go on behind a gap.
     Disk {
         /// Names the operation in its completion.
         op: OpId,

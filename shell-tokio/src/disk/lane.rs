@@ -32,8 +32,8 @@ impl Lanes {
     /// Starts the threads. Completions go to `inbox`.
     pub fn start(directory: &Directory, inbox: &Inbox) -> std::io::Result<Lanes> {
         Ok(Lanes {
-            log: Worker::start("raftkv-log", Files::new(directory), inbox.clone())?,
-            bulk: Worker::start("raftkv-bulk", Files::new(directory), inbox.clone())?,
+            log: Worker::start(Lane::Log, Files::new(directory), inbox.clone())?,
+            bulk: Worker::start(Lane::Bulk, Files::new(directory), inbox.clone())?,
         })
     }
 }
@@ -54,11 +54,15 @@ impl Disk for Lanes {
 }
 
 impl Worker {
-    fn start(name: &str, mut files: Files, inbox: Inbox) -> std::io::Result<Worker> {
+    fn start(lane: Lane, mut files: Files, inbox: Inbox) -> std::io::Result<Worker> {
+        let name = match lane {
+            Lane::Log => "raftkv-log",
+            Lane::Bulk => "raftkv-bulk",
+        };
         let (jobs, queue) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name(name.into())
-            .spawn(move || run(&queue, &mut files, &inbox))?;
+            .spawn(move || run(lane, &queue, &mut files, &inbox))?;
         Ok(Worker { gathered: Vec::new(), jobs: Some(jobs), thread: Some(thread) })
     }
 
@@ -82,29 +86,36 @@ impl Drop for Worker {
     }
 }
 
-fn run(queue: &mpsc::Receiver<Jobs>, files: &mut Files, inbox: &Inbox) {
+fn run(lane: Lane, queue: &mpsc::Receiver<Jobs>, files: &mut Files, inbox: &Inbox) {
     let mut buffer = Vec::new();
+    // The log must not go on behind a gap: after the first failure everything fails.
+    let mut broken: Option<DiskError> = None;
     while let Ok(mut jobs) = queue.recv() {
         jobs.extend(queue.try_iter().flatten());
         let mut jobs = jobs.into_iter().peekable();
         while let Some((op, action)) = jobs.next() {
-            let DiskOp::Write { file, offset, bytes, sync } = action else {
-                if !report(inbox, op, files.execute(&action)) {
-                    return;
+            let is_read = matches!(action, DiskOp::Read { .. });
+            let (ops, result) = match (&broken, action) {
+                (Some(error), _) => (vec![op], Err(error.clone())),
+                (None, DiskOp::Write { file, offset, bytes, sync }) => {
+                    let writes = vec![(offset, bytes)];
+                    let mut group = Group { file, sync, ops: vec![op], writes };
+                    let joins = |(_, next): &(OpId, DiskOp)| {
+                        matches!(next, DiskOp::Write { .. }) && next.file() == file
+                    };
+                    while let Some((op, action)) = jobs.next_if(joins) {
+                        group.add(op, action);
+                    }
+                    let result = group.execute(files, &mut buffer).map(|()| DiskDone::Done);
+                    (group.ops, result)
                 }
-                continue;
+                (None, action) => (vec![op], files.execute(&action)),
             };
-            let mut group = Group { file, sync, ops: vec![op], writes: vec![(offset, bytes)] };
-            while let Some((op, action)) = jobs
-                .next_if(|(_, next)| matches!(next, DiskOp::Write { .. }) && next.file() == file)
-            {
-                group.add(op, action);
+            if let (Lane::Log, false, Err(error)) = (lane, is_read, &result) {
+                broken.get_or_insert_with(|| error.clone());
             }
-            let result = group.execute(files, &mut buffer);
-            for op in group.ops {
-                if !report(inbox, op, result.clone().map(|()| DiskDone::Done)) {
-                    return;
-                }
+            if !ops.into_iter().all(|op| report(inbox, op, result.clone())) {
+                return;
             }
         }
     }
