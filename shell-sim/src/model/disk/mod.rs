@@ -9,7 +9,7 @@
 //! operation that was under way has happened, has not, or has in part: a created file may be missing (also after it was seen, by a process that started
 //! after a kill, as long as no sync has covered it), empty, or hold some of its bytes; a published file may have its old name, its new one, or both (its content is synced before its name changes); a removed one may be there.
 //! Operations that had not begun leave no trace. A killed process loses only what had not begun: what it wrote stays readable,
-//! and stays unsynced. A failed sync leaves the file in doubt: the next crash, of whatever kind, counts as a power cut.
+//! and stays unsynced. Once an operation of the log's lane has failed, every later one of it fails, too. A failed sync leaves the file in doubt: the next crash, of whatever kind, counts as a power cut.
 //!
 //! Operations of a lane are done in order, one batch at a time: writes that queue up behind each other share one sync.
 
@@ -138,6 +138,7 @@ pub struct Disk {
     done: VecDeque<Completion>,
     is_full: bool,
     in_doubt: bool,
+    log_has_failed: bool,
     counts: DiskCounts,
 }
 
@@ -153,6 +154,7 @@ impl Disk {
             done: VecDeque::new(),
             is_full: false,
             in_doubt: false,
+            log_has_failed: false,
             counts: DiskCounts::default(),
         }
     }
@@ -205,8 +207,12 @@ impl Disk {
         };
         let at_stake = !under_way.is_empty() || self.files.values().any(|file| !file.is_synced());
         for job in under_way {
-            self.interrupt(job.action);
+            // What comes behind a failure in the log's lane is never begun.
+            if !(self.log_has_failed && job.action.lane() == Lane::Log) {
+                self.interrupt(job.action);
+            }
         }
+        self.log_has_failed = false;
         if let Some(policy) = policy {
             let rng = &mut self.rng;
             self.files.retain(|_, file| file.is_named() || rng.happens(Ppm::percent(50)));
@@ -302,6 +308,12 @@ impl Disk {
         self.counts.syncs += u64::from(has_sync && !sync_fails);
         for job in batch {
             self.counts.done += 1;
+            let is_log = job.action.lane() == Lane::Log;
+            if is_log && self.log_has_failed {
+                let error = failure(job.action.file(), "an earlier operation of the log failed");
+                self.done.push_back((job.op, Err(error)));
+                continue;
+            }
             let mut result = self.attempt(&job.action);
             if let (DiskOp::Write { file, sync: true, .. }, Ok(_)) = (&job.action, &result) {
                 if sync_fails {
@@ -312,6 +324,8 @@ impl Disk {
                     file.sync();
                 }
             }
+            let is_read = matches!(job.action, DiskOp::Read { .. });
+            self.log_has_failed |= is_log && !is_read && result.is_err();
             self.done.push_back((job.op, result));
         }
     }

@@ -101,18 +101,34 @@ fn errors_come_at_their_rates_and_a_failed_sync_leaves_doubt() {
         ..DiskFaults::none()
     };
     let mut disk = disk(1, faults);
-    disk.provision(&create());
+    let file = FileName::SnapshotTemp(1);
+    disk.provision(&DiskOp::Create { file, reserve_bytes: 64, bytes: Bytes::new() });
     for op in 0..300 {
-        disk.submit(SimTime(0), OpId(3 * op), write(1000, 1, true));
-        let read = DiskOp::Read { file: LOG, offset: 0, len_bytes: 6 };
-        disk.submit(SimTime(0), OpId(3 * op + 1), read);
-        disk.submit(SimTime(0), OpId(3 * op + 2), DiskOp::Remove { file: FileName::Wal(2) });
+        let bytes = Bytes::from_static(b"bytes");
+        disk.submit(SimTime(0), OpId(3 * op), DiskOp::Write { file, offset: 0, bytes, sync: true });
+        disk.submit(SimTime(0), OpId(3 * op + 1), DiskOp::Read { file, offset: 0, len_bytes: 6 });
+        disk.submit(SimTime(0), OpId(3 * op + 2), DiskOp::Remove { file: FileName::Snapshot(2) });
     }
     assert_eq!(run(&mut disk).len(), 900, "every operation is answered");
     let counts = disk.counts();
     let errors = [counts.read_errors, counts.write_errors, counts.sync_errors, counts.hung];
     assert!(errors.iter().all(|&count| count > 20), "{counts:?}");
     assert!(disk.in_doubt);
+}
+
+#[test]
+fn nothing_is_said_to_be_durable_after_a_failed_write() {
+    let faults = DiskFaults { write_error: Ppm::percent(20), ..DiskFaults::none() };
+    let mut disk = disk(1, faults);
+    disk.provision(&create());
+    (0..60).for_each(|op| disk.submit(SimTime(0), OpId(op), write(100 * op, 1, true)));
+    let results: Vec<bool> = run(&mut disk).iter().map(|(_, result)| result.is_ok()).collect();
+    let first = results.iter().position(|is_ok| !is_ok).expect("one in five fails");
+    assert!(results[first..].iter().all(|is_ok| !is_ok));
+    disk.crash(Crash::Process);
+    disk.faults = DiskFaults::none();
+    disk.submit(SimTime(0), OpId(99), write(0, 1, true));
+    assert!(run(&mut disk)[0].1.is_ok(), "a new process may write again");
 }
 
 #[test]
