@@ -25,10 +25,15 @@ impl HardStates {
         self.durable.insert(node, state);
     }
 
-    /// The disk of `node` was damaged: nothing is promised from before.
+    /// The disk of `node` was put back to an older state: nothing it promised before counts.
     pub fn forget(&mut self, node: NodeId) {
         self.durable.remove(&node);
         self.written.remove(&node);
+    }
+
+    /// The commit index that `node` has on stable storage.
+    pub fn durable_commit(&self, node: NodeId) -> u64 {
+        self.durable.get(&node).map_or(0, |state| state.commit)
     }
 
     /// `node` found `state` on its disk.

@@ -10,6 +10,7 @@ pub mod quorum_durability;
 pub mod recovery;
 pub mod replay;
 pub mod revision;
+pub mod semantics;
 pub mod serializability;
 pub mod state_machine_safety;
 pub mod watch;
@@ -19,17 +20,22 @@ use crate::history::History;
 use raftkv_core::kv::{KvState, StateHash};
 use raftkv_core::log::Entry;
 
-/// Checks a whole run after its end: the log that was applied from `genesis` on, the state hashes seen on the way, and what clients saw.
+/// Checks a whole run after its end: the log that was applied from `genesis` on, the state hashes seen on the way, and what clients saw. `with_reference` also
+/// compares with the reference model, which takes much longer than all the rest.
 pub fn after(
     genesis: (u64, KvState),
     log: &[&Entry],
     seen: impl Fn(u64) -> Option<StateHash>,
     history: &History,
+    with_reference: bool,
 ) -> Result<(), Violation> {
     let (start, state) = genesis;
     let replay = replay::replay(start, state, log, seen)?;
     revision::check(replay.steps.iter().map(|step| (step.index, step.revision)))?;
     exactly_once::check(&replay.events)?;
+    if with_reference {
+        semantics::check(&replay.steps, &replay.events)?;
+    }
     serializability::check(history, &replay)?;
     history.watches.iter().try_for_each(|run| watch::check(run, &replay.events))?;
     work::check(history)

@@ -37,7 +37,7 @@ impl DurableLogs {
         log.terms.clear();
     }
 
-    /// The disk of `node` was damaged: nothing is promised from before.
+    /// The disk of `node` was put back to an older state: nothing it promised before counts.
     pub fn forget(&mut self, node: NodeId) {
         self.logs.remove(&node);
     }

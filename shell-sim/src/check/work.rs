@@ -4,7 +4,7 @@ use super::Violation;
 use crate::history::History;
 
 /// Answers that every run must get.
-const ACKNOWLEDGED_MIN: usize = 5;
+const ACKNOWLEDGED_MIN: usize = 2;
 
 /// Checks that clients got something done.
 pub fn check(history: &History) -> Result<(), Violation> {

@@ -32,19 +32,26 @@ impl Atlas {
         !self.bad.contains_key(&member) && (self.bad.len() + 1) * 2 < self.voters
     }
 
+    /// Whether this member's disk is bad.
+    pub fn is_bad(&self, member: u32) -> bool {
+        self.bad.contains_key(&member)
+    }
+
     /// The disk of `node` is bad from now on.
     pub fn damage(&mut self, node: NodeId) {
         self.bad.insert(node.member(), Bad { node, goal: None });
     }
 
-    /// `node` is a voter and has applied up to `applied`; the newest applied entry anywhere is `newest`.
-    pub fn is_voter(&mut self, node: NodeId, applied: u64, newest: u64) {
+    /// `node` is a voter and has applied up to `applied`; the newest applied entry anywhere is `newest`, and up to `known` every good
+    /// member has it on stable storage that the log is committed. (Membership counts from when it is known to be committed: as long as
+    /// a restart can make members forget that `node` votes, they could not do without the ones that voted before it.)
+    pub fn is_voter(&mut self, node: NodeId, applied: u64, newest: u64, known: u64) {
         let Some(bad) = self.bad.get_mut(&node.member()) else { return };
         if bad.node == node {
             return;
         }
         let goal = *bad.goal.get_or_insert(newest);
-        if applied >= goal {
+        if applied >= goal && known >= goal {
             self.bad.remove(&node.member());
         }
     }
@@ -60,11 +67,13 @@ mod tests {
         assert!(atlas.may_damage(1));
         atlas.damage(NodeId::new(1, 0));
         assert!(!atlas.may_damage(1) && !atlas.may_damage(2));
-        atlas.is_voter(NodeId::new(1, 0), 100, 100);
+        atlas.is_voter(NodeId::new(1, 0), 100, 100, 100);
         assert!(!atlas.may_damage(2), "the same incarnation has not been replaced");
-        atlas.is_voter(NodeId::new(1, 1), 50, 100);
+        atlas.is_voter(NodeId::new(1, 1), 50, 100, 100);
         assert!(!atlas.may_damage(2), "it has not caught up");
-        atlas.is_voter(NodeId::new(1, 1), 100, 120);
+        atlas.is_voter(NodeId::new(1, 1), 100, 120, 99);
+        assert!(!atlas.may_damage(2), "others could forget that it votes");
+        atlas.is_voter(NodeId::new(1, 1), 100, 120, 100);
         assert!(atlas.may_damage(2));
         assert!(!Atlas::new(1).may_damage(1));
     }

@@ -11,11 +11,13 @@ mod atlas;
 mod clients;
 mod genesis;
 mod liveness;
+mod log_map;
 mod nemesis;
 mod observer;
 mod operator;
 pub mod options;
 mod process;
+pub mod scenario;
 mod slot;
 mod trace;
 
@@ -128,6 +130,7 @@ impl World {
                 boots: 0,
                 faults_at_boot: Default::default(),
                 damaged: false,
+                log_map: Default::default(),
                 spins: 0,
                 status: None,
             })
@@ -177,7 +180,8 @@ impl World {
         };
         let log = self.observer.applied_log();
         let states = self.observer.states();
-        check::after(genesis, &log, |index| states.hash_at(index), &self.history)
+        let with_reference = self.options.with_reference;
+        check::after(genesis, &log, |index| states.hash_at(index), &self.history, with_reference)
     }
 
     /// Lets everything happen that happens up to `end`.
@@ -185,7 +189,7 @@ impl World {
         loop {
             let next = self.next_wake().max(self.now);
             if next > end {
-                self.now = end;
+                self.now = self.now.max(end);
                 return Ok(());
             }
             self.now = next;

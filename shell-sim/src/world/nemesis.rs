@@ -7,7 +7,6 @@ use crate::model::network::{Host, Partition};
 use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
 use raftkv_core::api::Request;
-use raftkv_core::io::FileName;
 use raftkv_core::rng::Rng;
 use raftkv_core::time::Span;
 use std::collections::BTreeMap;
@@ -30,6 +29,8 @@ enum End {
     ClientPartition,
     Slow(usize),
     DiskFull(usize),
+    /// The calm after a crash: the next one comes.
+    Calm(usize),
 }
 
 impl Nemesis {
@@ -85,6 +86,7 @@ impl World {
                 let until = self.now + self.some_downtime();
                 self.count("process killed");
                 self.crash(at, Crash::Process, until);
+                self.maybe_crash_again(at, until);
             }
             FaultKind::PowerCut => self.power_cut(at),
             FaultKind::PowerCutAll => {
@@ -129,6 +131,15 @@ impl World {
         let slot = &mut self.slots[at];
         slot.clock.reboot(self.now);
         self.crash(at, Crash::Power(policy), until);
+        self.maybe_crash_again(at, until);
+    }
+
+    /// Now and then the power fails again while the node reads its disk, or soon after.
+    fn maybe_crash_again(&mut self, at: usize, restart: SimTime) {
+        if self.nemesis.rng.happens(Ppm::percent(25)) {
+            let soon = self.nemesis.rng.tail(Span(500_000));
+            self.nemesis.end_at(restart + soon, End::Calm(at));
+        }
     }
 
     fn some_downtime(&mut self) -> Span {
@@ -213,13 +224,13 @@ impl World {
             return;
         }
         let snapshots = self.nemesis.rng.happens(Ppm::percent(50));
-        let choose = |file: FileName| match file {
-            FileName::Wal(_) => !snapshots,
-            FileName::Snapshot(_) => snapshots,
-            _ => false,
+        let target = if snapshots {
+            slot.some_snapshot(&mut self.nemesis.rng)
+        } else {
+            slot.log_map.some_place(&mut self.nemesis.rng)
         };
-        // The used part of a segment is at its beginning.
-        let Some((file, offset)) = slot.disk.rot(choose, 0..2048) else { return };
+        let Some((file, range)) = target else { return };
+        let Some((file, offset)) = slot.disk.rot(|name| name == file, range) else { return };
         slot.damaged = true;
         self.atlas.damage(slot.identity.node);
         self.count("bit rot");
@@ -234,6 +245,7 @@ impl World {
             End::ClientPartition => self.wires.heal_links(),
             End::Slow(at) => self.slots[at].busy = self.options.busy,
             End::DiskFull(at) => self.slots[at].disk.set_full(false),
+            End::Calm(at) => self.power_cut(at),
         }
         self.trace.line(self.now, "world", "end", format_args!("{end:?}"));
     }

@@ -93,15 +93,16 @@ impl Observer {
         self.on_the_way.retain(|(owner, _), _| *owner != node);
     }
 
-    /// `node` starts from what its disk holds. If the disk was damaged, it may have lost the log's last record, which cannot be told from
-    /// one that was cut short; the fault atlas counts the disk as bad.
-    pub fn on_boot(&mut self, node: NodeId, image: &Image, damaged: bool) -> Result<(), Violation> {
+    /// The disk of `node` was put back to an older state: what it promised before is not on it.
+    pub fn forget(&mut self, node: NodeId) {
+        self.hard_states.forget(node);
+        self.durable.forget(node);
+    }
+
+    /// `node` starts from what its disk holds.
+    pub fn on_boot(&mut self, node: NodeId, image: &Image) -> Result<(), Violation> {
         if self.genesis.is_none() {
             self.genesis = Some((image.snapshot.index, image.state.clone()));
-        }
-        if damaged {
-            self.hard_states.forget(node);
-            self.durable.forget(node);
         }
         self.hard_states.recovered(node, image.hard_state)?;
         self.durable.recovered(node, image.snapshot.index, &image.entries)?;
@@ -128,6 +129,11 @@ impl Observer {
         }
         self.safety.state(node, status.applied_index, status.state_hash, status.revision)?;
         Ok(elected)
+    }
+
+    /// The commit index that `node` has on stable storage.
+    pub fn durable_commit(&self, node: NodeId) -> u64 {
+        self.hard_states.durable_commit(node)
     }
 
     /// How many terms had a leader.

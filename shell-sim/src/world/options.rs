@@ -100,6 +100,8 @@ pub struct Options {
     pub watchers: u32,
     /// What clients ask.
     pub workload: WorkloadOptions,
+    /// Compare every answer with the reference model: slow, so not on every seed.
+    pub with_reference: bool,
 }
 
 impl Options {
@@ -128,6 +130,7 @@ impl Options {
                 think: Span::from_millis(100),
                 sessions: Ppm::percent(80),
             },
+            with_reference: seed.is_multiple_of(8),
         }
     }
 

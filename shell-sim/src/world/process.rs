@@ -1,6 +1,7 @@
 //! Starting, running and ending the process of a node: what the shell does in production.
 
 use super::clients::ClientFrame;
+use super::log_map::LogMap;
 use super::slot::Process;
 use super::{World, genesis};
 use crate::check::Violation;
@@ -84,6 +85,7 @@ impl World {
                 Process::Running { .. } => {
                     if result.is_ok() {
                         self.observer.on_disk_done(node, op);
+                        slot.log_map.on_done(op);
                     }
                     slot.inbox.push_back(Input::Disk { op, result });
                 }
@@ -135,6 +137,7 @@ impl World {
         self.crash(at, Crash::Process, SimTime::NEVER);
         let slot = &mut self.slots[at];
         slot.disk.lose_everything();
+        slot.log_map = LogMap::default();
         slot.process = Process::Vacant;
         slot.damaged = false;
         let (node, member) = (slot.identity.node, slot.member);
@@ -203,7 +206,7 @@ impl World {
             return Err(Violation::new("recovery", detail));
         }
         let damaged = slot.damaged;
-        self.observer.on_boot(id, &image, damaged)?;
+        self.observer.on_boot(id, &image)?;
         if damaged {
             self.sometimes("damage was overcome at start");
         }
@@ -289,7 +292,9 @@ impl World {
             Output::Disk { op, action } => {
                 self.observer.on_disk_asked(node, op, &action)?;
                 self.trace.line(self.now, node, "disk", format_args!("{}", describe(&action)));
-                self.slots[at].disk.submit(self.now, op, action);
+                let slot = &mut self.slots[at];
+                slot.log_map.on_asked(op, &action);
+                slot.disk.submit(self.now, op, action);
             }
             Output::Reply { req, response } => self.reply(at, req, response),
             Output::Peers(_) => {}
@@ -344,11 +349,19 @@ impl World {
             self.trace.line(self.now, node, "elected", line);
         }
         let newest = self.observer.states().newest().map_or(0, |(index, _, _)| index);
-        if is_voter {
-            self.atlas.is_voter(node, status.applied_index, newest);
+        if is_voter && self.atlas.is_bad(node.member()) {
+            let known = self.known_committed(node);
+            self.atlas.is_voter(node, status.applied_index, newest, known);
         }
         self.slots[at].status = Some(status);
         Ok(())
+    }
+
+    /// Up to where `node` and every member with a good disk have it on stable storage that the log is committed.
+    fn known_committed(&self, node: NodeId) -> u64 {
+        let good = self.slots.iter().filter(|slot| !self.atlas.is_bad(slot.member));
+        let nodes = good.map(|slot| slot.identity.node).chain([node]);
+        nodes.map(|node| self.observer.durable_commit(node)).min().unwrap_or(0)
     }
 
     fn on_halt(&mut self, at: usize, halt: &Halt) -> Result<(), Violation> {
@@ -363,6 +376,11 @@ impl World {
         };
         if !legitimate {
             return Err(Violation::new("halt", format!("node {node} stops for no reason: {halt}")));
+        }
+        if matches!(halt, Halt::RolledBack { .. } | Halt::Removed { .. }) {
+            self.sometimes("a rolled-back or removed node stopped");
+            self.vacate(at);
+            return Ok(());
         }
         let pause = self.rng.span(Span::from_millis(100), Span::from_millis(3_000));
         self.crash(at, Crash::Process, self.now + pause);

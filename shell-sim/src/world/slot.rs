@@ -1,16 +1,20 @@
 //! One place for a node: a machine with its disk and clocks, and the process that runs on it, if any.
 
+use super::log_map::LogMap;
 use crate::model::clock::ClockModel;
 use crate::model::disk::{Disk, DiskCounts};
 use crate::model::network::Host;
+use crate::random::Draw;
 use crate::time::SimTime;
 use raftkv_core::api::NodeStatus;
 use raftkv_core::boot::Boot;
 use raftkv_core::ids::{Identity, OpId, ReqId};
-use raftkv_core::io::Input;
+use raftkv_core::io::{FileName, Input};
 use raftkv_core::node::Node;
+use raftkv_core::rng::Rng;
 use raftkv_core::time::Span;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 /// A machine.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub(super) struct Slot {
     pub(super) faults_at_boot: DiskCounts,
     /// Someone flipped bits or emptied the disk since it was last known good.
     pub(super) damaged: bool,
+    /// Which parts of the log's files damage can be told apart in.
+    pub(super) log_map: LogMap,
     /// Handled this often without time going on.
     pub(super) spins: u32,
     /// What the node last said about itself.
@@ -91,6 +97,21 @@ impl Slot {
         let (now, then) = (self.disk.counts(), self.faults_at_boot);
         (now.read_errors, now.write_errors, now.sync_errors, now.full)
             != (then.read_errors, then.write_errors, then.sync_errors, then.full)
+    }
+
+    /// A snapshot file, to be damaged.
+    pub(super) fn some_snapshot(&self, rng: &mut Rng) -> Option<(FileName, Range<usize>)> {
+        let files: Vec<(FileName, u64)> = self
+            .disk
+            .listing()
+            .into_iter()
+            .filter(|(name, _)| matches!(name, FileName::Snapshot(_)))
+            .collect();
+        if files.is_empty() {
+            return None;
+        }
+        let (name, length) = *rng.pick(&files);
+        Some((name, 0..length as usize))
     }
 
     /// The node, while it runs.

@@ -1,0 +1,145 @@
+//! Directed stories: the same world, with faults placed by hand instead of drawn.
+
+use super::slot::Process;
+use super::{Run, World};
+use crate::check::Violation;
+use crate::model::disk::{Crash, CrashPolicy, DiskImage};
+use crate::model::network::Host;
+use crate::time::SimTime;
+use raftkv_core::api::{NodeStatus, Role};
+use raftkv_core::time::Span;
+
+/// A run that is told what goes wrong. Members are named by their numbers, from 1.
+#[derive(Debug)]
+pub struct Scenario {
+    world: World,
+}
+
+impl Scenario {
+    /// Starts from a world that has not run yet.
+    pub fn new(world: World) -> Self {
+        Scenario { world }
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, span: Span) -> Result<(), Violation> {
+        self.world.run_until(self.world.now + span)
+    }
+
+    /// Lets time pass until `condition` holds; a violation when it does not within a simulated minute.
+    pub fn run_until(
+        &mut self,
+        what: &str,
+        condition: impl Fn(&Scenario) -> bool,
+    ) -> Result<(), Violation> {
+        let end = self.world.now + Span::from_millis(60_000);
+        while !condition(self) {
+            if self.world.now >= end {
+                return Err(Violation::new("scenario", format!("never came true: {what}")));
+            }
+            self.run_for(Span::from_millis(1))?;
+        }
+        Ok(())
+    }
+
+    /// Mends everything, demands that the cluster becomes well, and checks the whole run.
+    pub fn finish(mut self) -> Run {
+        self.world.options.chaos = Span(0);
+        self.world.run()
+    }
+
+    /// The member that leads by its own account, in the highest term.
+    pub fn leader(&self) -> Option<u32> {
+        let leaders = self.statuses().filter(|(_, status)| status.role == Role::Leader);
+        leaders.max_by_key(|(_, status)| status.term).map(|(member, _)| member)
+    }
+
+    /// What a member says about itself, while it runs.
+    pub fn status(&self, member: u32) -> Option<&NodeStatus> {
+        self.statuses().find(|(number, _)| *number == member).map(|(_, status)| status)
+    }
+
+    /// Requests answered well so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.world.clients.iter().map(|client| client.acknowledged).sum()
+    }
+
+    /// Whether the member's disk has something under way.
+    pub fn disk_is_busy(&self, member: u32) -> bool {
+        self.world.slots[at(member)].disk.next_wake() != SimTime::NEVER
+    }
+
+    /// Cuts the member off from all others, in the directions given.
+    pub fn isolate(&mut self, member: u32, hears: bool, is_heard: bool) {
+        let host = Host(member - 1);
+        for other in (0..self.world.slots.len() as u32).map(Host).filter(|other| *other != host) {
+            if !is_heard {
+                self.world.peers.cut(host, other);
+            }
+            if !hears {
+                self.world.peers.cut(other, host);
+            }
+        }
+    }
+
+    /// Mends all links between nodes.
+    pub fn heal_links(&mut self) {
+        self.world.peers.heal_links();
+    }
+
+    /// The member's process stops, and goes on after `span` with what queued up.
+    pub fn pause(&mut self, member: u32, span: Span) {
+        let slot = &mut self.world.slots[at(member)];
+        slot.free_at = self.world.now + span;
+    }
+
+    /// Ends the member's process; it is started again after `down`.
+    pub fn crash(&mut self, member: u32, crash: Crash, down: Span) {
+        let until = self.world.now + down;
+        self.world.crash(at(member), crash, until);
+    }
+
+    /// Cuts the power of all members at once.
+    pub fn crash_all(&mut self, policy: CrashPolicy, down: Span) {
+        for member in 1..=self.world.slots.len() as u32 {
+            self.crash(member, Crash::Power(policy), down);
+        }
+    }
+
+    /// The member's disk is replaced by an empty one, and the operator lets it join anew.
+    pub fn lose_disk(&mut self, member: u32) {
+        let slot = &self.world.slots[at(member)];
+        assert!(self.world.atlas.may_damage(member), "a majority of disks must stay good");
+        self.world.atlas.damage(slot.identity.node);
+        self.world.vacate(at(member));
+    }
+
+    /// A copy of the member's disk. The member must be down.
+    pub fn disk_image(&self, member: u32) -> DiskImage {
+        let slot = &self.world.slots[at(member)];
+        assert!(matches!(slot.process, Process::Down { .. }), "images are taken of stopped nodes");
+        slot.disk.image()
+    }
+
+    /// The member's disk goes back to an older state. The member must be down.
+    pub fn restore_disk(&mut self, member: u32, image: DiskImage) {
+        let slot = &mut self.world.slots[at(member)];
+        assert!(
+            matches!(slot.process, Process::Down { .. }),
+            "images are put back on stopped nodes"
+        );
+        slot.disk.restore(image);
+        slot.damaged = true;
+        self.world.observer.forget(slot.identity.node);
+        self.world.atlas.damage(slot.identity.node);
+    }
+
+    fn statuses(&self) -> impl Iterator<Item = (u32, &NodeStatus)> {
+        let running = self.world.slots.iter().filter(|slot| slot.is_running());
+        running.filter_map(|slot| Some((slot.member, slot.status.as_deref()?)))
+    }
+}
+
+fn at(member: u32) -> usize {
+    member as usize - 1
+}
