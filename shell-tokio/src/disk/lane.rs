@@ -216,24 +216,37 @@ mod tests {
         assert_eq!(done[501].1, Ok(DiskDone::Bytes(expected.into())));
     }
 
-    #[test]
-    fn a_failure_reaches_every_write_of_its_group_and_no_other() {
+    /// Two writes to a file that is missing, then the creation of another and a write to it.
+    fn completions_behind_a_failure(
+        file: fn(u64) -> FileName,
+    ) -> Vec<(u64, Result<DiskDone, DiskErrorKind>)> {
         let temp = tempfile::tempdir().unwrap();
         let directory = Directory::open(temp.path()).unwrap();
         let (sender, mut inbox) = tokio::sync::mpsc::channel(16);
         let mut lanes = Lanes::start(&directory, &sender).unwrap();
-        let create =
-            DiskOp::Create { file: FileName::Wal(2), reserve_bytes: 0, bytes: Bytes::new() };
-        lanes.submit(OpId(1), write(FileName::Wal(1), 0, "a"));
-        lanes.submit(OpId(2), write(FileName::Wal(1), 1, "b"));
+        let create = DiskOp::Create { file: file(2), reserve_bytes: 0, bytes: Bytes::new() };
+        lanes.submit(OpId(1), write(file(1), 0, "a"));
+        lanes.submit(OpId(2), write(file(1), 1, "b"));
         lanes.submit(OpId(3), create);
-        lanes.submit(OpId(4), write(FileName::Wal(2), 0, "c"));
+        lanes.submit(OpId(4), write(file(2), 0, "c"));
         lanes.flush();
+        completions(&mut inbox, 4)
+    }
+
+    #[test]
+    fn a_failure_reaches_every_write_of_its_group_and_no_other() {
         let missing = Err(DiskErrorKind::Missing);
         let done = Ok(DiskDone::Done);
         assert_eq!(
-            completions(&mut inbox, 4),
+            completions_behind_a_failure(FileName::SnapshotTemp),
             [(1, missing.clone()), (2, missing), (3, done.clone()), (4, done)]
         );
+    }
+
+    #[test]
+    fn nothing_of_the_log_succeeds_behind_a_failure() {
+        let all = completions_behind_a_failure(FileName::Wal);
+        assert_eq!(all.iter().map(|(op, _)| *op).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        assert!(all.iter().all(|(_, result)| *result == Err(DiskErrorKind::Missing)));
     }
 }
