@@ -8,7 +8,7 @@ use std::process::Command;
 /// Seeds 0 up to this.
 const FIXED_SEEDS: u64 = 1_000;
 /// Seeds drawn from the commit.
-const COMMIT_SEEDS: u64 = 100;
+const COMMIT_SEEDS: u64 = 20;
 /// Seeds run twice, in two processes.
 const TWICE_SEEDS: u64 = 10;
 
