@@ -27,8 +27,9 @@ use crate::log::{Event, Level};
 use crate::rng::Seed;
 use crate::time::{Mono, Now, Span};
 use crate::wal::{WalRecord, WalWriter};
+use crate::wire::peer::RaftMessage;
 use clock::LeaderClock;
-use gates::Gates;
+use gates::{Gates, Released};
 use proposals::Proposals;
 use snapshots::Snapshots;
 use std::collections::{BTreeMap, VecDeque};
@@ -73,6 +74,8 @@ pub struct Node {
     proposals: Proposals,
     clock: LeaderClock,
     gates: Gates,
+    /// The newest term that is on stable storage here.
+    durable_term: u64,
     disk: BTreeMap<OpId, DiskUse>,
     snapshots: Snapshots,
     views: Views,
@@ -145,6 +148,7 @@ impl Node {
             proposals: Proposals::default(),
             clock: LeaderClock::default(),
             gates: Gates::default(),
+            durable_term: image.hard_state.term,
             disk: BTreeMap::new(),
             snapshots: Snapshots::new(&config, image.snapshots, image.joining, image.identity, now),
             views: Views::new(config.limits.views),
@@ -314,9 +318,14 @@ impl Node {
     }
 
     fn carry_out(&mut self, effects: Effects) {
-        self.send_all(effects.messages);
-        if let Some(persist) = effects.persist {
-            self.persist(persist);
+        let mut messages = effects.messages;
+        if let Some(mut persist) = effects.persist {
+            if self.durable_term < self.consensus.term() {
+                // Whoever was elected by others has made its term durable before it asked them. A lone voter elects itself at once:
+                // what it says in a term that a crash could make it forget must wait, or it would use the term twice.
+                persist.messages.splice(0..0, std::mem::take(&mut messages));
+            }
+            self.persist(persist, messages);
         }
         if let Some(meta) = effects.install {
             self.install(meta);
@@ -335,8 +344,10 @@ impl Node {
         }
     }
 
-    fn persist(&mut self, persist: Persist) {
+    /// Sends what may leave at once, then starts to make durable what the rest waits for.
+    fn persist(&mut self, persist: Persist, at_once: Vec<RaftMessage>) {
         let Persist { number, hard_state, entries, snapshot, messages } = persist;
+        self.send_all(at_once);
         // Only messages, or a commit index, which the log tells again: nothing to write, only earlier writes to wait for.
         let idle = hard_state.is_none() && entries.is_empty() && snapshot.is_none();
         let mut last = None;
@@ -348,13 +359,27 @@ impl Node {
                 last = Some(self.disk(op, DiskUse::Append { sequence }));
             }
         }
-        self.gates.push(last, number, messages);
+        let term = self.consensus.term();
+        self.gates.push(last, Released { number, term, messages });
         self.release();
+    }
+
+    /// Writes down the commit index. Elsewhere it is learned again after a restart; but a node that forgot an applied change of membership
+    /// would look for a quorum among nodes that are gone.
+    fn persist_commit(&mut self) {
+        let hard_state = Some(self.consensus.hard_state());
+        let record = WalRecord { hard_state, snapshot: None, entries: Vec::new() };
+        let ops = self.wal.append(&record);
+        let sequence = self.wal.sequence();
+        for op in ops {
+            self.disk(op, DiskUse::Append { sequence });
+        }
     }
 
     /// Lets go of what the disk has made true.
     fn release(&mut self) {
         while let Some(released) = self.gates.pop() {
+            self.durable_term = self.durable_term.max(released.term);
             self.consensus.persisted(released.number);
             self.send_all(released.messages);
         }

@@ -63,6 +63,7 @@ impl Node {
             self.state.apply_members(&member_change);
         }
         self.announce_peers();
+        self.persist_commit();
         let voters = self.state.members().filter(|member| member.role == MemberRole::Voter).count();
         self.log(
             Level::Info,

@@ -22,14 +22,16 @@ struct Gate {
 pub struct Released {
     /// Raft's number of the step.
     pub number: u64,
+    /// The term that is durable with it.
+    pub term: u64,
     /// To be sent.
     pub messages: Vec<RaftMessage>,
 }
 
 impl Gates {
     /// Adds a step that is durable when `op` is done, and every step before it is.
-    pub fn push(&mut self, op: Option<OpId>, number: u64, messages: Vec<RaftMessage>) {
-        self.waiting.push_back(Gate { op, released: Released { number, messages } });
+    pub fn push(&mut self, op: Option<OpId>, released: Released) {
+        self.waiting.push_back(Gate { op, released });
     }
 
     /// An operation is done.
@@ -57,9 +59,10 @@ mod tests {
     #[test]
     fn steps_are_released_in_order_whatever_order_the_disk_answers_in() {
         let mut gates = Gates::default();
-        gates.push(Some(OpId(1)), 1, vec![]);
-        gates.push(None, 2, vec![]);
-        gates.push(Some(OpId(2)), 3, vec![]);
+        let step = |number| Released { number, ..Released::default() };
+        gates.push(Some(OpId(1)), step(1));
+        gates.push(None, step(2));
+        gates.push(Some(OpId(2)), step(3));
         gates.complete(OpId(2));
         assert!(gates.pop().is_none());
         gates.complete(OpId(1));

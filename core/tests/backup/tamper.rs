@@ -305,7 +305,7 @@ fn no_nonce_is_used_twice() {
     // One data key per backup and one number per chunk: sealed chunks of equal plain bytes never repeat.
     let mut store = Store::default();
     let mut seen = BTreeSet::new();
-    for index in 0..20 {
+    for index in 1..=20 {
         let id = backup(&mut store, &state(200), index, settings(Compression::None, &[key(1)]));
         let data = store.objects[&format!("{id}/data.db")].clone();
         let preamble = Preamble::decode(&data).unwrap();
