@@ -36,6 +36,11 @@ impl LogMatching {
         }
         Ok(())
     }
+
+    /// No node has this entry, nor was it ever durable.
+    pub fn forget(&mut self, index: u64, term: u64) {
+        self.entries.remove(&(index, term));
+    }
 }
 
 #[cfg(test)]

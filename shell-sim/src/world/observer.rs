@@ -88,9 +88,21 @@ impl Observer {
         }
     }
 
-    /// The process of `node` has ended.
+    /// The process of `node` has ended. Entries that were not durable yet, and that nobody else has, never were: a lone voter may use
+    /// their index and term again, as it had told nobody. What its disk kept after all is seen when it starts.
     pub fn on_stop(&mut self, node: NodeId) {
+        let own = self.on_the_way.iter().filter(|((owner, _), _)| *owner == node);
+        let lost: Vec<(u64, u64)> = own.flat_map(|(_, appended)| appended.ids.clone()).collect();
         self.on_the_way.retain(|(owner, _), _| *owner != node);
+        for (index, term) in lost {
+            let known = self.logs.iter().any(|(other, log)| {
+                log.applied >= index || *other != node && log.terms.get(&index) == Some(&term)
+            });
+            if !known {
+                self.matching.forget(index, term);
+                self.entries.remove(&(index, term));
+            }
+        }
     }
 
     /// The disk of `node` was put back to an older state: what it promised before is not on it.
