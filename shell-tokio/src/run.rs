@@ -34,8 +34,9 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
 
     let (inbox, inputs) = mpsc::channel(INBOX_INPUTS_MAX);
     stop_on_signal(inbox.clone())?;
+    survive_file_size_limit()?;
     let disk = Lanes::start(&directory, &inbox)?;
-    let net = port.serve(identity, &inbox)?;
+    let net = port.serve(identity, &inbox);
     drop(inbox);
     let clock = SystemClock::new();
     let node = Node::new(settings.core.clone(), *image, seed()?, clock.now());
@@ -54,7 +55,7 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
 /// Log lines go to standard error.
 pub fn log_to_stderr(settings: &Settings) -> Result<(), String> {
     let filter = tracing_subscriber::EnvFilter::try_new(&settings.log_level)
-        .map_err(|error| format!("`log_level`: {error}"))?;
+        .map_err(|error| error.to_string())?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
@@ -98,6 +99,13 @@ fn stop_on_signal(inbox: Inbox) -> std::io::Result<()> {
         }
     });
     Ok(())
+}
+
+/// Where files may not grow (`ulimit -f`, `LimitFSIZE`), a write fails as on a full disk, instead of killing the process without a word.
+fn survive_file_size_limit() -> std::io::Result<()> {
+    let exceeded = rustix::process::Signal::XFSZ.as_raw();
+    // That somebody listens is all: from then on the write itself gives the error.
+    signal(SignalKind::from_raw(exceeded)).map(drop)
 }
 
 fn seed() -> Result<Seed, std::io::Error> {

@@ -174,7 +174,9 @@ impl Files {
 /// A failure in the core's terms, with the file's path.
 pub(super) fn disk_error(path: &Path, error: &io::Error) -> DiskError {
     let kind = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DiskErrorKind::Full,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            DiskErrorKind::Full
+        }
         io::ErrorKind::NotFound => DiskErrorKind::Missing,
         _ => DiskErrorKind::Failed,
     };

@@ -5,6 +5,7 @@
 use raftkv_core::api::{KeyRange, NodeStatus, PutRequest, RangeRequest, Role};
 use raftkv_node::client::{Client, ClientError, Options};
 use std::net::UdpSocket;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -28,6 +29,11 @@ impl Node {
         Node { child }
     }
 
+    /// The process's number.
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
     /// As a power cut for the process.
     pub fn kill(mut self) {
         self.child.kill().expect("killed");
@@ -36,8 +42,8 @@ impl Node {
 
     /// Asks it to stop, and waits until it has.
     pub fn terminate(mut self) -> ExitStatus {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
+        rustix::process::kill_process(self.pid(), rustix::process::Signal::TERM)
+            .expect("signalled");
         self.child.wait().expect("waited")
     }
 
@@ -244,4 +250,25 @@ pub async fn get(client: &Client, key: &str) -> Option<String> {
     let read = RangeRequest::new(KeyRange::one(key.to_owned()));
     let range = client.range(read).await.expect("a read");
     range.kvs.first().map(|kv| String::from_utf8(kv.value.to_vec()).expect("text"))
+}
+
+/// The path of a member's newest log segment, and where its last byte that is not zero ends.
+pub fn newest_segment(cluster: &Cluster, member: usize) -> (PathBuf, u64) {
+    let directory = cluster.data_dir(member).join("wal");
+    let newest = std::fs::read_dir(directory)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").path())
+        .max()
+        .expect("a segment");
+    let bytes = std::fs::read(&newest).expect("readable");
+    let used = bytes.iter().rposition(|byte| *byte != 0).expect("records") as u64 + 1;
+    (newest, used)
+}
+
+/// As a disk that lost a bit.
+pub fn flip_byte(path: &Path, at: u64) {
+    let file = std::fs::File::options().read(true).write(true).open(path).expect("a file");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).expect("read");
+    file.write_all_at(&[byte[0] ^ 0x10], at).expect("written");
 }
