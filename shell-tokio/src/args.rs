@@ -4,6 +4,7 @@ use crate::config::keys::KEYS;
 use crate::config::source::Layers;
 use crate::config::{ConfigError, Settings};
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// What the operator asked for.
@@ -61,7 +62,7 @@ pub fn command() -> Command {
 /// Reads file, environment and flags, and checks what comes out.
 pub fn read(
     matches: &ArgMatches,
-    environment: impl Iterator<Item = (String, String)>,
+    environment: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<Invocation, ConfigError> {
     let mut layers = Layers::defaults();
     if let Some(path) = matches.get_one::<PathBuf>("config") {
@@ -72,7 +73,7 @@ pub fn read(
         })?;
         layers.add_yaml(&shown, &yaml)?;
     }
-    let mut unknown_variables = layers.add_environment(environment);
+    let mut unknown_variables = layers.add_environment(environment)?;
     unknown_variables.retain(|name| name != "RAFTKV_CONFIG");
     for key in KEYS {
         if key.is_switch() {
@@ -95,10 +96,7 @@ mod tests {
     fn invoke(args: &[&str], environment: &[(&str, &str)]) -> Result<Invocation, ConfigError> {
         let args = ["raftkv-node"].iter().chain(args);
         let matches = command().try_get_matches_from(args).unwrap();
-        read(
-            &matches,
-            environment.iter().map(|(name, value)| (name.to_string(), value.to_string())),
-        )
+        read(&matches, environment.iter().map(|(name, value)| (name.into(), value.into())))
     }
 
     #[test]

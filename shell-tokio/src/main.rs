@@ -10,9 +10,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let matches = args::command().get_matches();
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let invocation = match args::read(&matches, variables) {
+    let invocation = match args::read(&matches, std::env::vars_os()) {
         Ok(invocation) => invocation,
         Err(error) => return fail(&error.into()),
     };

@@ -34,7 +34,7 @@ pub enum TlsError {
     )]
     NotLoopback(SocketAddr),
     /// A certificate or key file cannot be used.
-    #[error("{path} cannot be used: {why}")]
+    #[error("{path} cannot be used: {why}; check --cert-dir")]
     File {
         /// Which.
         path: PathBuf,

@@ -110,13 +110,14 @@ async fn with_snapshots() -> (Cluster, Vec<PathBuf>) {
     let mut cluster = Cluster::start(3, FAST);
     let client = cluster.client().await;
     for number in 0..300 {
-        put(&client, &format!("key{number}"), "value").await.unwrap();
+        put(&client, &format!("key{number}"), "value").await.expect("a write");
     }
     cluster.settled(&client).await;
     // Stopped as asked, so that no snapshot is still being written.
     assert_eq!(cluster.take(3).terminate().code(), Some(0), "{}", cluster.log(3));
     let directory = cluster.data_dir(3).join("snapshots");
-    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let entries = std::fs::read_dir(directory).expect("a directory");
+    let entries = entries.map(|entry| entry.expect("an entry").path());
     let mut snapshots: Vec<PathBuf> =
         entries.filter(|path| path.extension().is_some_and(|end| end == "snap")).collect();
     snapshots.sort();

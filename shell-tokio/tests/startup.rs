@@ -3,6 +3,7 @@
 mod process;
 
 use process::{Cluster, command, free_addresses, get, put};
+use raftkv_node::certs::Validity;
 use std::fs;
 
 /// Exit code, standard output, last line of standard error.
@@ -54,13 +55,47 @@ async fn directories_of_others_are_refused() {
 }
 
 #[test]
-fn a_port_in_use_is_named() {
+fn an_address_that_cannot_be_listened_on_is_named() {
     let temp = tempfile::tempdir().unwrap();
     let data_dir = temp.path().join("d").display().to_string();
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap().to_string();
     let (code, _, last) = run(&args(&["--data-dir", &data_dir, "--listen", &address]));
     assert!(code == 4 && last.contains(&address), "{code} {last}");
+    assert!(last.contains("in use") && last.contains("another --listen"), "{last}");
+
+    let certs = temp.path().join("certs");
+    raftkv_node::certs::init(&certs, &[], Validity::days(1)).unwrap();
+    let certs = certs.display().to_string();
+    // An address for documentation (RFC 5737): no machine has it.
+    let more = ["--listen", "192.0.2.1:7400", "--cert-dir", &certs];
+    let (code, _, last) = run(&args(&[&["--data-dir", &data_dir], &more[..]].concat()));
+    assert!(code == 4 && last.contains("no interface"), "{code} {last}");
+    let (code, _, last) = run(&args(&["--data-dir", &data_dir, "--listen", "db1.example:7400"]));
+    assert!(code == 2 && last.contains("`listen` (--listen)"), "{code} {last}");
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_made_is_named() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("file");
+    fs::write(&file, "").unwrap();
+    for place in [file.clone(), file.join("d")] {
+        let place = place.display().to_string();
+        let (code, _, last) = run(&args(&["--data-dir", &place]));
+        assert!(code == 3 && last.contains(&place), "{code} {last}");
+        assert!(last.contains("another --data-dir"), "{last}");
+    }
+}
+
+#[test]
+fn missing_certificates_are_named_and_no_node_is_made() {
+    let temp = tempfile::tempdir().unwrap();
+    let data_dir = temp.path().join("d").display().to_string();
+    let certs = temp.path().join("certs").display().to_string();
+    let (code, _, last) = run(&args(&["--data-dir", &data_dir, "--cert-dir", &certs]));
+    assert!(code == 2 && last.contains(&certs) && last.contains("--cert-dir"), "{code} {last}");
+    assert!(!temp.path().join("d/identity").exists());
 }
 
 #[test]
@@ -80,8 +115,13 @@ fn configuration_is_checked_before_anything_is_touched() {
     assert!(out.contains("id: 3  #") && out.contains("tick: 50ms  # --tick"), "{out}");
     let (code, _, last) = run(&args(&["--listen", "0.0.0.0:7400", "--advertise", "db1:7400"]));
     assert!(code == 2 && last.contains("cert init"), "{code} {last}");
+    let (code, _, last) = run(&args(&["--log-level", "loud=very", "--check-config"]));
+    assert!(code == 2 && last.contains("`log_level` (--log-level)"), "{code} {last}");
     let (code, ..) = run(&args(&["--no-such-flag"]));
     assert_eq!(code, 2);
+    let output = command(&args(&["--check-config"])).env("RAFTKV_TICK", "fast").output().unwrap();
+    let last = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && last.contains("`tick` (RAFTKV_TICK)"), "{last}");
     assert!(!data_dir.exists());
 }
 

@@ -2,8 +2,10 @@
 
 use super::ConfigError;
 use super::keys::{self, KEYS};
-use saphyr::{LoadableYamlNode as _, MarkedYaml, Scalar, YamlData};
+use saphyr::{MarkedYaml, ScalarStyle, ScanError, YamlData, YamlLoader};
+use saphyr_parser::Parser;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 
 /// Where a value was set.
@@ -35,6 +37,21 @@ impl fmt::Display for Origin {
     }
 }
 
+/// A key that was set, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which.
+    pub key: &'static str,
+    /// Where.
+    pub origin: Origin,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` ({})", self.key, self.origin)
+    }
+}
+
 /// The winning text of every key, and where it came from.
 #[derive(Clone, Debug)]
 pub struct Layers {
@@ -51,12 +68,15 @@ impl Layers {
     /// Lays a YAML file over what is there: a mapping from keys to scalars, lists or mappings of scalars.
     pub fn add_yaml(&mut self, path: &str, yaml: &str) -> Result<(), ConfigError> {
         let syntax = |line, why: String| ConfigError::Syntax { path: path.into(), line, why };
-        let documents = MarkedYaml::load_from_str(yaml)
-            .map_err(|error| syntax(error.marker().line(), error.info().to_owned()))?;
+        let documents =
+            load(yaml).map_err(|error| syntax(error.marker().line(), error.info().to_owned()))?;
+        if let Some(second) = documents.get(1) {
+            return Err(syntax(line(second), "a second document: one is expected".into()));
+        }
         let Some(document) = documents.first() else { return Ok(()) };
         let mapping = match &document.data {
             YamlData::Mapping(mapping) => mapping,
-            YamlData::Value(Scalar::Null) => return Ok(()),
+            _ if scalar(document).as_deref() == Some("") => return Ok(()),
             _ => return Err(syntax(line(document), "expected lines of `key: value`".into())),
         };
         for (key, value) in mapping {
@@ -78,18 +98,22 @@ impl Layers {
     /// Lays the environment over what is there. Returns `RAFTKV_*` names that mean nothing to a node.
     pub fn add_environment(
         &mut self,
-        variables: impl Iterator<Item = (String, String)>,
-    ) -> Vec<String> {
+        variables: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Vec<String>, ConfigError> {
         let mut unknown = Vec::new();
-        for (name, value) in variables.filter(|(name, _)| name.starts_with("RAFTKV_")) {
+        let named = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        for (name, value) in named.filter(|(name, _)| name.starts_with("RAFTKV_")) {
             match KEYS.iter().find(|key| key.variable() == name) {
-                Some(key) => {
-                    self.values.insert(key.name, (value, Origin::Environment(name)));
-                }
+                Some(key) => match value.into_string() {
+                    Ok(value) => {
+                        self.values.insert(key.name, (value, Origin::Environment(name)));
+                    }
+                    Err(_) => return Err(ConfigError::NotText { variable: name }),
+                },
                 None => unknown.push(name),
             }
         }
-        unknown
+        Ok(unknown)
     }
 
     /// Lays one flag over what is there. `name` must be a key's.
@@ -114,7 +138,18 @@ impl Layers {
 
     /// An error about a key.
     pub fn wrong(&self, name: &'static str, why: impl Into<String>) -> ConfigError {
-        ConfigError::Value { key: name, origin: self.values[name].1.clone(), why: why.into() }
+        let place = Place { key: name, origin: self.values[name].1.clone() };
+        ConfigError::Value { places: vec![place], why: why.into() }
+    }
+
+    /// An error about keys that do not go together. It names those that somebody set: the defaults go together.
+    pub fn clash(&self, names: &[&'static str], why: impl Into<String>) -> ConfigError {
+        let place = |name: &&'static str| Place { key: name, origin: self.values[name].1.clone() };
+        let mut places: Vec<Place> = names.iter().map(place).collect();
+        if places.iter().any(|place| place.origin != Origin::Default) {
+            places.retain(|place| place.origin != Origin::Default);
+        }
+        ConfigError::Value { places, why: why.into() }
     }
 }
 
@@ -145,13 +180,24 @@ fn line(node: &MarkedYaml<'_>) -> usize {
     node.span.start.line()
 }
 
+/// Values stay the text that was written: `007` is a token of three characters, and no number.
+fn load(yaml: &str) -> Result<Vec<MarkedYaml<'_>>, ScanError> {
+    let mut loader = YamlLoader::default();
+    loader.early_parse(false);
+    Parser::new_from_str(yaml).load(&mut loader, true)?;
+    match loader.error() {
+        Some(error) => Err(error.clone()),
+        None => Ok(loader.into_documents()),
+    }
+}
+
+/// A key or value as it was written; nothing, for one that was left out.
 fn scalar(node: &MarkedYaml<'_>) -> Option<String> {
     match &node.data {
-        YamlData::Value(Scalar::Null) => Some(String::new()),
-        YamlData::Value(Scalar::Boolean(value)) => Some(value.to_string()),
-        YamlData::Value(Scalar::Integer(value)) => Some(value.to_string()),
-        YamlData::Value(Scalar::FloatingPoint(value)) => Some(value.to_string()),
-        YamlData::Value(Scalar::String(value)) => Some(value.to_string()),
+        YamlData::Representation(text, ScalarStyle::Plain, _) if text == "~" || text == "null" => {
+            Some(String::new())
+        }
+        YamlData::Representation(text, ..) => Some(text.to_string()),
         _ => None,
     }
 }
@@ -184,11 +230,34 @@ mod tests {
     }
 
     #[test]
+    fn values_are_the_text_that_was_written() {
+        let mut layers = Layers::defaults();
+        layers
+            .add_yaml("file", "cluster_token: 007\njoin: [a:1, \"b:2\"]\nadvertise: ~\n")
+            .unwrap();
+        assert_eq!(layers.text("cluster_token"), "007");
+        assert_eq!(layers.text("join"), "a:1,b:2");
+        assert_eq!(layers.text("advertise"), "");
+        for empty in ["", "# nothing\n", "---\n", "~\n"] {
+            Layers::defaults().add_yaml("file", empty).unwrap();
+        }
+    }
+
+    #[test]
     fn the_environment_speaks_only_of_known_keys() {
         let mut layers = Layers::defaults();
         let variables = [("RAFTKV_ID", "7"), ("RAFTKV_ENDPOINTS", "x"), ("HOME", "/")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        assert_eq!(layers.add_environment(variables.into_iter()), ["RAFTKV_ENDPOINTS"]);
+            .map(|(name, value)| (name.into(), value.into()));
+        let unknown = layers.add_environment(variables.into_iter()).unwrap();
+        assert_eq!(unknown, ["RAFTKV_ENDPOINTS"]);
         assert_eq!(layers.text("id"), "7");
+    }
+    #[test]
+    fn a_variable_that_is_no_text_is_named() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let value = OsString::from_vec(vec![0xff]);
+        let variables = [(OsString::from("RAFTKV_DATA_DIR"), value)];
+        let error = Layers::defaults().add_environment(variables.into_iter()).unwrap_err();
+        assert!(error.to_string().contains("RAFTKV_DATA_DIR"), "{error}");
     }
 }

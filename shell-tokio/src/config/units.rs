@@ -48,6 +48,14 @@ pub fn bytes(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The size of a log segment: small enough to be read at once.
+pub fn segment(text: &str) -> Result<usize, String> {
+    match bytes(text)? {
+        size if (1 << 20..=1 << 30).contains(&size) => Ok(size),
+        _ => Err(format!("{text} is not from 1MiB to 1GiB")),
+    }
+}
+
 /// A time: a number with `ms`, `s`, `m` or `h`.
 pub fn span(text: &str) -> Result<Span, String> {
     let wrong =
@@ -96,6 +104,9 @@ pub fn host_port(text: &str) -> Result<String, String> {
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let plain =
         host.starts_with('[') && host.ends_with(']') || !host.contains([':', '=', ' ', '/']);
+    if text.parse().is_ok_and(|address: SocketAddr| address.ip().is_unspecified()) {
+        return Err(format!("{text:?} means every address of a machine: name one"));
+    }
     match port.parse::<u16>() {
         Ok(1..) if !host.is_empty() && plain => Ok(text.to_owned()),
         _ => Err(wrong()),
@@ -139,6 +150,16 @@ pub fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
+/// Which log lines are written.
+pub fn log_filter(text: &str) -> Result<String, String> {
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!(
+            "{text:?} is not error, warn, info, debug, trace, or a filter such as info,quinn=debug: {error}"
+        )),
+    }
+}
+
 /// Nothing, for an empty text.
 pub fn optional<T>(
     parse: impl Fn(&str) -> Result<T, String>,
@@ -178,7 +199,7 @@ mod tests {
     fn addresses_name_a_port() {
         assert!(["h:1", "127.0.0.1:7400", "[::1]:7400"].iter().all(|t| host_port(t).is_ok()));
         assert!(
-            ["h", "h:", ":1", "h:0", "h:70000", "::1:7400", "a=b:1"]
+            ["h", "h:", ":1", "h:0", "h:70000", "::1:7400", "a=b:1", "0.0.0.0:1", "[::]:1"]
                 .iter()
                 .all(|t| host_port(t).is_err())
         );

@@ -41,7 +41,17 @@ pub enum DirectoryError {
         /// A file in it.
         found: String,
     },
-    /// The file system refused.
+    /// This user may not, or something else stands in its place.
+    #[error(
+        "the data directory {root} cannot be made or written: {error}; give it to the user that runs the node, or choose another --data-dir"
+    )]
+    Denied {
+        /// Which directory.
+        root: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The disk failed.
     #[error("the data directory {root} cannot be used: {error}")]
     Io {
         /// Which directory.
@@ -49,6 +59,20 @@ pub enum DirectoryError {
         /// Why.
         error: io::Error,
     },
+}
+
+impl DirectoryError {
+    /// Tells apart what the operator set up wrongly and what the disk did.
+    fn from_io(root: &Path, error: io::Error) -> Self {
+        let root = root.into();
+        match error.kind() {
+            io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::AlreadyExists => DirectoryError::Denied { root, error },
+            _ => DirectoryError::Io { root, error },
+        }
+    }
 }
 
 const LOCK: &str = "lock";
@@ -61,7 +85,7 @@ const DAMAGED: &str = "damaged-";
 impl Directory {
     /// Opens and locks a data directory, and makes it where there is none.
     pub fn open(root: &Path) -> Result<Directory, DirectoryError> {
-        let failed = |error| DirectoryError::Io { root: root.into(), error };
+        let failed = |error| DirectoryError::from_io(root, error);
         make_private(root).map_err(failed)?;
         if let Some(found) = foreign_file(root).map_err(failed)? {
             return Err(DirectoryError::Foreign { root: root.into(), found });
@@ -160,7 +184,7 @@ fn foreign_file(root: &Path) -> io::Result<Option<String>> {
 }
 
 fn lock(root: &Path) -> Result<File, DirectoryError> {
-    let failed = |error| DirectoryError::Io { root: root.into(), error };
+    let failed = |error| DirectoryError::from_io(root, error);
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)

@@ -45,7 +45,7 @@ pub enum NetError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The socket.
-    #[error("cannot listen on {address}: {error}")]
+    #[error("cannot listen on {address}: {error}; {}", what_to_do(error))]
     Listen {
         /// Where.
         address: SocketAddr,
@@ -54,20 +54,36 @@ pub enum NetError {
     },
 }
 
+fn what_to_do(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::AddrInUse => "stop the process that has the port, or choose another --listen",
+        ErrorKind::AddrNotAvailable => {
+            "no interface of this machine has that address: choose another --listen"
+        }
+        ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose another --listen",
+        _ => "check --listen",
+    }
+}
+
 /// A bound UDP port that does not serve yet.
 #[derive(Debug)]
 pub struct Port {
     endpoint: Endpoint,
     settings: NetSettings,
+    server: quinn::ServerConfig,
+    caller: quinn::ClientConfig,
 }
 
 impl Port {
-    /// Takes the port. Must be called within a tokio runtime.
+    /// Checks the certificates and takes the port. Must be called within a tokio runtime.
     pub fn bind(settings: NetSettings) -> Result<Port, NetError> {
-        tls::check_address(settings.certs.as_deref(), settings.listen)?;
+        let certs = settings.certs.as_deref();
+        tls::check_address(certs, settings.listen)?;
+        let (server, caller) = (tls::server_config(certs)?, tls::peer_config(certs)?);
         let endpoint = transport::bind(settings.listen)
             .map_err(|error| NetError::Listen { address: settings.listen, error })?;
-        Ok(Port { endpoint, settings })
+        Ok(Port { endpoint, settings, server, caller })
     }
 
     /// The endpoint, for calls as a client before serving.
@@ -76,26 +92,24 @@ impl Port {
     }
 
     /// Serves peers and clients as `identity`; what they say goes to `inbox`.
-    pub fn serve(self, identity: Identity, inbox: &Inbox) -> Result<Quic, NetError> {
-        let certs = self.settings.certs.as_deref();
-        let server = tls::server_config(certs)?;
+    pub fn serve(self, identity: Identity, inbox: &Inbox) -> Quic {
         let clients = Arc::new(Clients::new(self.settings.max_connections, inbox.clone()));
         let links = Links::new(
             self.endpoint.clone(),
             identity,
-            tls::peer_config(certs)?,
+            self.caller,
             self.settings.certs.clone(),
             inbox.clone(),
         );
-        self.endpoint.set_server_config(Some(transport::server(server.clone(), false)));
+        self.endpoint.set_server_config(Some(transport::server(self.server.clone(), false)));
         tokio::spawn(accept::run(accept::Acceptor {
             endpoint: self.endpoint.clone(),
-            local: Arc::new(transport::server(server, true)),
+            local: Arc::new(transport::server(self.server, true)),
             certs: self.settings.certs,
             clients: clients.clone(),
             links: links.clone(),
         }));
-        Ok(Quic { clients, links })
+        Quic { clients, links }
     }
 }
 

@@ -45,7 +45,7 @@ impl Server {
         };
         let port = Port::bind(settings).expect("a free port");
         let address = port.endpoint().local_addr().expect("an address");
-        let mut net = port.serve(identity(), &inbox).expect("a network");
+        let mut net = port.serve(identity(), &inbox);
         let (unanswered, kept) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Some(input) = inputs.recv().await {
