@@ -1,8 +1,8 @@
 //! What can be typed: the global options and the list of commands. Each command's own arguments stand beside its code.
 
 use crate::commands::{
-    backup, bench, cert, compact, completions, del, export, get, import, leader, lease, member,
-    put, snapshot, status, txn, watch,
+    backup, bench, cert, cluster, compact, completions, del, export, get, import, leader, lease,
+    member, put, snapshot, status, txn, watch,
 };
 use crate::duration;
 use crate::output::Format;
@@ -90,6 +90,9 @@ pub enum Command {
     /// Backups: make, look at, check, restore
     #[command(subcommand)]
     Backup(backup::Backup),
+    /// A whole cluster: bring it back from a backup
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
     /// Measure throughput and latency
     #[command(subcommand)]
     Bench(bench::Bench),

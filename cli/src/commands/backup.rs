@@ -1,9 +1,13 @@
 //! `backup`: make backups, look at them, check them, restore them. Keys and store credentials stay with whoever runs the command.
 
+mod browse;
 mod create;
+mod diff;
 mod key;
 mod list;
-mod restore;
+mod load;
+pub mod restore;
+mod restore_keys;
 mod setup;
 mod source;
 mod verify;
@@ -26,6 +30,14 @@ pub enum Backup {
     Verify(verify::Verify),
     /// Make a data directory from a backup, for a node of a new cluster
     Restore(restore::Restore),
+    /// Read keys straight from a backup
+    Browse(browse::Browse),
+    /// Read one key straight from a backup
+    Get(browse::Get),
+    /// Show what has changed since a backup, in the cluster or up to another backup
+    Diff(diff::Diff),
+    /// Put keys of a backup back into the live cluster
+    RestoreKeys(restore_keys::RestoreKeys),
     /// Keys for encryption
     #[command(subcommand)]
     Key(key::Key),
@@ -39,6 +51,10 @@ pub async fn run(context: &Context, backup: Backup) -> Result<(), Failure> {
         Backup::Show(show) => list::show(context, show).await,
         Backup::Verify(verify) => verify::run(context, verify).await,
         Backup::Restore(restore) => restore::run(context, restore).await,
+        Backup::Browse(browse) => browse::browse(context, browse).await,
+        Backup::Get(get) => browse::get(context, get).await,
+        Backup::Diff(diff) => diff::run(context, diff).await,
+        Backup::RestoreKeys(asked) => restore_keys::run(context, asked).await,
         Backup::Key(key) => key::run(context, key),
     }
 }

@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod bench;
 pub mod cert;
+pub mod cluster;
 pub mod compact;
 pub mod completions;
 pub mod del;
@@ -41,6 +42,7 @@ pub async fn run(context: Context, command: Command) -> Result<(), Failure> {
         Command::Leader(leader) => leader::run(context, leader).await,
         Command::Snapshot(snapshot) => snapshot::run(context, snapshot).await,
         Command::Backup(backup) => backup::run(context, backup).await,
+        Command::Cluster(cluster) => cluster::run(context, cluster).await,
         Command::Bench(bench) => bench::run(context, bench).await,
         Command::Cert(cert) => cert::run(context, cert),
         Command::Completions(completions) => completions::run(&completions),

@@ -41,6 +41,11 @@ impl<'a> Pages<'a> {
         Ok(Some(page.kvs))
     }
 
+    /// Whether the last page was read.
+    pub fn is_done(&self) -> bool {
+        self.next.is_none()
+    }
+
     /// The revision all pages are read at; known after the first.
     pub fn revision(&self) -> Revision {
         self.revision

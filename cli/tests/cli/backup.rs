@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A configuration with a local store in `dir`, encrypted with a fresh key.
-fn encrypted(dir: &Path) -> PathBuf {
+pub fn encrypted(dir: &Path) -> PathBuf {
     fs::create_dir_all(dir).unwrap();
     let (config, key) = (dir.join("backup.yaml"), dir.join("key"));
     Cli::offline().ok(&["backup", "key", "generate", arg(&key)]);
@@ -20,7 +20,7 @@ fn encrypted(dir: &Path) -> PathBuf {
     config
 }
 
-fn fill(cluster: &Cluster, keys: usize) {
+pub fn fill(cluster: &Cluster, keys: usize) {
     let lines: String = (0..keys)
         .map(|number| {
             format!("{{\"key\":\"k/{number:05}\",\"value\":\"plain secret {number}\"}}\n")
@@ -29,7 +29,7 @@ fn fill(cluster: &Cluster, keys: usize) {
     cluster.cli().stdin(lines).ok(&["import", "-"]);
 }
 
-fn data_of(config: &Path, backup: &Value) -> PathBuf {
+pub fn data_of(config: &Path, backup: &Value) -> PathBuf {
     let id = backup["id"].as_str().unwrap();
     config.with_file_name("store").join("backups").join(id).join("data.db")
 }

@@ -5,6 +5,11 @@ use std::io::Write as _;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long anything may take on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Nodes of one cluster, stopped when dropped.
 pub struct Cluster {
@@ -36,18 +41,29 @@ impl Cluster {
 
     /// Starts (or starts again) a node, by its place from 0; its id is one more.
     pub fn launch(&mut self, place: usize) {
+        let members = self.initial_cluster();
+        self.spawn(place, &["--initial-cluster", &members]);
+    }
+
+    /// Starts a node with an empty directory that joins the one at `seed`.
+    pub fn launch_joining(&mut self, place: usize, seed: usize) {
+        let seed = self.addresses[seed].clone();
+        self.spawn(place, &["--join", &seed]);
+    }
+
+    fn spawn(&mut self, place: usize, how: &[&str]) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path(&format!("node-{}.log", place + 1)))
             .unwrap();
         let (id, listen) = ((place + 1).to_string(), &self.addresses[place]);
-        let (data_dir, members) = (self.data_dir(place), self.initial_cluster());
+        let data_dir = self.data_dir(place);
         let args = ["raftkv-node", "--id", &id, "--listen", listen, "--data-dir", arg(&data_dir)];
         let node = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "cluster::node", "--nocapture"])
             .env_clear()
-            .env(NODE_ARGS, [&args[..], &["--initial-cluster", &members]].concat().join("\n"))
+            .env(NODE_ARGS, [&args[..], how].concat().join("\n"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -61,6 +77,20 @@ impl Cluster {
         if let Some(mut node) = self.nodes[place].take() {
             node.kill().unwrap();
             node.wait().unwrap();
+        }
+    }
+
+    /// What a node has printed so far.
+    pub fn log(&self, place: usize) -> String {
+        std::fs::read_to_string(self.path(&format!("node-{}.log", place + 1))).unwrap_or_default()
+    }
+
+    /// Waits until this holds.
+    pub fn wait_until(&self, what: &str, holds: impl Fn(&Cluster) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds(self) {
+            assert!(Instant::now() < deadline, "it never came to this: {what}");
+            sleep(Duration::from_millis(50));
         }
     }
 

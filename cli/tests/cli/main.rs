@@ -6,3 +6,4 @@ mod backup;
 mod cluster;
 mod offline;
 mod online;
+mod recovery;

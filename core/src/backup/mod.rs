@@ -10,6 +10,7 @@
 
 pub mod blob;
 pub mod catalog;
+pub mod compare;
 pub mod compress;
 pub mod config;
 pub mod create;
@@ -25,6 +26,7 @@ pub mod read;
 mod read_error;
 pub mod restore;
 pub mod seal;
+pub mod select;
 mod settings;
 pub mod verify;
 

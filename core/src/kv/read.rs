@@ -50,6 +50,11 @@ impl KvState {
         Ok(self.read(request, range_bytes).0)
     }
 
+    /// The live keys of a range with their values, in order.
+    pub fn live(&self, range: &KeyRange) -> impl Iterator<Item = KeyValue> {
+        self.store.live(range).map(|(key, stored)| stored.to_kv(key, true))
+    }
+
     /// Events of `range` from `from` on, oldest first, and where to go on: at the revision after the newest when nothing is
     /// left. Ends with a whole revision once there are about `bytes_max`; a single revision larger than that is cut.
     ///

@@ -31,7 +31,7 @@ pub enum Welcome {
 pub enum Refusal {
     /// Two clusters share an address.
     #[error(
-        "{caller} belongs to cluster {theirs}, this node to cluster {ours}: check the addresses"
+        "{caller} belongs to cluster {theirs}, this node to cluster {ours}: check the addresses; a node from before a restore must have its data removed and join anew"
     )]
     OtherCluster {
         /// The caller.

@@ -2,8 +2,10 @@
 
 use super::sample::*;
 use super::store::Store;
-use raftkv_core::backup::catalog::{Catalog, Proof, ReadCatalog, SelectError, Selector, Standing};
+use raftkv_core::backup::catalog::{Catalog, Proof, ReadCatalog, Standing};
+use raftkv_core::backup::select::{SelectError, Selector};
 use raftkv_core::backup::{BackupId, Key, KeyRing};
+use raftkv_core::time::Wall;
 
 fn list(store: &mut Store, keys: &[Key]) -> Catalog {
     let mut machine = ReadCatalog::new(KeyRing::new(keys.iter().cloned()));
@@ -49,11 +51,30 @@ fn order_is_by_index_and_the_latest_is_the_highest() {
 fn backups_are_picked_by_unique_prefix() {
     let (mut store, ids) = store_with(&[10, 20], &[]);
     let catalog = list(&mut store, &[]);
-    let pick = |prefix: &str| catalog.select(&Selector::parse(prefix)).map(|entry| entry.id);
+    let pick =
+        |prefix: &str| catalog.select(&Selector::parse(prefix).unwrap()).map(|entry| entry.id);
     assert_eq!(pick(&ids[0].to_string()), Ok(ids[0]));
     assert_eq!(pick(&ids[1].to_string()[..8]), Ok(ids[1]));
     assert!(matches!(pick(""), Err(SelectError::Ambiguous { count: 2, .. })));
     assert!(matches!(pick("zzz"), Err(SelectError::Unknown { .. })));
+}
+
+#[test]
+fn backups_are_picked_by_time_and_the_next_older_one_is_known() {
+    let (mut store, ids) = store_with(&[10, 20, 30], &[key(1)]);
+    store.objects.remove(&format!("{}/data.db", ids[1]));
+    let catalog = list(&mut store, &[key(1)]);
+    let begun = catalog.entries[0].metadata.as_ref().unwrap().timestamp;
+    let at = |wall| catalog.select(&Selector::At(Wall(wall))).map(|entry| entry.id);
+    assert_eq!(at(begun.0), Ok(ids[2]), "of several from one time the one with the highest index");
+    let none = SelectError::NoneBefore { at: Wall(begun.0 - 1), oldest: ids[0], begun };
+    assert_eq!(at(begun.0 - 1), Err(none));
+    assert_eq!(
+        catalog.next_older(ids[2]).map(|entry| entry.id),
+        Some(ids[0]),
+        "not the damaged one"
+    );
+    assert_eq!(catalog.next_older(ids[0]), None);
 }
 
 #[test]

@@ -18,8 +18,8 @@ pub struct List {
 pub struct Show {
     #[command(flatten)]
     config: ConfigFile,
-    /// Which: an id, the beginning of one, or latest
-    #[arg(value_name = "ID|latest")]
+    /// Which: an id, the beginning of one, latest, or the newest of a time
+    #[arg(value_name = "ID|latest|@TIME")]
     backup: String,
 }
 

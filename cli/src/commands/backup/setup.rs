@@ -5,11 +5,12 @@ use crate::failure::{Exit, Failure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use raftkv_core::backup::blob::{BlobError, BlobErrorKind};
-use raftkv_core::backup::catalog::{Catalog, Entry, ReadCatalog, SelectError, Selector};
+use raftkv_core::backup::catalog::{Catalog, Entry, ReadCatalog};
 use raftkv_core::backup::config::{Config, ConfigError};
 use raftkv_core::backup::format::Plaintext;
 use raftkv_core::backup::machine::Progress;
 use raftkv_core::backup::read::{Access, ReadError, ReadTrouble};
+use raftkv_core::backup::select::{SelectError, Selector};
 use raftkv_core::backup::{Key, KeyRing};
 use raftkv_core::rng::{Rng, Seed};
 use raftkv_node::blob::{self, BlobStore, drive};
@@ -75,16 +76,22 @@ impl Setup {
 
     /// The backup that was asked for.
     pub async fn select(&mut self, asked: &str) -> Result<Entry, Failure> {
-        let catalog = self.catalog().await?;
-        let entry = catalog.select(&Selector::parse(asked)).map_err(|error| {
-            let exit = match error {
-                SelectError::Ambiguous { .. } => Exit::Usage,
-                SelectError::NoneComplete { .. } | SelectError::Unknown { .. } => Exit::NotFound,
-            };
-            Failure::new(exit, error)
-        })?;
-        Ok(entry.clone())
+        pick(&self.catalog().await?, asked).cloned()
     }
+}
+
+/// Picks the backup that was asked for: by id, `latest` or `@TIME`.
+pub fn pick<'a>(catalog: &'a Catalog, asked: &str) -> Result<&'a Entry, Failure> {
+    let selector = Selector::parse(asked).map_err(|error| Failure::new(Exit::Usage, error))?;
+    catalog.select(&selector).map_err(|error| {
+        let exit = match error {
+            SelectError::Ambiguous { .. } => Exit::Usage,
+            SelectError::NoneComplete { .. }
+            | SelectError::NoneBefore { .. }
+            | SelectError::Unknown { .. } => Exit::NotFound,
+        };
+        Failure::new(exit, error)
+    })
 }
 
 /// A store that failed.

@@ -16,8 +16,8 @@ use serde::Serialize;
 pub struct Verify {
     #[command(flatten)]
     config: ConfigFile,
-    /// Which: an id, the beginning of one, latest, or all
-    #[arg(long, value_name = "ID|latest|all")]
+    /// Which: an id, the beginning of one, latest, the newest of a time, or all
+    #[arg(long, value_name = "ID|latest|@TIME|all")]
     backup: String,
     /// How far: exists, checksum, decrypt, or restore (in memory)
     #[arg(long, value_name = "LEVEL", default_value = "decrypt", value_parser = level)]

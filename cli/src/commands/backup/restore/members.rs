@@ -14,15 +14,15 @@ pub struct Members {
 
 /// Parses `1=a:7400,2=b:7400`; without it the node is alone and listens at `listen`.
 pub fn parse(cluster: Option<&str>, id: u32, listen: &str) -> Result<Members, Failure> {
+    match cluster {
+        Some(cluster) => parse_list(cluster, Some(id)),
+        None => parse_list(&format!("{id}={listen}"), Some(id)),
+    }
+}
+
+/// Parses `1=a:7400,2=b:7400`. Without an `id` the directory is for the member with the lowest one.
+pub fn parse_list(cluster: &str, id: Option<u32>) -> Result<Members, Failure> {
     let bad = |what: String| Failure::new(Exit::Usage, what);
-    let alone;
-    let cluster = match cluster {
-        Some(cluster) => cluster,
-        None => {
-            alone = format!("{id}={listen}");
-            &alone
-        }
-    };
     let mut addresses = BTreeMap::new();
     for part in cluster.split(',') {
         let member = part.split_once('=').and_then(|(number, address)| {
@@ -42,8 +42,13 @@ pub fn parse(cluster: Option<&str>, id: u32, listen: &str) -> Result<Members, Fa
             return Err(bad(format!("--initial-cluster: member {number} is named twice")));
         }
     }
-    let Some(this) = addresses.keys().position(|number| *number == id) else {
-        return Err(bad(format!("--id {id} is not in --initial-cluster {cluster}")));
+    let this = match id {
+        None => 0,
+        Some(id) => {
+            let place = addresses.keys().position(|number| *number == id);
+            let missing = || bad(format!("--id {id} is not in --initial-cluster {cluster}"));
+            place.ok_or_else(missing)?
+        }
     };
     let all = addresses.into_iter().map(|(number, address)| MemberInfo {
         node: NodeId::new(number, 0),
@@ -57,6 +62,16 @@ impl Members {
     /// The one the directory is for.
     pub fn this(&self) -> &MemberInfo {
         &self.all[self.this]
+    }
+
+    /// The others, by number.
+    pub fn others(&self) -> impl Iterator<Item = &MemberInfo> {
+        self.all.iter().enumerate().filter(|(place, _)| *place != self.this).map(|(_, other)| other)
+    }
+
+    /// The same member, alone.
+    pub fn alone(&self) -> Members {
+        Members { all: vec![self.this().clone()], this: 0 }
     }
 
     /// All of them, by number.
@@ -75,6 +90,10 @@ mod tests {
         let numbers: Vec<u32> = members.all().iter().map(|member| member.node.member()).collect();
         assert_eq!(numbers, [1, 2, 3]);
         assert_eq!(members.this().address, "[::1]:2");
+        let others: Vec<u32> = members.others().map(|member| member.node.member()).collect();
+        assert_eq!(others, [1, 3]);
+        assert_eq!(members.alone().all(), [members.this().clone()]);
+        assert_eq!(parse_list("3=c:3,2=b:2", None).unwrap().this().node, NodeId::new(2, 0));
         assert_eq!(parse(None, 7, "h:1").unwrap().this().node, NodeId::new(7, 0));
     }
 

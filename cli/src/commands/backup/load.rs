@@ -1,0 +1,122 @@
+//! A backup's state, read into memory and verified as a whole: what restoring, browsing and comparing begin with.
+//!
+//! Invariant: a state comes back only when every byte of the backup was there and agreed; otherwise nothing of it is used. Which backup
+//! was read instead of the one that was asked for, and why, is said on stderr.
+
+use super::setup::{ConfigFile, Setup, pick, progress_bar, read_failure, show};
+use crate::context::Context;
+use crate::failure::Failure;
+use clap::Args;
+use raftkv_core::backup::catalog::{Catalog, Entry, Standing};
+use raftkv_core::backup::metadata::rfc3339;
+use raftkv_core::backup::read::{ReadBounds, ReadError, ReadTrouble};
+use raftkv_core::backup::restore::{Restore, Restored};
+use raftkv_node::blob::drive;
+
+/// How backups are read.
+#[derive(Debug, Args)]
+pub struct Loading {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// When the backup turns out damaged, go on with the next older complete one
+    #[arg(long)]
+    pub or_older: bool,
+    /// Accept an unencrypted backup although encryption is configured
+    #[arg(long)]
+    pub allow_plaintext: bool,
+}
+
+impl Loading {
+    /// Reads the backup that `asked` selects.
+    pub async fn load(&self, context: &Context, asked: &str) -> Result<Restored, Failure> {
+        let mut setup = self.config.open()?;
+        let catalog = setup.catalog().await?;
+        let mut entry = pick(&catalog, asked)?;
+        warn_of_newer(&catalog, entry, asked);
+        loop {
+            let error = match self.read(context, &mut setup, entry).await {
+                Ok(restored) => return Ok(restored),
+                Err(error) => error,
+            };
+            let older = catalog.next_older(entry.id).filter(|_| is_beyond_repair(&error));
+            match older {
+                Some(older) if self.or_older => {
+                    let (failed, older_one) = (read_failure(&error), described(older));
+                    eprintln!(
+                        "raftkv-cli: {failed}; going on with the next older one, {older_one}"
+                    );
+                    entry = older;
+                }
+                older => return Err(nothing_read(&error, older)),
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        context: &Context,
+        setup: &mut Setup,
+        entry: &Entry,
+    ) -> Result<Restored, ReadError> {
+        let access = setup.access(self.allow_plaintext);
+        let mut machine = Restore::new(entry.id, access, ReadBounds::default());
+        let bar = progress_bar(context);
+        drive(&mut machine, setup.store.as_mut(), |progress| show(&bar, progress)).await;
+        bar.finish_and_clear();
+        machine.take().expect("a driven machine has an outcome")
+    }
+}
+
+/// Whether another backup is the way out: this one will not become better.
+fn is_beyond_repair(error: &ReadError) -> bool {
+    match error.trouble() {
+        ReadTrouble::Verification | ReadTrouble::NotFound => true,
+        ReadTrouble::Store | ReadTrouble::Key | ReadTrouble::Refused => false,
+    }
+}
+
+fn nothing_read(error: &ReadError, older: Option<&Entry>) -> Failure {
+    let failure = read_failure(error);
+    let advice = match older {
+        Some(older) => format!(
+            "the next older complete backup is {}: ask for it, or repeat with --or-older",
+            described(older)
+        ),
+        None if is_beyond_repair(error) => "backup list shows what else there is".to_owned(),
+        None => return failure,
+    };
+    Failure::new(failure.exit(), format!("{failure}; nothing of it was used; {advice}"))
+}
+
+/// Says which newer backups `latest` passed over, so that nobody takes an old state for the newest.
+fn warn_of_newer(catalog: &Catalog, entry: &Entry, asked: &str) {
+    if asked != "latest" {
+        return;
+    }
+    let newer = catalog.entries.iter().rev().take_while(|other| other.id != entry.id);
+    for other in newer {
+        let what = match &other.standing {
+            Standing::Complete(_) | Standing::Incomplete | Standing::NotWhole(_) => continue,
+            Standing::DataMissing => "its data is missing or cut off",
+            Standing::Damaged(what) | Standing::Forged(what) | Standing::Unreadable(what) => what,
+        };
+        let chosen = described(entry);
+        eprintln!(
+            "raftkv-cli: backup {} is newer, but not usable: {what}; using {chosen}",
+            other.id
+        );
+    }
+}
+
+fn described(entry: &Entry) -> String {
+    match &entry.metadata {
+        Some(metadata) => format!(
+            "{} of {} (revision {}, {} keys)",
+            entry.id,
+            rfc3339(metadata.timestamp),
+            metadata.revision,
+            metadata.keys
+        ),
+        None => entry.id.to_string(),
+    }
+}

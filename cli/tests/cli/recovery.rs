@@ -1,0 +1,136 @@
+//! Ways back from a disaster: keys deleted by mistake, a damaged newest backup, a whole cluster from one command.
+
+use super::backup::{data_of, encrypted, fill};
+use super::cluster::{Cli, Cluster, arg};
+use serde_json::{Value, json};
+use std::fs;
+
+#[test]
+fn keys_deleted_by_mistake_come_back_from_a_backup() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 300);
+    let cli = cluster.cli();
+    cli.ok(&["put", "other", "stays"]);
+    let config = encrypted(&cluster.path("backup"));
+    cli.ok(&["backup", "create", "--config", arg(&config)]);
+    cli.ok(&["del", "k/001", "--prefix"]);
+    cli.ok(&["put", "k/00001", "changed since"]);
+    cli.ok(&["put", "k/new", "made since"]);
+
+    let backup = |args: &[&str]| {
+        let (command, rest) = args.split_first().unwrap();
+        cli.json(&[&["backup", command, "--config", arg(&config)], rest].concat())
+    };
+    let found = backup(&["get", "latest", "k/00100"]);
+    assert_eq!(found["kvs"][0]["value"], "plain secret 100");
+    let missing = ["backup", "get", "latest", "k/new", "--config", arg(&config)];
+    assert_eq!(cli.run(&missing).status.code(), Some(10));
+    assert_eq!(backup(&["browse", "latest", "--prefix", "k/001", "--limit", "3"])["count"], 100);
+    let counts = |diff: &Value| ["deleted", "changed", "added", "same"].map(|f| diff[f].clone());
+    let diff = backup(&["diff", "latest", "--prefix", "k/"]);
+    assert_eq!(counts(&diff), [100, 1, 1, 199].map(|number| json!(number)));
+
+    let restore = ["restore-keys", "--backup", "latest", "--prefix", "k/"];
+    let done = |report: &Value| ["written", "unchanged", "kept"].map(|f| report[f].clone());
+    let dry = backup(&[&restore[..], &["--dry-run"]].concat());
+    assert_eq!(done(&dry), [100, 199, 1].map(|number| json!(number)));
+    assert_eq!(cli.json(&["get", "k/00100", "--count-only"])["count"], 0, "it was a dry run");
+    assert_eq!(done(&backup(&restore)), [100, 199, 1].map(|number| json!(number)));
+    assert_eq!(done(&backup(&restore)), [0, 299, 1].map(|number| json!(number)), "again");
+    assert_eq!(cli.json(&["get", "k/00001"])["kvs"][0]["value"], "changed since");
+    let overwritten = backup(&[&restore[..], &["--overwrite"]].concat());
+    assert_eq!(done(&overwritten), [1, 299, 0].map(|number| json!(number)));
+    let diff = backup(&["diff", "latest"]);
+    assert_eq!(counts(&diff), [0, 0, 1, 301].map(|number| json!(number)), "only the new key");
+
+    let elsewhere = backup(&[&restore[..], &["--to", "old/", "--rate", "100000"]].concat());
+    assert_eq!(done(&elsewhere), [300, 0, 0].map(|number| json!(number)));
+    assert_eq!(cli.json(&["get", "old/00042"])["kvs"][0]["value"], "plain secret 42");
+    let nothing = ["backup", "restore-keys", "--config", arg(&config), "--backup", "latest"];
+    let nothing = cli.run(&[&nothing[..], &["--prefix", "nowhere/"]].concat());
+    assert_eq!(nothing.status.code(), Some(10));
+}
+
+#[test]
+fn a_damaged_newest_backup_gives_way_to_the_one_before_and_says_so() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 200);
+    let config = encrypted(&cluster.path("backup"));
+    let create = ["backup", "create", "--config", arg(&config)];
+    let older = cluster.cli().json(&create);
+    cluster.cli().ok(&["put", "k/new", "x"]);
+    let newer = cluster.cli().json(&create);
+    let data = data_of(&config, &newer);
+    let mut bytes = fs::read(&data).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&data, bytes).unwrap();
+
+    let db = cluster.path("restored");
+    let restore = ["backup", "restore", "--config", arg(&config), "--backup", "latest", "--db"];
+    let restore = [&restore[..], &[arg(&db)]].concat();
+    let older_id = older["id"].as_str().unwrap();
+    let refusal = Cli::offline().fails(5, &restore);
+    assert!(refusal.contains(older_id) && refusal.contains("--or-older"), "{refusal}");
+    assert!(!db.exists());
+    let again = [&restore[..], &["--or-older", "-o", "json"]].concat();
+    let output = Cli::offline().run(&again);
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(newer["id"].as_str().unwrap()) && said.contains(older_id), "{said}");
+    let restored: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&restored["backup"], &restored["keys"]), (&older["id"], &json!(200)));
+
+    let begun = older["timestamp"].as_str().unwrap();
+    let show = ["backup", "show", "--config", arg(&config)];
+    let at = format!("@{begun}");
+    assert_eq!(Cli::offline().json(&[&show[..], &[&at]].concat())["id"], older["id"]);
+    let too_old = Cli::offline().fails(10, &[&show[..], &["@2001-01-01"]].concat());
+    assert!(too_old.contains(older_id), "{too_old}");
+    assert!(Cli::offline().fails(2, &[&show[..], &["@noon"]].concat()).contains("UTC"));
+}
+
+#[test]
+fn one_command_brings_a_whole_cluster_back_and_old_nodes_stay_out() {
+    let mut cluster = Cluster::start(3);
+    fill(&cluster, 1000);
+    let config = encrypted(&cluster.path("backup"));
+    let made = cluster.cli().json(&["backup", "create", "--config", arg(&config)]);
+    let exported = cluster.path("before.ndjson");
+    cluster.cli().ok(&["export", arg(&exported)]);
+    (0..3).for_each(|place| cluster.kill(place));
+    // Two are lost; the third one's machine comes back later, with its old data.
+    (0..2).for_each(|place| fs::remove_dir_all(cluster.data_dir(place)).unwrap());
+
+    let (db, members) = (cluster.data_dir(0), cluster.initial_cluster());
+    let restore = ["cluster", "restore", "--config", arg(&config), "--backup", "latest", "--db"];
+    let restore = [&restore[..], &[arg(&db), "--initial-cluster", &members]].concat();
+    let restored = Cli::offline().json(&restore);
+    assert_eq!((&restored["keys"], &restored["id"]), (&json!(1000), &json!(1)));
+    assert_ne!(restored["cluster_id"], made["cluster_id"]);
+    assert_eq!(restored["join"].as_array().unwrap().len(), 2);
+    assert!(Cli::offline().fails(13, &restore).contains("not empty"));
+    cluster.launch(0);
+    cluster.launch_joining(1, 0);
+    let voters = |cluster: &Cluster| {
+        let members = cluster.cli().json(&["member", "list"]);
+        let members = members["members"].as_array().unwrap();
+        members.iter().filter(|member| member["role"] == "voter").count()
+    };
+    cluster.wait_until("two voters", |cluster| voters(cluster) == 2);
+
+    let refused = |cluster: &Cluster| cluster.log(2).contains("from before a restore");
+    assert!(!refused(&cluster));
+    cluster.launch(2);
+    cluster.wait_until("the old node is told why it is refused", refused);
+    cluster.kill(2);
+    fs::remove_dir_all(cluster.data_dir(2)).unwrap();
+    cluster.launch_joining(2, 0);
+    cluster.wait_until("three voters", |cluster| voters(cluster) == 3);
+    // The first node can be spared now: the others hold everything.
+    cluster.kill(0);
+    let again = cluster.path("after.ndjson");
+    cluster.cli().ok(&["export", arg(&again)]);
+    assert_eq!(fs::read(&exported).unwrap(), fs::read(&again).unwrap());
+    let status = cluster.cli().json(&["status"]);
+    assert_eq!(status["cluster_id"], restored["cluster_id"]);
+}

@@ -1,0 +1,169 @@
+//! Picking one backup of a catalog: the newest, the newest of a time, or one by its id.
+//!
+//! Invariant: what is incomplete, damaged or forged is never picked, unless it is asked for by its id. Newest means by epoch and log
+//! index; a time is compared with the stamp in the metadata, which is the maker's calendar and only as right as that.
+
+use super::catalog::{Catalog, Entry};
+use super::id::BackupId;
+use super::metadata::rfc3339;
+use crate::time::Wall;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+/// What to pick from a catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// The newest complete backup.
+    Latest,
+    /// The newest complete backup that was begun at this time or before.
+    At(Wall),
+    /// An id, or the beginning of one.
+    Prefix(String),
+}
+
+/// A text that selects nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text} is no time: write @2026-11-24T18:30:00Z, @2026-11-24T18:30 (UTC), @2026-11-24 (its first moment in UTC), or with an offset like +01:00"
+)]
+pub struct BadTime {
+    /// What was asked for.
+    pub text: String,
+}
+
+/// Why nothing can be picked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SelectError {
+    /// There is no complete backup.
+    #[error(
+        "there is no complete backup in the store ({others} others are incomplete, damaged or forged)"
+    )]
+    NoneComplete {
+        /// How many entries were passed over.
+        others: usize,
+    },
+    /// Every complete backup is younger.
+    #[error("there is no complete backup from {} or before: the oldest is {oldest} of {}", rfc3339(*.at), rfc3339(*.begun))]
+    NoneBefore {
+        /// What was asked for.
+        at: Wall,
+        /// The oldest complete backup.
+        oldest: BackupId,
+        /// When it was begun.
+        begun: Wall,
+    },
+    /// No id begins like this.
+    #[error("no backup has an id that begins with {prefix}")]
+    Unknown {
+        /// What was asked for.
+        prefix: String,
+    },
+    /// Several ids begin like this.
+    #[error("{count} backups have ids that begin with {prefix}: give more of the id")]
+    Ambiguous {
+        /// What was asked for.
+        prefix: String,
+        /// How many.
+        count: usize,
+    },
+}
+
+impl Selector {
+    /// `latest`, `@TIME`, or an id or its beginning.
+    ///
+    /// # Errors
+    /// [`BadTime`] for what follows an `@` and is no time.
+    pub fn parse(text: &str) -> Result<Selector, BadTime> {
+        match text.strip_prefix('@') {
+            Some(time) => {
+                let bad = || BadTime { text: text.to_owned() };
+                moment(time).map(Selector::At).ok_or_else(bad)
+            }
+            None if text == "latest" => Ok(Selector::Latest),
+            None => Ok(Selector::Prefix(text.to_owned())),
+        }
+    }
+}
+
+impl Catalog {
+    /// Picks a backup. By id, an incomplete or damaged one can be picked too: its standing tells.
+    ///
+    /// # Errors
+    /// [`SelectError`]
+    pub fn select(&self, selector: &Selector) -> Result<&Entry, SelectError> {
+        match selector {
+            Selector::Latest => {
+                let none = SelectError::NoneComplete { others: self.entries.len() };
+                self.complete_newest_first().next().ok_or(none)
+            }
+            Selector::At(at) => self.select_at(*at),
+            Selector::Prefix(prefix) => self.select_prefix(prefix),
+        }
+    }
+
+    /// The complete backup next to this one in age: what to fall back on when it turns out damaged.
+    pub fn next_older(&self, id: BackupId) -> Option<&Entry> {
+        let place = self.entries.iter().position(|entry| entry.id == id)?;
+        self.entries[..place].iter().rev().find(|entry| entry.is_complete())
+    }
+
+    fn complete_newest_first(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().rev().filter(|entry| entry.is_complete())
+    }
+
+    fn select_at(&self, at: Wall) -> Result<&Entry, SelectError> {
+        let begun = |entry: &Entry| entry.metadata.as_ref().map(|metadata| metadata.timestamp);
+        let found =
+            self.complete_newest_first().find(|entry| begun(entry).is_some_and(|b| b <= at));
+        found.ok_or_else(|| {
+            let oldest = self.complete_newest_first().last();
+            match oldest.and_then(|entry| Some((entry.id, begun(entry)?))) {
+                Some((oldest, begun)) => SelectError::NoneBefore { at, oldest, begun },
+                None => SelectError::NoneComplete { others: self.entries.len() },
+            }
+        })
+    }
+
+    fn select_prefix(&self, prefix: &str) -> Result<&Entry, SelectError> {
+        let begins = |entry: &&Entry| entry.id.to_string().starts_with(prefix);
+        let mut found = self.entries.iter().filter(begins);
+        let prefix = prefix.to_owned();
+        match (found.next(), found.count()) {
+            (Some(entry), 0) if !prefix.is_empty() => Ok(entry),
+            (None, _) => Err(SelectError::Unknown { prefix }),
+            (Some(_), more) => Err(SelectError::Ambiguous { prefix, count: more + 1 }),
+        }
+    }
+}
+
+/// A time with an offset, or one in UTC, or the first moment of a day in UTC.
+fn moment(text: &str) -> Option<Wall> {
+    let with_offset = text.parse::<jiff::Timestamp>().ok();
+    let time = match with_offset {
+        Some(time) => time,
+        None => TimeZone::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok()?,
+    };
+    Some(Wall(time.as_millisecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_utc_unless_they_say_otherwise() {
+        let at = |text| match Selector::parse(text).unwrap() {
+            Selector::At(wall) => rfc3339(wall),
+            other => panic!("{text} is {other:?}"),
+        };
+        assert_eq!(at("@2026-11-24T18:30:00.5Z"), "2026-11-24T18:30:00.500Z");
+        assert_eq!(at("@2026-11-24T18:30+01:00"), "2026-11-24T17:30:00.000Z");
+        assert_eq!(at("@2026-11-24T18:30"), "2026-11-24T18:30:00.000Z");
+        assert_eq!(at("@2026-11-24"), "2026-11-24T00:00:00.000Z");
+        for bad in ["@", "@yesterday", "@2026-13-01", "@1764009000"] {
+            assert!(Selector::parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Selector::parse("latest"), Ok(Selector::Latest));
+        assert_eq!(Selector::parse("d90a"), Ok(Selector::Prefix("d90a".into())));
+    }
+}
