@@ -3,6 +3,11 @@
 //! Rules: data goes to stdout, everything else to stderr; JSON is a contract (`docs/CLI.md`: fields may be added, never changed);
 //! every failure is one line that says what, where, and what to do, and ends in a documented exit code.
 
+#[cfg(planted_bugs)]
+compile_error!(
+    "bugs are planted for the simulation only: build the command line without --cfg planted_bugs"
+);
+
 pub mod args;
 pub mod commands;
 pub mod context;

@@ -22,6 +22,7 @@ pub mod io;
 pub mod kv;
 pub mod log;
 pub mod node;
+pub mod planted;
 pub mod rng;
 pub mod snapshot;
 pub mod time;

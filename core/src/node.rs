@@ -24,6 +24,7 @@ use crate::ids::{Identity, NodeId, OpId, ReqId};
 use crate::io::{DiskDone, DiskError, DiskOp, Halt, Input, Output};
 use crate::kv::{KvState, Watches};
 use crate::log::{Event, Level};
+use crate::planted::{self, Bug};
 use crate::rng::Seed;
 use crate::time::{Mono, Now, Span};
 use crate::wal::{WalRecord, WalWriter};
@@ -320,7 +321,8 @@ impl Node {
     fn carry_out(&mut self, effects: Effects) {
         let mut messages = effects.messages;
         if let Some(mut persist) = effects.persist {
-            if self.durable_term < self.consensus.term() {
+            if self.durable_term < self.consensus.term() && !planted::is(Bug::LoneVoterSpeaksEarly)
+            {
                 // Whoever was elected by others has made its term durable before it asked them. A lone voter elects itself at once:
                 // what it says in a term that a crash could make it forget must wait, or it would use the term twice.
                 persist.messages.splice(0..0, std::mem::take(&mut messages));
@@ -352,7 +354,11 @@ impl Node {
         let idle = hard_state.is_none() && entries.is_empty() && snapshot.is_none();
         let mut last = None;
         if !idle {
-            let hard_state = hard_state.or_else(|| Some(self.consensus.hard_state()));
+            let mut hard_state = hard_state.unwrap_or_else(|| self.consensus.hard_state());
+            if planted::is(Bug::VoteNotPersisted) {
+                hard_state.vote = NodeId::NONE;
+            }
+            let hard_state = Some(hard_state);
             let ops = self.wal.append(&WalRecord { hard_state, snapshot, entries });
             let sequence = self.wal.sequence();
             for op in ops {
@@ -360,6 +366,7 @@ impl Node {
             }
         }
         let term = self.consensus.term();
+        let last = last.filter(|_| !planted::is(Bug::SentBeforeDurable));
         self.gates.push(last, Released { number, term, messages });
         self.release();
     }
@@ -367,6 +374,9 @@ impl Node {
     /// Writes down the commit index. Elsewhere it is learned again after a restart; but a node that forgot an applied change of membership
     /// would look for a quorum among nodes that are gone.
     fn persist_commit(&mut self) {
+        if planted::is(Bug::CommitNotPersistedWithMembership) {
+            return;
+        }
         let hard_state = Some(self.consensus.hard_state());
         let record = WalRecord { hard_state, snapshot: None, entries: Vec::new() };
         let ops = self.wal.append(&record);
@@ -426,7 +436,8 @@ impl Node {
         }
         if was.leads && (!now.leads || was.term != now.term) {
             for req in self.proposals.take_appended() {
-                self.reply_error(req, Error::Unknown);
+                let not_done = planted::is(Bug::UnknownCalledNotDone);
+                self.reply_error(req, if not_done { self.not_leader() } else { Error::Unknown });
             }
             self.snapshots.stop_sending();
         }

@@ -3,6 +3,11 @@
 //! Invariant: no decision of the store is made here. The shell moves bytes, keeps bounds, and hands results back.
 //! Without the feature `production` only what the simulation shares is built: the driver loop and its leaf traits.
 
+#[cfg(all(planted_bugs, feature = "production"))]
+compile_error!(
+    "bugs are planted for the simulation only: build the server without --cfg planted_bugs"
+);
+
 pub mod driver;
 pub mod leaf;
 

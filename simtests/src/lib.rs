@@ -1,6 +1,7 @@
 //! Running many seeds of the simulation: on several threads, with a summary, and one line for each failure that reproduces it.
 
 pub mod campaign;
+pub mod planted;
 pub mod summary;
 
 use raftkv_sim::check::Violation;

@@ -6,6 +6,7 @@ use crate::api::{MemberInfo, SnapshotInfo};
 use crate::ids::Identity;
 use crate::io::{DiskError, DiskOp, FileName};
 use crate::kv::KvState;
+use crate::planted::{self, Bug};
 use crate::snapshot::{self, Decoder, Header, Loader, retention};
 use crate::wal::{Recovery, WalRecord};
 use bytes::Bytes;
@@ -356,6 +357,7 @@ impl Boot {
             FileName::Snapshot(index) => Some(*index) == snapshot,
             FileName::IdentityTemp | FileName::SnapshotTemp(_) => false,
         });
+        let in_use = in_use.filter(|_| !planted::is(Bug::RecoveredNotSynced));
         let mut actions: Vec<DiskOp> = in_use.map(|file| DiskOp::Sync { file }).collect();
         // The newest first, so that a stop in between never leaves a gap.
         actions.extend(void.iter().rev().map(|file| DiskOp::Remove { file: *file }));

@@ -5,6 +5,7 @@
 
 use crate::ids::NodeId;
 use crate::log::{Entry, HardState};
+use crate::planted::{self, Bug};
 use crate::wire::peer::SnapshotMeta;
 use std::collections::VecDeque;
 
@@ -39,7 +40,9 @@ pub(super) fn merge(
     let joins = match index.checked_sub(first_index) {
         // The log starts right behind the snapshot.
         None => true,
-        Some(place) => entries.get(place as usize).is_some_and(|entry| entry.term == term),
+        Some(place) => entries.get(place as usize).is_some_and(|entry| {
+            entry.term == term || planted::is(Bug::StaleLogKeptBehindSnapshot)
+        }),
     };
     if joins {
         entries.drain(..(index + 1 - first_index) as usize);

@@ -7,6 +7,7 @@
 use super::{Restart, convert};
 use crate::ids::NodeId;
 use crate::log::{ConfState, HardState};
+use crate::planted::{self, Bug};
 use crate::wire::peer::SnapshotMeta;
 use raft::prelude::{Entry, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
@@ -68,6 +69,7 @@ impl MemLog {
             return;
         }
         let keep_after = meta.index.saturating_sub(trailing);
+        let keep_after = keep_after + u64::from(planted::is(Bug::LogCutBeyondSnapshot));
         while self.entries.front().is_some_and(|first| first.index <= keep_after) {
             if let Some(entry) = self.entries.pop_front() {
                 self.compacted = (entry.index, entry.term);

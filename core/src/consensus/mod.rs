@@ -23,6 +23,7 @@ use crate::api::Role;
 use crate::config::Config;
 use crate::ids::NodeId;
 use crate::log::{ConfState, Entry, EntryKind, HardState};
+use crate::planted::{self, Bug};
 use crate::rng::Seed;
 use crate::wire::peer::{RaftMessage, SnapshotMeta};
 use bytes::Bytes;
@@ -119,7 +120,7 @@ impl Consensus {
             applied: restart.snapshot.index,
             max_size_per_msg: APPEND_BYTES_MAX,
             max_inflight_msgs: APPENDS_INFLIGHT_MAX,
-            check_quorum: true,
+            check_quorum: !planted::is(Bug::QuorumNotChecked),
             pre_vote: true,
             batch_append: true,
             max_uncommitted_size: config.limits.inflight_bytes as u64 * 2 + APPEND_BYTES_MAX,
@@ -167,6 +168,10 @@ impl Consensus {
         let message = convert::message_in(message);
         // Errors mean "not now" (a peer raft does not know, a proposal dropped); the sender tries again.
         let _ = self.raw.step(message);
+        if self.is_leader() && planted::is(Bug::EarlierTermCommitted) {
+            let counted = self.raw.raft.mut_prs().maximal_committed_index().0;
+            self.raw.raft.raft_log.commit_to(counted);
+        }
         self.pin.apply(&mut self.raw);
         Ok(())
     }
@@ -247,6 +252,7 @@ impl Consensus {
             .then(|| convert::snapshot_meta_out(ready.snapshot().get_metadata()));
         let hard_state =
             ready.must_sync().then(|| convert::hard_state_out(&self.raw.raft.hard_state()));
+        let hard_state = hard_state.filter(|_| !planted::is(Bug::TermNotPersisted));
         if let Some(meta) = &snapshot {
             self.raw.mut_store().restart_behind(meta);
             effects.install = Some(meta.clone());
@@ -263,6 +269,9 @@ impl Consensus {
         });
         let number = ready.number();
         self.raw.advance_append_async(ready);
+        if planted::is(Bug::AppliedBeforeDurable) {
+            self.raw.on_persist_ready(number);
+        }
         if let Some(meta) = &effects.install {
             // The snapshot's file is durable and its state in place, whatever becomes of the log record that says so. Raft must know
             // at once: between an installed snapshot and its applied index lie entries that nobody holds any more, and it would look
@@ -276,6 +285,10 @@ impl Consensus {
     /// Everything up to this step is durable.
     pub fn persisted(&mut self, number: u64) {
         self.raw.on_persist_ready(number);
+        if self.is_leader() && planted::is(Bug::AcknowledgedBeforeQuorum) {
+            let persisted = self.raw.raft.raft_log.persisted;
+            self.raw.raft.raft_log.commit_to(persisted);
+        }
         self.pin.apply(&mut self.raw);
     }
 
@@ -292,7 +305,9 @@ impl Consensus {
         match outcome {
             Ok(conf) => {
                 let conf = convert::conf_state_out(&conf);
-                self.raw.mut_store().set_conf(conf.clone());
+                if !planted::is(Bug::StaleMembershipInSnapshot) {
+                    self.raw.mut_store().set_conf(conf.clone());
+                }
                 Ok(conf)
             }
             Err(error) => Err(error.to_string()),

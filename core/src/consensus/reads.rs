@@ -5,6 +5,7 @@
 //! arrived; answers may come in any order, twice, or never.
 
 use crate::ids::ReqId;
+use crate::planted::{self, Bug};
 use crate::rng::{Rng, Seed};
 use crate::time::{Mono, Span};
 use bytes::Bytes;
@@ -47,7 +48,10 @@ impl Reads {
 
     /// A read arrived.
     pub fn add(&mut self, req: ReqId) {
-        self.waiting.push(req);
+        match &mut self.asked {
+            Some(asked) if planted::is(Bug::ReadJoinsEarlierAttempt) => asked.reads.push(req),
+            _ => self.waiting.push(req),
+        }
     }
 
     /// The next attempt to hand to raft, if one is wanted now. One is under way at a time: reads that arrive meanwhile share the
@@ -59,12 +63,15 @@ impl Reads {
         if self.asked.is_some() || self.waiting.is_empty() {
             return None;
         }
-        self.attempts += 1;
+        self.attempts += u64::from(!planted::is(Bug::ReadContextReused));
         let mut context = self.nonce.to_le_bytes().to_vec();
         context.extend_from_slice(&self.attempts.to_le_bytes());
         let context = Bytes::from(context);
         let reads = std::mem::take(&mut self.waiting);
-        let deadline = now + self.retry_after;
+        let mut deadline = now + self.retry_after;
+        if planted::is(Bug::ReadNeverRetried) {
+            deadline = Mono(u64::MAX);
+        }
         self.asked = Some(Attempt { context: context.clone(), reads, deadline });
         Some(context)
     }
@@ -87,6 +94,7 @@ impl Reads {
 
     /// Reads that may be served now that `applied` is.
     pub fn ready(&mut self, applied: u64) -> Vec<ReqId> {
+        let applied = if planted::is(Bug::ReadBeforeApplied) { u64::MAX } else { applied };
         let mut ready = Vec::new();
         while self.confirmed.front().is_some_and(|(index, _)| *index <= applied) {
             ready.extend(self.confirmed.pop_front().into_iter().flat_map(|(_, reads)| reads));

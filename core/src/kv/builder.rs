@@ -9,6 +9,7 @@ use super::session::{SESSIONS_MAX, check_answers};
 use super::state::KvState;
 use super::store::Stored;
 use crate::api::{LeaseId, Revision};
+use crate::planted::{self, Bug};
 use bytes::Bytes;
 use imbl::OrdMap;
 
@@ -119,7 +120,8 @@ impl Builder {
     fn meta(&mut self, meta: Meta) -> Result<(), &'static str> {
         check(meta.revision <= NUMBER_MAX, "the revision is too high")?;
         check(meta.compacted <= meta.revision, "more is compacted than there is")?;
-        self.state.store.revision = meta.revision;
+        let reused = u64::from(planted::is(Bug::RevisionReusedAfterRestart));
+        self.state.store.revision = meta.revision.saturating_sub(reused);
         self.state.store.compacted = meta.compacted;
         self.state.log_time_ms = meta.log_time_ms;
         self.state.wall = meta.wall;

@@ -8,6 +8,7 @@ use super::key::Key;
 use super::state::KvState;
 use super::store::Stored;
 use crate::api::LeaseId;
+use crate::planted::{self, Bug};
 use std::collections::VecDeque;
 
 /// An item of a key ends with the version that takes it to this many bytes.
@@ -60,6 +61,11 @@ impl Iterator for Items {
                     }
                     None => (None, Next::Incarnation(None)),
                 },
+                Next::Incarnation(after)
+                    if after.is_some() && planted::is(Bug::IncarnationsNotInSnapshot) =>
+                {
+                    (None, Next::Lease(None))
+                }
                 Next::Incarnation(after) => match state.members.incarnation_after(after) {
                     Some((member, incarnation)) => {
                         let item = Item::Incarnation { member, incarnation };
@@ -74,6 +80,7 @@ impl Iterator for Items {
                     }
                     None => (None, Next::Session(None)),
                 },
+                Next::Session(_) if planted::is(Bug::SessionsNotInSnapshot) => (None, Next::Key),
                 Next::Session(after) => match state.sessions.after(after) {
                     Some((id, session)) => {
                         let (used_ms, floor) = (session.used_ms, session.floor);

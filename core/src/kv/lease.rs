@@ -7,6 +7,7 @@
 use super::hash::StateHash;
 use super::key::Key;
 use crate::api::{LeaseId, LeaseInfo};
+use crate::planted::{self, Bug};
 use imbl::{OrdMap, OrdSet};
 use std::ops::Bound;
 
@@ -68,7 +69,9 @@ impl Leases {
 
     /// A lease that has ended at this log time.
     pub(super) fn due(&self, log_time_ms: u64) -> Option<LeaseId> {
-        self.deadlines.get_min().filter(|(deadline, _)| *deadline <= log_time_ms).map(|(_, id)| *id)
+        let early_ms = if planted::is(Bug::LeaseEndsEarly) { 500 } else { 0 };
+        let is_due = |deadline: u64| deadline <= log_time_ms + early_ms;
+        self.deadlines.get_min().filter(|(deadline, _)| is_due(*deadline)).map(|(_, id)| *id)
     }
 
     /// The first id that is free, counting up from `from`.
@@ -92,7 +95,9 @@ impl Leases {
     /// Starts a lease's time to live anew; its length, or `None` where there is no such lease.
     pub(super) fn keep_alive(&mut self, id: LeaseId, log_time_ms: u64) -> Option<u64> {
         let ttl_ms = self.leases.get(&id)?.ttl_ms;
-        self.set(id, ttl_ms, log_time_ms.saturating_add(ttl_ms));
+        if !planted::is(Bug::KeepAliveIgnored) {
+            self.set(id, ttl_ms, log_time_ms.saturating_add(ttl_ms));
+        }
         Some(ttl_ms)
     }
 

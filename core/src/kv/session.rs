@@ -8,6 +8,7 @@
 
 use super::hash::StateHash;
 use crate::api::{Error, Revision, SessionRef, WriteResult};
+use crate::planted::{self, Bug};
 use bytes::Bytes;
 use imbl::{OrdMap, OrdSet};
 use std::ops::Bound;
@@ -93,6 +94,9 @@ impl Sessions {
         self.hash.remove(&[&head(id, session.used_ms, session.floor)]);
         session.used_ms = log_time_ms;
         session.floor = session.floor.max(acknowledged_below);
+        if planted::is(Bug::SessionForgetsAnswers) {
+            session.floor = session.floor.max(sequence);
+        }
         while let Some((old, bytes)) = session.answers.get_min().cloned()
             && old < session.floor
         {
@@ -103,6 +107,7 @@ impl Sessions {
         self.hash.add(&[&head(id, session.used_ms, session.floor)]);
         self.by_use.insert((session.used_ms, id));
         let answer = match session.answers.get(&sequence) {
+            Some(_) if planted::is(Bug::RetryAppliedAgain) => None,
             Some(bytes) => Some(decode(bytes)),
             None if sequence < session.floor => {
                 Some(Err(Error::SequenceForgotten { session: id, sequence }))

@@ -14,6 +14,7 @@ use crate::api::{
     Error, KeyRange, LeaseId, LeaseInfo, MemberInfo, Revision, SessionRef, WriteOp, WriteResult,
 };
 use crate::kv::key::Key;
+use crate::planted::{self, Bug};
 use crate::time::Wall;
 
 /// The whole state.
@@ -79,7 +80,9 @@ impl KvState {
 
     /// The incarnation to give this member number next: one above the highest it ever had.
     pub fn next_incarnation(&self, member: u32) -> u32 {
-        self.members.incarnation(member).map_or(0, |highest| highest.saturating_add(1))
+        self.members.incarnation(member).map_or(0, |highest| {
+            highest.saturating_add(u32::from(!planted::is(Bug::IncarnationNotRaised)))
+        })
     }
 
     /// The newest revision.

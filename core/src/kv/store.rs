@@ -9,6 +9,7 @@
 use super::hash::StateHash;
 use super::key::Key;
 use crate::api::{Error, KeyRange, KeyValue, LeaseId, RangeEnd, Revision};
+use crate::planted::{self, Bug};
 use bytes::Bytes;
 use imbl::{OrdMap, OrdSet};
 use std::ops::Bound;
@@ -138,6 +139,7 @@ impl Store {
         at: Revision,
     ) -> Option<Stored> {
         let (create_revision, version) = match self.live.get(key) {
+            Some(old) if planted::is(Bug::VersionNotRaised) => (old.create_revision, old.version),
             Some(old) => (old.create_revision, old.version + 1),
             None => (at, 1),
         };
@@ -160,7 +162,9 @@ impl Store {
             Stored { mod_revision: at, create_revision: 0, version: 0, lease: 0, value: None };
         self.revision = at;
         self.bytes -= size(key, &old);
-        self.hash.add(&canonical(key, &deletion, &mut [0; HEADER_BYTES]));
+        if !planted::is(Bug::HashIgnoresDeletes) {
+            self.hash.add(&canonical(key, &deletion, &mut [0; HEADER_BYTES]));
+        }
         self.changes.insert((at, key.clone()));
         self.past.insert((key.clone(), old.mod_revision), old.clone());
         self.past.insert((key.clone(), at), deletion);
@@ -176,6 +180,7 @@ impl Store {
             return Err(Error::Compacted { asked: revision, oldest: self.compacted });
         }
         self.compacted = revision;
+        let revision = revision + u64::from(planted::is(Bug::CompactionOneTooFar));
         while let Some(change) = self.changes.get_min().filter(|(at, _)| *at <= revision).cloned() {
             self.changes.remove(&change);
             self.forget_before(&change.1, revision);
@@ -267,6 +272,9 @@ fn bounds(range: &KeyRange) -> Option<Bounds<'_>> {
     let start = Bound::Included(&*range.start);
     match &range.end {
         RangeEnd::Single => Some((start, Bound::Included(&*range.start))),
+        RangeEnd::Before(end) if planted::is(Bug::RangeEndIncluded) => {
+            (range.start < *end).then(|| (start, Bound::Included(&**end)))
+        }
         RangeEnd::Before(end) => (range.start < *end).then(|| (start, Bound::Excluded(&**end))),
         RangeEnd::Unbounded => Some((start, Bound::Unbounded)),
     }

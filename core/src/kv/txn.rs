@@ -11,6 +11,7 @@ use crate::api::{
     Compare, CompareOp, CompareTarget, DeleteRequest, Error, KeyValue, PutRequest, Revision, TxnOp,
     TxnOpResult, TxnRequest, WriteResult,
 };
+use crate::planted::{self, Bug};
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -48,7 +49,8 @@ impl KvState {
     pub(super) fn put_alone(&mut self, put: &PutRequest) -> Answer {
         self.check_put(put)?;
         check_room(self.previous_bytes_put(put))?;
-        let previous = self.put(put, self.store.revision + 1);
+        let same = planted::is(Bug::RevisionReused) && self.store.revision % 8 == 7;
+        let previous = self.put(put, self.store.revision + u64::from(!same));
         Ok(WriteResult::Put { revision: self.store.revision, previous })
     }
 
@@ -61,11 +63,13 @@ impl KvState {
     pub(super) fn txn(&mut self, txn: &TxnRequest) -> Answer {
         let succeeded = txn.compares.iter().all(|compare| self.holds(compare));
         let ops = if succeeded { &txn.success } else { &txn.failure };
-        let previous_bytes = self.check_ops(ops)?;
+        let refused = planted::is(Bug::TransactionPartlyApplied);
+        let previous_bytes = if refused { 0 } else { self.check_ops(ops)? };
         let at = self.store.revision + 1;
         let mut room = WRITE_ANSWER_BYTES_MAX - previous_bytes;
         let mut results = Vec::with_capacity(ops.len());
-        for op in ops {
+        let cut = usize::from(planted::is(Bug::TransactionCutShort)).min(ops.len());
+        for op in &ops[..ops.len() - cut] {
             results.push(match op {
                 TxnOp::Range(request) => {
                     let (response, bytes) = self.read(request, room);
@@ -85,7 +89,9 @@ impl KvState {
     /// Deletes one key with what hangs on it.
     pub(super) fn delete_key(&mut self, key: &Key, at: Revision) -> Option<Stored> {
         let old = self.store.delete(key, at)?;
-        self.leases.detach(old.lease, key);
+        if !planted::is(Bug::DeletedKeyKeepsLease) {
+            self.leases.detach(old.lease, key);
+        }
         Some(old)
     }
 
@@ -156,7 +162,7 @@ impl KvState {
             any = true;
             key_holds(compare, Some(stored))
         });
-        all && (any || key_holds(compare, None))
+        all && (any || key_holds(compare, None) || planted::is(Bug::CompareOfNothingHolds))
     }
 }
 

@@ -10,6 +10,7 @@ use super::read::Cursor;
 use super::state::KvState;
 use crate::api::{Error, Response, Revision, WatchRequest};
 use crate::ids::ReqId;
+use crate::planted::{self, Bug};
 use std::collections::{BTreeMap, VecDeque};
 
 /// One answer ends with the revision that takes it to this many bytes. A revision larger than this is cut: until its last
@@ -64,7 +65,7 @@ impl Watches {
         let from = match request.from_revision {
             0 => state.revision() + 1,
             asked if asked <= oldest => return Err(Error::Compacted { asked, oldest }),
-            asked => asked,
+            asked => asked - u64::from(planted::is(Bug::WatchRepeatsAtStart)),
         };
         if self.watches.contains_key(&req) {
             return Err(Error::Invalid(format!("request {} is a watch already", req.0)));
@@ -121,7 +122,8 @@ impl Watches {
             let concerned =
                 self.watches.iter().filter(|(_, watch)| concerned(watch)).map(|(req, _)| *req);
             for req in concerned.collect::<Vec<_>>() {
-                self.wake(req, Cursor::at(revision));
+                let skipped = u64::from(planted::is(Bug::WatchSkipsOnWake));
+                self.wake(req, Cursor::at(revision + skipped));
             }
         }
     }

@@ -7,6 +7,7 @@ use crate::consensus::{ConfChange, is_command};
 use crate::io::Halt;
 use crate::kv::{Action, Command, MemberChange, Outcome};
 use crate::log::{Entry, EntryKind, Level};
+use crate::planted::{self, Bug};
 
 impl Node {
     /// Applies one committed entry.
@@ -30,7 +31,9 @@ impl Node {
 
     fn apply_command(&mut self, entry: &Entry, fate: Fate) -> Result<(), String> {
         let command = Command::decode(&entry.data).map_err(|error| error.to_string())?;
-        if matches!(&command.action, Action::Write { op: WriteOp::Compact { .. }, .. }) {
+        if matches!(&command.action, Action::Write { op: WriteOp::Compact { .. }, .. })
+            && !planted::is(Bug::WatchOvertakenByCompaction)
+        {
             // What watches have not been sent yet is about to be forgotten.
             self.serve_watches();
         }

@@ -3,6 +3,7 @@
 //! Invariants: stamps never fall while this node leads; between two leaders log time may stand still but never jumps ahead, so a lease
 //! never ends early. A calendar that is set wrong changes nothing.
 
+use crate::planted::{self, Bug};
 use crate::time::{Mono, Now};
 
 /// See the module.
@@ -15,7 +16,10 @@ pub struct LeaderClock {
 impl LeaderClock {
     /// Leadership begins, or the state of the terms before is now known in full.
     pub fn start(&mut self, state_ms: u64, now: Now) {
-        *self = LeaderClock { base_ms: state_ms, since: now.mono };
+        let calendar_ms = now.wall.0.max(0) as u64;
+        let from_calendar = planted::is(Bug::LogTimeFromCalendar);
+        let base_ms = if from_calendar { state_ms.max(calendar_ms) } else { state_ms };
+        *self = LeaderClock { base_ms, since: now.mono };
     }
 
     /// Log time now.

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::ids::{Identity, NodeId, ReqId};
 use crate::io::{DiskDone, DiskError, FileName};
 use crate::log::{Entry, Level};
+use crate::planted::{self, Bug};
 use crate::snapshot::{
     Encoder, Installed, Receiver, ReceiverStep, Sender, SenderStep, Trigger, Writer, WriterStep,
     retention,
@@ -147,6 +148,11 @@ impl Node {
         }
         self.snapshots.asked.0 = waiting;
         let encoder = Encoder::new(self.snapshot_header(), self.state.items());
+        if planted::is(Bug::LogRemovedBeforeSnapshotDurable) {
+            for op in self.wal.drop_behind(self.applied.0) {
+                self.disk(op, DiskUse::Cleanup);
+            }
+        }
         let (writer, op) = Writer::new(encoder);
         self.snapshots.writer = Some(writer);
         self.disk(op, DiskUse::SnapshotWrite);
@@ -259,6 +265,9 @@ impl Node {
             SenderStep::Failed(why) => {
                 self.snapshots.senders.remove(&to);
                 self.log(Level::Warn, format!("sending a snapshot to node {to} failed: {why}"));
+                if planted::is(Bug::SnapshotFailureNotReported) {
+                    return;
+                }
                 self.consensus.report_snapshot(to, false);
             }
         }

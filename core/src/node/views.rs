@@ -5,6 +5,7 @@
 
 use super::Node;
 use crate::api::{Error, Response, ViewInfo};
+use crate::planted::{self, Bug};
 use crate::snapshot::{Encoder, Header};
 use crate::time::{Mono, Span};
 use crate::wire::peer::SnapshotMeta;
@@ -109,6 +110,7 @@ impl Node {
     /// What a snapshot of the state as it is now says about itself.
     pub(super) fn snapshot_header(&self) -> Header {
         let (index, term) = self.applied;
+        let index = index - u64::from(planted::is(Bug::SnapshotIndexBehind));
         let conf = self.consensus.conf().clone();
         Header {
             cluster: self.identity.cluster,

@@ -9,6 +9,7 @@ use super::format::{
     MAGIC, SnapshotError, SnapshotErrorCause as Cause, VERSION,
 };
 use crate::kv::Item;
+use crate::planted::{self, Bug};
 use bytes::{Buf, BytesMut};
 use sha2::{Digest, Sha256};
 
@@ -212,7 +213,8 @@ impl Decoder {
             bytes: self.offset,
             sha256: self.sha256.clone().finalize().into(),
         };
-        if footer != expected || !self.stream.is_empty() {
+        let ignored = planted::is(Bug::SnapshotNotVerified);
+        if (footer != expected || !self.stream.is_empty()) && !ignored {
             return Err(self.error(Cause::Digest));
         }
         self.footer = Some(footer);

@@ -3,6 +3,7 @@
 use super::format::{SnapshotError, SnapshotErrorCause as Cause};
 use super::{Decoder, Header};
 use crate::kv::{Builder, KvState};
+use crate::planted::{self, Bug};
 
 /// Decodes and builds, piece by piece. After an error it is of no more use.
 #[derive(Debug, Default)]
@@ -39,7 +40,7 @@ impl Loader {
         let error = |what: String| SnapshotError { offset, cause: Cause::State(what) };
         let (header, _) = self.decoder.finish()?;
         let state = self.builder.finish().map_err(|bad| error(bad.to_string()))?;
-        if state.hash() != header.state_hash {
+        if state.hash() != header.state_hash && !planted::is(Bug::SnapshotNotVerified) {
             let (names, is) = (header.state_hash, state.hash());
             return Err(error(format!("the header names state hash {names}, the items have {is}")));
         }

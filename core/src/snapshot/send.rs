@@ -5,6 +5,7 @@
 //! each duplicate would keep two copies of the stream alive for ever (the "sorcerer's apprentice" of RFC 1123 §4.2.3.1).
 
 use crate::io::{DiskDone, DiskError, DiskOp, FileName};
+use crate::planted::{self, Bug};
 use crate::time::{Mono, Span};
 use crate::wire::peer::{PeerFrame, SnapshotMeta};
 
@@ -141,7 +142,9 @@ impl Sender {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Mono) -> SenderStep {
         match self.stage {
-            Stage::Waiting { until } if now >= until => {
+            Stage::Waiting { until }
+                if now >= until && !planted::is(Bug::SnapshotPieceNotRetried) =>
+            {
                 self.attempts += 1;
                 self.read_unless_reading()
             }

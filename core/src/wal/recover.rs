@@ -9,6 +9,7 @@ use super::writer::{Segment, Tail, WalWriter};
 use crate::ids::Identity;
 use crate::io::FileName;
 use crate::log::{Entry, HardState};
+use crate::planted::{self, Bug};
 use crate::wire::peer::SnapshotMeta;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -192,7 +193,8 @@ impl Recovery {
         let last = self.segments.back().map(|segment| segment.number);
         let torn = self.damage.as_ref().is_some_and(|damage| Some(damage.segment) == last);
         // A segment without a record is left behind, too: only the writer's first record of a segment holds the hard state.
-        let sealed = torn || self.offset == SEGMENT_HEAD_BYTES as u64;
+        let sealed = torn && !planted::is(Bug::TornSegmentWrittenAgain)
+            || self.offset == SEGMENT_HEAD_BYTES as u64;
         let tail = Tail {
             segments: self.segments,
             sealed,
@@ -285,6 +287,7 @@ impl Recovery {
 
     fn refuse_if_durable(&self, durable: u64, number: u64, offset: usize) -> Result<(), WalDamage> {
         match &self.damage {
+            Some(_) if planted::is(Bug::MiddleDamageCut) => Ok(()),
             Some(damage) if durable >= self.next_sequence => Err(WalDamage {
                 segment: damage.segment,
                 offset: damage.offset,
@@ -330,6 +333,9 @@ impl Log {
             }
             let kept = self.entries.len() as u64;
             let replaced = (self.next_index - first).min(kept);
+            if replaced > 0 && planted::is(Bug::ReplacedEntriesRecovered) {
+                return Ok(());
+            }
             self.entries.truncate((kept - replaced) as usize);
             self.next_index = first;
             for entry in record.entries {

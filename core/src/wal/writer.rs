@@ -10,6 +10,7 @@ use super::segment::{self, SEGMENT_HEAD_BYTES, SegmentHead};
 use crate::ids::Identity;
 use crate::io::{DiskOp, FileName};
 use crate::log::HardState;
+use crate::planted::{self, Bug};
 use bytes::BytesMut;
 use std::collections::VecDeque;
 
@@ -98,7 +99,7 @@ impl WalWriter {
         self.account(record);
         let body = Body {
             hard_state: record.hard_state,
-            snapshot: record.snapshot.as_ref(),
+            snapshot: record.snapshot.as_ref().filter(|_| !planted::is(Bug::InstallNotRecorded)),
             entries: &record.entries,
         };
         let op = if self.sealed { None } else { self.write(&body) };
@@ -121,6 +122,7 @@ impl WalWriter {
     /// The operations that remove segments whose entries all lie at or below `index`, the index of a durable snapshot.
     #[must_use]
     pub fn drop_behind(&mut self, index: u64) -> Vec<DiskOp> {
+        let index = index + if planted::is(Bug::SegmentDroppedEarly) { 20 } else { 0 };
         let mut ops = Vec::new();
         while self.segments.len() > 1 && self.segments[0].last_index <= index {
             let number = self.segments[0].number;
@@ -189,7 +191,8 @@ impl WalWriter {
         }
         let offset = self.offset;
         self.offset += length;
-        Some(DiskOp::Write { file: FileName::Wal(segment.number), offset, bytes, sync: true })
+        let sync = !planted::is(Bug::LogNotSynced);
+        Some(DiskOp::Write { file: FileName::Wal(segment.number), offset, bytes, sync })
     }
 
     /// The creation of the next segment, with a record in it.
@@ -202,7 +205,9 @@ impl WalWriter {
             next_index: self.next_index - body.entries.len() as u64,
             durable: self.durable,
         };
-        let body = Body { hard_state: Some(self.hard_state), ..body };
+        let hard_state =
+            Some(self.hard_state).filter(|_| !planted::is(Bug::SegmentWithoutHardState));
+        let body = Body { hard_state: hard_state.or(body.hard_state), ..body };
         self.reserve(&body);
         head.encode(&mut self.buffer);
         let place = Place {

@@ -29,6 +29,11 @@ impl File {
         File { unnamed: true, ..File::durable(bytes) }
     }
 
+    /// Its name was changed, and nobody synced the directory.
+    pub(super) fn forget_name(&mut self) {
+        self.unnamed = true;
+    }
+
     /// Whether a power cut leaves the file its name.
     pub(super) fn is_named(&self) -> bool {
         !self.unnamed

@@ -23,6 +23,7 @@ use file::File;
 use lane::{Job, LaneQueue};
 use raftkv_core::ids::OpId;
 use raftkv_core::io::{DiskDone, DiskError, DiskErrorKind, DiskOp, FileName, Lane};
+use raftkv_core::planted::{self, Bug};
 use raftkv_core::rng::Rng;
 use raftkv_core::time::Span;
 use std::collections::{BTreeMap, VecDeque};
@@ -370,14 +371,21 @@ impl Disk {
             DiskOp::Create { file, reserve_bytes, bytes } => {
                 let mut content = bytes.to_vec();
                 content.resize(content.len().max(*reserve_bytes as usize), 0);
-                self.files.insert(*file, File::durable(content));
+                let unnamed = planted::is(Bug::DirectoryNotSynced);
+                let file_of = if unnamed { File::unnamed } else { File::durable };
+                self.files.insert(*file, file_of(content));
             }
             DiskOp::Write { file, offset, bytes, .. } => {
                 self.files.get_mut(file)?.write(*offset, bytes);
             }
             DiskOp::Publish { from, to } => {
                 let mut file = self.files.remove(from)?;
-                file.sync();
+                if !planted::is(Bug::PublishedBeforeSync) {
+                    file.sync();
+                }
+                if planted::is(Bug::DirectoryNotSynced) {
+                    file.forget_name();
+                }
                 self.files.insert(*to, file);
             }
             DiskOp::Sync { file } => self.files.get_mut(file)?.sync(),

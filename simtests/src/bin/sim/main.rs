@@ -4,19 +4,25 @@
 //! sim run --seed N [--trace]                one seed; --trace prints every event
 //! sim many --from A --count N [--jobs J]    many seeds, with progress and a summary
 //! sim options --seed N                      what a seed stands for
+//! sim planted [--bug A,B] [--without C,D] [--seeds N] [--jobs J]
+//!                                           plants bugs, and says which seed and check caught each
 //! ```
 
+mod arguments;
+mod planted;
+
+use arguments::Arguments;
 use raftkv_sim::world::Story;
 use raftkv_sim::world::options::Options;
 use simtests::{Verdict, campaign, run_seed};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: sim run --seed N [--trace] | sim many --from A --count N [--jobs J] | sim options --seed N";
+const USAGE: &str = "usage: sim run | many | options | planted, each with options; they are named at the top of its source";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match dispatch(&arguments) {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&words) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -26,27 +32,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(arguments: &[String]) -> Result<bool, String> {
-    match arguments.first().map(String::as_str) {
-        Some("run") => run(number(arguments, "--seed")?, has(arguments, "--trace")),
-        Some("many") => {
-            let (from, count) = (number(arguments, "--from")?, number(arguments, "--count")?);
-            let jobs = match has(arguments, "--jobs") {
-                true => number(arguments, "--jobs")? as usize,
-                false => campaign::all_processors(),
-            };
-            many(from, count, jobs)
-        }
-        Some("options") => {
-            say(&format!("{:#?}", Options::draw(number(arguments, "--seed")?)));
+fn dispatch(words: &[String]) -> Result<bool, String> {
+    let (command, words) = words.split_first().ok_or(USAGE)?;
+    let read = |known| Arguments::read(words, known);
+    match command.as_str() {
+        "run" => run(&read(&["--seed", "--trace"])?),
+        "many" => many(&read(&["--from", "--count", "--jobs"])?),
+        "options" => {
+            let seed = read(&["--seed"])?.required("--seed")?;
+            say(&format!("{:#?}", Options::draw(seed)));
             Ok(true)
         }
+        "planted" => planted::run(&read(planted::KNOWN)?, words),
         _ => Err(USAGE.into()),
     }
 }
 
-fn run(seed: u64, trace: bool) -> Result<bool, String> {
-    let story = trace.then(Story::default);
+fn run(arguments: &Arguments) -> Result<bool, String> {
+    let story = arguments.has("--trace").then(Story::default);
+    let seed = arguments.required("--seed")?;
     let Verdict { report, failure, .. } = run_seed(seed, story.clone());
     if let Some(story) = story {
         say(story.borrow().trim_end());
@@ -58,10 +62,11 @@ fn run(seed: u64, trace: bool) -> Result<bool, String> {
     Ok(failure.is_none())
 }
 
-fn many(from: u64, count: u64, jobs: usize) -> Result<bool, String> {
+fn many(arguments: &Arguments) -> Result<bool, String> {
+    let (from, count) = (arguments.required("--from")?, arguments.required("--count")?);
     let end = from.checked_add(count).ok_or("--from plus --count is too large")?;
     let seeds: Vec<u64> = (from..end).collect();
-    let summary = campaign::run(&seeds, jobs, |verdict, summary| {
+    let summary = campaign::run(&seeds, arguments.jobs()?, |verdict, summary| {
         if let Some(failure) = &verdict.failure {
             eprintln!("seed {}: {failure}", verdict.seed);
         }
@@ -72,17 +77,6 @@ fn many(from: u64, count: u64, jobs: usize) -> Result<bool, String> {
     });
     say(summary.to_string().trim_end());
     Ok(summary.failures.is_empty())
-}
-
-fn has(arguments: &[String], name: &str) -> bool {
-    arguments.iter().any(|argument| argument == name)
-}
-
-fn number(arguments: &[String], name: &str) -> Result<u64, String> {
-    let at = arguments.iter().position(|argument| argument == name);
-    let value = at.and_then(|at| arguments.get(at + 1));
-    let value = value.ok_or_else(|| format!("{name} is missing; {USAGE}"))?;
-    value.parse().map_err(|_| format!("{name} wants a number, not {value:?}"))
 }
 
 /// Prints a line. A reader that has gone is no reason to stop.
