@@ -134,3 +134,24 @@ fn one_command_brings_a_whole_cluster_back_and_old_nodes_stay_out() {
     let status = cluster.cli().json(&["status"]);
     assert_eq!(status["cluster_id"], restored["cluster_id"]);
 }
+
+#[test]
+fn a_member_that_lost_its_disk_joins_anew_and_fills_from_the_others() {
+    let mut cluster = Cluster::start(3);
+    fill(&cluster, 1000);
+    let victim = (cluster.leader() + 1) % 3;
+    cluster.kill(victim);
+    fs::remove_dir_all(cluster.data_dir(victim)).unwrap();
+    cluster.launch_joining(victim, (victim + 1) % 3);
+    cluster.wait_until("the member votes again, as another incarnation", |cluster| {
+        let members = cluster.cli().json(&["member", "list"]);
+        let anew = json!({"id": victim + 1, "incarnation": 1, "role": "voter"});
+        members["members"].as_array().unwrap().iter().any(|member| {
+            ["id", "incarnation", "role"].iter().all(|field| member[field] == anew[field])
+        })
+    });
+    // Without one of the others, what the new disk holds is needed.
+    cluster.kill((victim + 1) % 3);
+    let all = cluster.cli().json(&["get", "k/", "--prefix", "--count-only"]);
+    assert_eq!(all["count"], 1000);
+}
