@@ -14,6 +14,8 @@ pub mod leaf;
 #[cfg(feature = "production")]
 pub mod args;
 #[cfg(feature = "production")]
+pub mod backup;
+#[cfg(feature = "production")]
 pub mod blob;
 #[cfg(feature = "production")]
 pub mod certs;

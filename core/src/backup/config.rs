@@ -5,6 +5,7 @@
 
 use super::compress::{Compression, CompressionError};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,10 +139,28 @@ pub struct EncryptionConfig {
     /// The cipher.
     #[serde(rename = "type")]
     pub kind: EncryptionKind,
-    /// File of the key that new backups are sealed for.
+    /// The key that new backups are sealed for, from a file. One of this, `key_env` and `key_command`.
     pub key_file: Option<String>,
-    /// Files of further keys: new backups are sealed for them too, and they open old ones.
-    pub more_key_files: Vec<String>,
+    /// The same, from an environment variable.
+    pub key_env: Option<String>,
+    /// The same, from what a program prints: the program and its arguments, without a shell.
+    pub key_command: Option<Vec<String>>,
+    /// Further keys: new backups are sealed for them too.
+    pub more_keys: Vec<KeySource>,
+    /// Keys that only open what was sealed for them before.
+    pub old_keys: Vec<KeySource>,
+}
+
+/// Where a key comes from. Never from the configuration itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeySource {
+    /// A file.
+    File(String),
+    /// An environment variable.
+    Env(String),
+    /// What a program prints: the program and its arguments, without a shell.
+    Command(Vec<String>),
 }
 
 /// Kinds of encryption.
@@ -195,12 +214,17 @@ pub enum ConfigError {
     Compression(#[from] CompressionError),
     /// Encryption without a key.
     #[error(
-        "backup.encryption is enabled but names no key_file; backups are refused rather than written in plain text"
+        "backup.encryption is enabled but names no key_file, key_env or key_command; backups are refused rather than written in plain text"
     )]
     NoKey,
+    /// More than one key where one is meant.
+    #[error(
+        "backup.encryption names more than one of key_file, key_env and key_command: keep one, and put others under more_keys or old_keys"
+    )]
+    SeveralKeys,
     /// A key without encryption.
     #[error(
-        "backup.encryption names a key file but is not enabled: set enabled: true, or remove the key file"
+        "backup.encryption names a key but is not enabled: set enabled: true, or remove the key"
     )]
     KeyUnused,
     /// The prefix could leave its place.
@@ -229,15 +253,7 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.provider.check()?;
         self.backup.compression.effective()?;
-        let encryption = &self.backup.encryption;
-        let has_key = encryption.key_file.as_ref().is_some_and(|path| !path.is_empty());
-        match encryption.enabled {
-            true if !has_key => return Err(ConfigError::NoKey),
-            false if has_key || !encryption.more_key_files.is_empty() => {
-                return Err(ConfigError::KeyUnused);
-            }
-            _ => {}
-        }
+        self.backup.encryption.check()?;
         if !is_prefix(&self.backup.prefix) {
             return Err(ConfigError::Prefix { prefix: self.backup.prefix.clone() });
         }
@@ -286,6 +302,56 @@ impl CompressionConfig {
         compression.check()?;
         compression.check_built()?;
         Ok(compression)
+    }
+}
+
+impl EncryptionConfig {
+    /// Where the key of new backups comes from; `None` without encryption.
+    pub fn key(&self) -> Result<Option<KeySource>, ConfigError> {
+        let file = self.key_file.clone().map(KeySource::File);
+        let env = self.key_env.clone().map(KeySource::Env);
+        let command = self.key_command.clone().map(KeySource::Command);
+        let mut named = [file, env, command].into_iter().flatten().filter(|key| !key.is_empty());
+        match (named.next(), named.next()) {
+            (_, Some(_)) => Err(ConfigError::SeveralKeys),
+            (None, None) if self.enabled => Err(ConfigError::NoKey),
+            (Some(_), None) if !self.enabled => Err(ConfigError::KeyUnused),
+            (key, None) => Ok(key),
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.key()?;
+        let others = || self.more_keys.iter().chain(&self.old_keys);
+        if !self.enabled && others().next().is_some() {
+            return Err(ConfigError::KeyUnused);
+        }
+        if others().any(KeySource::is_empty) {
+            return Err(ConfigError::Empty { key: "a key under backup.encryption" });
+        }
+        Ok(())
+    }
+}
+
+impl KeySource {
+    fn is_empty(&self) -> bool {
+        match self {
+            KeySource::File(name) | KeySource::Env(name) => name.is_empty(),
+            KeySource::Command(argv) => argv.first().is_none_or(String::is_empty),
+        }
+    }
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeySource::File(path) => write!(f, "key file {path}"),
+            KeySource::Env(name) => write!(f, "environment variable {name}"),
+            // Arguments may hold a credential.
+            KeySource::Command(argv) => {
+                write!(f, "key command {}", argv.first().map_or("", String::as_str))
+            }
+        }
     }
 }
 
@@ -344,8 +410,8 @@ impl Serialize for Secret {
     }
 }
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
 }
@@ -405,13 +471,17 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        let cases: [(&str, Value, &str); 10] = [
+        let cases: [(&str, Value, &str); 14] = [
             ("/provider/typo", json!(1), "unknown field"),
             ("/provider/type", json!("ftp"), "unknown variant `ftp`"),
             ("/provider/s3_bucket", json!(""), "provider.s3_bucket must not be empty"),
             ("/provider/s3_access_key", json!("AKIA"), "must be given together"),
             ("/backup/compression/level", json!(10), "gzip level 10 is out of range"),
             ("/backup/encryption/key_file", json!(null), "names no key_file"),
+            ("/backup/encryption/key_file", json!(""), "names no key_file"),
+            ("/backup/encryption/key_env", json!("KEY"), "more than one of"),
+            ("/backup/encryption/old_keys", json!([{ "env": "" }]), "must not be empty"),
+            ("/backup/encryption/more_keys", json!([{ "secret": "x" }]), "unknown variant"),
             ("/backup/encryption/enabled", json!(false), "is not enabled"),
             ("/backup/prefix", json!("../other/"), "backup.prefix"),
             ("/retention/min_backups", json!(11), "more than retention.max_backups"),

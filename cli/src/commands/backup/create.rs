@@ -6,7 +6,7 @@ use super::view::{BackupView, OneBackup};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use clap::Args;
-use raftkv_core::backup::create::{Bounds, Create as Machine, Outcome, Settings, Step};
+use raftkv_core::backup::create::{Create as Machine, Outcome, Step};
 use raftkv_core::backup::machine::Progress;
 use raftkv_core::time::Wall;
 use raftkv_node::blob::drive_create;
@@ -26,17 +26,10 @@ pub struct Create {
 /// Runs it.
 pub async fn run(context: &Context, create: Create) -> Result<(), Failure> {
     let mut setup = create.config.open()?;
-    let settings = Settings {
-        compression: setup
-            .config
-            .backup
-            .compression
-            .effective()
-            .map_err(|error| Failure::new(Exit::Usage, error))?,
-        recipients: setup.keys.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        bounds: Bounds::default(),
-    };
+    let settings = setup
+        .loaded
+        .settings(env!("CARGO_PKG_VERSION"))
+        .map_err(|error| Failure::new(Exit::Usage, error))?;
     let Frozen { source, bytes_estimate, stream } = match &create.db {
         Some(path) => source::stopped(path)?,
         None => source::live(&context.client().await?).await?,

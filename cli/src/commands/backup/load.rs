@@ -58,7 +58,7 @@ impl Loading {
         setup: &mut Setup,
         entry: &Entry,
     ) -> Result<Restored, ReadError> {
-        let access = setup.access(self.allow_plaintext);
+        let access = setup.loaded.access(self.allow_plaintext);
         let mut machine = Restore::new(entry.id, access, ReadBounds::default());
         let bar = progress_bar(context);
         drive(&mut machine, setup.store.as_mut(), |progress| show(&bar, progress)).await;

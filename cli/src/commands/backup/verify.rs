@@ -55,7 +55,7 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
     let mut first = None;
     let mut backups = Vec::new();
     for id in ids {
-        let access = setup.access(verify.allow_plaintext);
+        let access = setup.loaded.access(verify.allow_plaintext);
         let mut machine = Machine::new(id, verify.level, access, ReadBounds::default());
         let bar = progress_bar(context);
         drive(&mut machine, setup.store.as_mut(), |progress| show(&bar, progress)).await;

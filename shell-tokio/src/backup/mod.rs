@@ -1,0 +1,189 @@
+//! The backup configuration as a shell reads it: the YAML file, the keys that it names, and what they come to.
+//!
+//! Invariants: nothing is written while reading; no message holds a key, a credential or an excerpt of the file; encryption that is
+//! asked for and not possible is an error.
+
+pub mod keys;
+
+use keys::{Keys, SourceError};
+use raftkv_core::backup::KeyRing;
+use raftkv_core::backup::config::{Config, ConfigError};
+use raftkv_core::backup::create::{Bounds, Settings};
+use raftkv_core::backup::format::Plaintext;
+use raftkv_core::backup::read::Access;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// A configuration that was read, with its keys.
+#[derive(Debug)]
+pub struct BackupConfig {
+    /// As in the file, checked.
+    pub config: Config,
+    /// The keys that it names.
+    pub keys: Keys,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// There is no such file.
+    #[error("{} does not exist", .path.display())]
+    NotFound {
+        /// Which.
+        path: PathBuf,
+    },
+    /// It cannot be read.
+    #[error("{} cannot be read: {error}", .path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// It is not YAML, or has keys or values that there are not.
+    #[error("{}: {what}", .path.display())]
+    Yaml {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, and where.
+        what: String,
+    },
+    /// It cannot work.
+    #[error("{}: {error}", .path.display())]
+    Config {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: ConfigError,
+    },
+    /// A key that it names cannot be had.
+    #[error(transparent)]
+    Key(#[from] SourceError),
+}
+
+impl BackupConfig {
+    /// Reads the file and the keys that it names.
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        let config = parse(path)?;
+        let keys = Keys::read(&config.backup.encryption)?;
+        Ok(BackupConfig { config, keys })
+    }
+
+    /// How new backups are made. `version` is the software's.
+    pub fn settings(&self, version: &str) -> Result<Settings, ConfigError> {
+        Ok(Settings {
+            compression: self.config.backup.compression.effective()?,
+            recipients: self.keys.recipients.clone(),
+            version: version.to_owned(),
+            bounds: Bounds::default(),
+        })
+    }
+
+    /// With what backups may be read: where encryption is configured, a plain backup is not one of ours.
+    pub fn access(&self, allow_plaintext: bool) -> Access {
+        let encrypted = self.config.backup.encryption.enabled;
+        let plaintext = match encrypted && !allow_plaintext {
+            true => Plaintext::Refused,
+            false => Plaintext::Allowed,
+        };
+        Access { keys: self.ring(), plaintext }
+    }
+
+    /// Every key that may open a backup.
+    pub fn ring(&self) -> KeyRing {
+        self.keys.ring()
+    }
+}
+
+fn parse(path: &Path) -> Result<Config, LoadError> {
+    let path = path.to_owned();
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(LoadError::NotFound { path });
+        }
+        Err(error) => return Err(LoadError::Read { path, error }),
+    };
+    let config: Config = match serde_saphyr::from_str(&text) {
+        Ok(config) => config,
+        Err(error) => return Err(LoadError::Yaml { path, what: one_line(&error) }),
+    };
+    match config.check() {
+        Ok(()) => Ok(config),
+        Err(error) => Err(LoadError::Config { path, error }),
+    }
+}
+
+/// The parser's message with its place, without the excerpt of the file: that may hold credentials.
+fn one_line(error: &serde_saphyr::Error) -> String {
+    let text = error.without_snippet().to_string();
+    let what = text.lines().next().unwrap_or_default().to_owned();
+    match error.location() {
+        Some(place) if !what.contains("line") => {
+            format!("line {}, column {}: {what}", place.line(), place.column())
+        }
+        _ => what,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCAL: &str = "provider:\n  type: local\n  local_path: /nowhere\n";
+
+    fn load(yaml: &str) -> Result<BackupConfig, LoadError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("backup.yaml");
+        let key = dir.path().join("key");
+        fs::write(&key, format!("{}\n", "ab".repeat(32))).unwrap();
+        fs::write(&path, yaml.replace("KEY", &key.display().to_string())).unwrap();
+        BackupConfig::load(&path)
+    }
+
+    #[test]
+    fn a_small_file_is_enough() {
+        let loaded = load(LOCAL).unwrap();
+        assert!(loaded.keys.recipients.is_empty() && loaded.ring().is_empty());
+        assert_eq!(loaded.access(false).plaintext, Plaintext::Allowed);
+    }
+
+    #[test]
+    fn keys_are_read_and_plain_backups_refused_then() {
+        let yaml = format!(
+            "{LOCAL}backup:\n  encryption:\n    enabled: true\n    key_file: KEY\n    old_keys:\n      \
+             - command: [printf, '%s', '{}']\n",
+            "cd".repeat(32)
+        );
+        let loaded = load(&yaml).unwrap();
+        assert_eq!(loaded.keys.recipients.len(), 1);
+        assert_eq!(loaded.ring().ids().count(), 2);
+        assert_eq!(loaded.settings("1").unwrap().recipients.len(), 1);
+        assert_eq!(loaded.access(false).plaintext, Plaintext::Refused);
+        assert_eq!(loaded.access(true).plaintext, Plaintext::Allowed);
+    }
+
+    #[test]
+    fn mistakes_name_their_line_and_show_no_secrets() {
+        let cases = [
+            (format!("{LOCAL}retention:\n  max_backup: 3\n"), "line 5"),
+            (
+                "provider:\n  type: s3\n  s3_bucket: b\n  s3_secret_keys: hunter2\n".into(),
+                "s3_secret_keys",
+            ),
+            (format!("{LOCAL}backup:\n  encryption:\n    enabled: true\n"), "key_file"),
+            (
+                format!(
+                    "{LOCAL}backup:\n  encryption:\n    enabled: true\n    key_file: /nowhere/key\n"
+                ),
+                "/nowhere/key",
+            ),
+        ];
+        for (yaml, part) in cases {
+            let line = load(&yaml).unwrap_err().to_string();
+            assert!(line.contains(part), "{line}");
+            assert!(!line.contains("hunter2") && !line.contains('\n'), "{line}");
+        }
+    }
+}
