@@ -6,8 +6,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "scripts are files")]
 
+#[path = "backup/script.rs"]
+mod backups;
 mod cluster;
+#[allow(dead_code, reason = "scripts use a part")]
+#[path = "backup/store.rs"]
+mod store;
 
+use backups::Backups;
 use cluster::{Cluster, Disk};
 use raftkv_core::api::{
     Consistency, KeyRange, PutRequest, RangeRequest, Request, Response, WriteOp,
@@ -36,7 +42,7 @@ const COMMANDS: &str = "
     promote, remove, transfer, snapshot, status NODE ARG
 ";
 
-fn run(cluster: &mut Option<Cluster>, line: &str) -> Result<(), String> {
+fn run(cluster: &mut Option<Cluster>, backups: &mut Backups, line: &str) -> Result<(), String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let number = |at: usize| -> Result<u32, String> {
         let word = words.get(at).ok_or(format!("{line}: a number is missing"))?;
@@ -61,7 +67,7 @@ fn run(cluster: &mut Option<Cluster>, line: &str) -> Result<(), String> {
             let shown = cluster.trace.len();
             let rest = line.strip_prefix("quietly").unwrap_or_default().trim();
             let mut inner = Some(std::mem::replace(cluster, Cluster::new(0, Config::default())));
-            let outcome = run(&mut inner, rest);
+            let outcome = run(&mut inner, backups, rest);
             *cluster = inner.unwrap();
             cluster.trace.truncate(shown);
             return outcome;
@@ -114,7 +120,8 @@ fn run(cluster: &mut Option<Cluster>, line: &str) -> Result<(), String> {
             cluster.ask(number(1)?, Request::SnapshotSave);
         }
         "stop" => cluster.input(number(1)?, Input::Shutdown),
-        _ => return Err(format!("{line}: not known. Commands:{COMMANDS}")),
+        _ if backups.run(cluster, &words)? => {}
+        _ => return Err(format!("{line}: not known. Commands:{COMMANDS}{}", backups::COMMANDS)),
     }
     Ok(())
 }
@@ -135,7 +142,7 @@ fn join(cluster: &mut Cluster, member: u32, via: u32) {
 
 fn check(path: &Path) {
     let script = std::fs::read_to_string(path).unwrap();
-    let mut cluster = None;
+    let (mut cluster, mut backups) = (None, Backups::default());
     let (mut rewritten, mut commands, mut expecting) = (String::new(), Vec::new(), false);
     for line in script.lines() {
         if expecting {
@@ -145,7 +152,8 @@ fn check(path: &Path) {
         writeln!(rewritten, "{line}").unwrap();
         if line == "----" {
             for command in commands.drain(..) {
-                run(&mut cluster, command).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+                run(&mut cluster, &mut backups, command)
+                    .unwrap_or_else(|error| panic!("{path:?}: {error}"));
             }
             let trace = std::mem::take(&mut cluster.as_mut().unwrap().trace);
             writeln!(rewritten, "{trace}").unwrap();
@@ -178,6 +186,6 @@ fn scripts_give_the_traces_they_hold() {
     let mut scripts: Vec<PathBuf> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     scripts.sort();
-    assert!(scripts.len() >= 6, "the scripts are there");
+    assert!(scripts.len() >= 8, "the scripts are there");
     scripts.iter().for_each(|script| check(script));
 }

@@ -22,6 +22,8 @@ pub struct Store {
     pub fault: Option<Fault>,
     /// Every operation that was asked for, by name.
     pub asked: Vec<&'static str>,
+    /// The same, each with its object and how it ended.
+    pub lines: Vec<String>,
     /// Run work and answers last in, first out, as threads might.
     pub reversed: bool,
     /// Most bytes of parts and windows under way at once.
@@ -58,6 +60,39 @@ impl Store {
     fn answer(&mut self, op: OpId, action: BlobOp) -> Result<BlobDone, BlobError> {
         let number = self.asked.len();
         self.asked.push(name(&action));
+        let line = self.line(&action);
+        let result = self.answer_to(number, op, action);
+        let ended =
+            result.as_ref().map_or_else(|error| format!(": {:?}", error.kind), |_| String::new());
+        self.lines.push(format!("{line}{ended}"));
+        result
+    }
+
+    fn line(&self, action: &BlobOp) -> String {
+        let object = match action {
+            BlobOp::Put { object, .. }
+            | BlobOp::PutStart { object, .. }
+            | BlobOp::Get { object, .. }
+            | BlobOp::Head { object }
+            | BlobOp::Delete { object } => object.path(),
+            BlobOp::PutPart { upload, bytes, .. } => {
+                let path = self.uploads.get(upload).map_or("", |(path, _)| path);
+                format!("{path} +{}", bytes.len())
+            }
+            BlobOp::PutFinish { upload } | BlobOp::PutAbort { upload } => {
+                self.uploads.get(upload).map_or(String::new(), |(path, _)| path.clone())
+            }
+            BlobOp::List => String::new(),
+        };
+        format!("{} {object}", name(action))
+    }
+
+    fn answer_to(
+        &mut self,
+        number: usize,
+        op: OpId,
+        action: BlobOp,
+    ) -> Result<BlobDone, BlobError> {
         let failed = |kind| BlobError { kind, message: "by the test's wish".into() };
         match self.fault {
             Some(Fault::Fails { at, kind }) if at == number => Err(failed(kind)),

@@ -293,6 +293,10 @@ pub fn show(output: &Output) -> String {
     match output {
         Output::Send { to, frame } => format!("send {to} {}", show_frame(frame)),
         Output::Disk { action, .. } => show_disk(action),
+        Output::Reply { req, response: Response::ViewChunk { bytes, last } } => {
+            let last = if *last { ", the last" } else { "" };
+            format!("reply {} {} bytes of a view{last}", req.0, bytes.len())
+        }
         Output::Reply { req, response } => format!("reply {} {response:?}", req.0),
         Output::Peers(peers) => {
             let names: Vec<String> =
