@@ -28,6 +28,8 @@ pub struct Config {
     pub trailing_entries: u64,
     /// Revisions of history kept for reads and watches; older ones are compacted by the leader. 0 keeps everything.
     pub history_revisions: u64,
+    /// How long a node that makes a backup for the cluster may go unheard, by log time, before another is chosen.
+    pub backup_lease: Span,
     /// Bounds on requests.
     pub limits: Limits,
 }
@@ -69,6 +71,7 @@ impl Default for Config {
             segment_bytes: 64 << 20,
             trailing_entries: 4096,
             history_revisions: 100_000,
+            backup_lease: Span::from_millis(60_000),
             limits: Limits::default(),
         }
     }

@@ -1,9 +1,11 @@
 //! The whole boundary: what goes into the core and what comes out.
 //!
 //! Invariants: ids, never channels or callbacks; every `Output::Disk` is answered by exactly one `Input::Disk` with the same
-//! `OpId`; every `Input::Client` by exactly one final `Output::Reply` (watches: many, see [`crate::api::Response`]).
+//! `OpId`, every `Output::Blob` by one `Input::Blob`, every `Output::Work` by one `Input::Work`; every `Input::Client` by exactly one final `Output::Reply` (watches: many, see [`crate::api::Response`]).
 
 use crate::api::{Request, Response};
+use crate::backup::blob::{BlobDone, BlobError, BlobOp};
+use crate::backup::machine::{Work, WorkDone};
 use crate::ids::{NodeId, OpId, ReqId};
 use crate::wire::peer::PeerFrame;
 use bytes::Bytes;
@@ -45,12 +47,26 @@ pub enum Input {
         /// How.
         result: Result<DiskDone, DiskError>,
     },
+    /// An operation of [`Output::Blob`] has ended.
+    Blob {
+        /// Which.
+        op: OpId,
+        /// How.
+        result: Result<BlobDone, BlobError>,
+    },
+    /// Work of [`Output::Work`] has ended.
+    Work {
+        /// Which.
+        op: OpId,
+        /// What came of it.
+        done: WorkDone,
+    },
     /// Stop soon: hand over leadership, then [`Output::Halt`] with [`Halt::Stopped`].
     Shutdown,
 }
 
 /// Something the core wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Output {
     /// Send a frame. It may be lost, duplicated or overtaken; order is only a help to speed.
     Send {
@@ -66,6 +82,20 @@ pub enum Output {
         op: OpId,
         /// What to do.
         action: DiskOp,
+    },
+    /// Do something in the backup store. Only nodes that were told to make backups ask for it. Ids are this output's own.
+    Blob {
+        /// Names the operation in its completion, and an upload in the operations that belong to it.
+        op: OpId,
+        /// What to do.
+        action: BlobOp,
+    },
+    /// Do work that takes a processor for long, on any thread but the node's.
+    Work {
+        /// Names the work in its completion.
+        op: OpId,
+        /// What to do.
+        work: Work,
     },
     /// Answer a client.
     Reply {

@@ -5,9 +5,12 @@
 //! the disk's completion came in; every request is answered once.
 
 mod apply;
+mod backups;
+mod check;
 mod clients;
 mod clock;
 mod gates;
+mod making;
 mod members;
 mod peers;
 mod proposals;
@@ -16,6 +19,7 @@ mod stop;
 mod views;
 
 use crate::api::{Error, MemberInfo, Request, Response};
+use crate::backup::machine::ActionResult;
 use crate::boot::Image;
 use crate::config::Config;
 use crate::consensus::reads::Reads;
@@ -48,6 +52,8 @@ pub enum Timer {
     ReadRetry,
     /// A lease ends.
     LeaseEnd,
+    /// A piece of the state can be read for a backup.
+    BackupFeed,
 }
 
 /// A broken invariant. In a simulation it fails the run.
@@ -81,6 +87,8 @@ pub struct Node {
     snapshots: Snapshots,
     views: Views,
     members: members::Changes,
+    maker: making::Maker,
+    duty: backups::Duty,
     stopping: stop::Stopping,
     was: Standing,
     outbox: VecDeque<Output>,
@@ -154,6 +162,8 @@ impl Node {
             snapshots: Snapshots::new(&config, image.snapshots, image.joining, image.identity, now),
             views: Views::new(config.limits.views),
             members: members::Changes::default(),
+            maker: making::Maker::new(&seed),
+            duty: backups::Duty::default(),
             stopping: stop::Stopping::default(),
             was: Standing::default(),
             outbox: VecDeque::new(),
@@ -187,7 +197,7 @@ impl Node {
         }
         self.now = Now { mono: self.now.mono.max(now.mono), wall: now.wall };
         match input {
-            Input::Timeout => {}
+            Input::Timeout => self.feed_making(),
             Input::Client { req, request } => self.on_client(req, request),
             Input::ClientGone { req } => self.on_client_gone(req),
             Input::Peer { from, frame } => self.on_peer(from, frame),
@@ -195,6 +205,10 @@ impl Node {
                 self.consensus.report_unreachable(peer);
             }
             Input::Disk { op, result } => self.on_disk(op, result),
+            Input::Blob { op, result } => {
+                self.on_making_result(ActionResult::Blob { op, result });
+            }
+            Input::Work { op, done } => self.on_work_done(op, done),
             Input::Shutdown => self.on_shutdown(),
         }
         self.on_time();
@@ -221,36 +235,11 @@ impl Node {
         let lease_end = self.lease_end().filter(|at| *at > self.now.mono);
         let lease_end = lease_end.map(|at| (at, Timer::LeaseEnd));
         let retry = self.reads.deadline().map(|at| (at, Timer::ReadRetry));
-        [Some((self.next_tick, Timer::RaftTick)), lease_end, retry].into_iter().flatten().min()
-    }
-
-    /// Compares the machines with each other.
-    pub fn check(&self) -> Result<(), Broken> {
-        let consensus = &self.consensus;
-        let order = [
-            ("log start", consensus.compacted_index()),
-            ("applied", self.applied.0),
-            ("commit", consensus.commit_index()),
-            ("last", consensus.last_index()),
-        ];
-        for pair in order.windows(2) {
-            if pair[0].1 > pair[1].1 {
-                return Err(Broken(format!(
-                    "{} {} is beyond {} {}",
-                    pair[0].0, pair[0].1, pair[1].0, pair[1].1
-                )));
-            }
-        }
-        if self.snapshots.newest_index() > self.applied.0 {
-            return Err(Broken("a snapshot is newer than the state".into()));
-        }
-        if consensus.compacted_index() > self.snapshots.newest_index() {
-            return Err(Broken("the log starts behind the newest snapshot".into()));
-        }
-        if self.state.compacted() > self.state.revision() {
-            return Err(Broken("compaction is ahead of the revision".into()));
-        }
-        Ok(())
+        let feed = self.maker.wants_feed().then_some((self.now.mono, Timer::BackupFeed));
+        [Some((self.next_tick, Timer::RaftTick)), lease_end, retry, feed]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The state, for checkers.
@@ -290,6 +279,7 @@ impl Node {
         self.drive_membership();
         self.drive_snapshots();
         self.drive_history();
+        self.drive_backups();
         self.give_up_reads();
         self.views.expire(self.now.mono);
         self.drive_stop();
@@ -440,6 +430,7 @@ impl Node {
                 self.reply_error(req, if not_done { self.not_leader() } else { Error::Unknown });
             }
             self.snapshots.stop_sending();
+            self.give_up_choosing();
         }
         if now.leads && (!was.leads || now.knows_all && !was.knows_all) {
             let state_ms = self.state.log_time_ms();
@@ -462,10 +453,15 @@ impl Node {
     }
 
     fn disk(&mut self, action: DiskOp, purpose: DiskUse) -> OpId {
-        let op = OpId(self.next_op);
-        self.next_op += 1;
+        let op = self.name_op();
         self.disk.insert(op, purpose);
         self.outbox.push_back(Output::Disk { op, action });
+        op
+    }
+
+    fn name_op(&mut self) -> OpId {
+        let op = OpId(self.next_op);
+        self.next_op += 1;
         op
     }
 

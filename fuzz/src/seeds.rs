@@ -2,13 +2,13 @@
 
 use bytes::{Bytes, BytesMut};
 use raftkv_core::api::{
-    DeleteRequest, KeyRange, MemberInfo, MemberRole, PutRequest, Request, Response, SessionRef,
-    TxnOp, TxnRequest, WriteOp,
+    DeleteRequest, KeyRange, MemberInfo, MemberRole, PutRequest, Request, Response, Schedule,
+    SessionRef, TxnOp, TxnRequest, WriteOp,
 };
 use raftkv_core::boot::{Standing, identity};
 use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId};
 use raftkv_core::io::DiskOp;
-use raftkv_core::kv::{Action, Command, KvState, MemberChange};
+use raftkv_core::kv::{Action, BackupOp, Command, KvState, MemberChange};
 use raftkv_core::log::{ConfState, Entry, EntryKind, HardState};
 use raftkv_core::snapshot::json::Exporter;
 use raftkv_core::snapshot::{Encoder, Header};
@@ -43,12 +43,15 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "backup_object" => vec![sealed(frozen_backup!("data.db"))],
         "client_frames" => client_frames(),
         "commands" => vec![commands().map(|command| command.encode()).join(&0xff)],
+        "cron" => vec![b"5/15 8-18 1,15 jan-DEC MON\nEurope/Berlin".to_vec()],
         "identity_file" => {
             vec![sealed(identity::encode(&IDENTITY, &Standing::Joining(vec![member()])))]
         }
         "peer_frames" => peer_frames(),
-        "snapshot_file" => vec![sealed(snapshot())],
-        "snapshot_json" => vec![snapshot_json()],
+        "snapshot_file" => {
+            vec![sealed(snapshot(&state())), sealed(snapshot(&state_with_backups()))]
+        }
+        "snapshot_json" => vec![snapshot_json(&state()), snapshot_json(&state_with_backups())],
         "wal_segments" => vec![sealed(wal_segments())],
         _ => panic!("no seed for the target {target}"),
     }
@@ -67,7 +70,7 @@ fn member() -> MemberInfo {
 }
 
 /// One of everything that can be applied.
-fn commands() -> [Command; 7] {
+fn commands() -> [Command; 8] {
     let session = SessionRef { session: 1, sequence: 1, acknowledged_below: 1 };
     let write = |session, op| Action::Write { session, op };
     let delete = DeleteRequest { range: KeyRange::prefix("a"), return_previous: false };
@@ -83,6 +86,7 @@ fn commands() -> [Command; 7] {
         write(None, WriteOp::Delete(delete)),
         write(None, WriteOp::Compact { revision: 2 }),
         Action::Tick,
+        Action::Backup(BackupOp::Schedule(Some(schedule()))),
     ]
     .map(|action| Command { log_time_ms: 9, wall: Wall(1), action })
 }
@@ -96,22 +100,37 @@ fn state() -> KvState {
     state
 }
 
+/// A state that knows of a schedule and a run, which make its snapshots ones of version 2.
+fn state_with_backups() -> KvState {
+    let mut state = state();
+    let id = "d90ad4b2-5a96-475e-85f1-329ec2662b35".parse().expect("an id");
+    let node = IDENTITY.node;
+    let start = BackupOp::Start { id, slot: None, node, life: 1, lease_ms: 9 };
+    for (index, op) in [(6, BackupOp::Schedule(Some(schedule()))), (7, start)] {
+        let action = Action::Backup(op);
+        state.apply(index, &Command { log_time_ms: 9, wall: Wall(1), action });
+    }
+    state
+}
+
+fn schedule() -> Schedule {
+    Schedule { cron: "0 2 * * *".into(), timezone: "UTC".into(), prune: true }
+}
+
 fn snapshot_meta() -> SnapshotMeta {
     let conf = ConfState { voters: vec![IDENTITY.node], ..ConfState::default() };
     SnapshotMeta { index: 5, term: 1, conf }
 }
 
-fn snapshot() -> Vec<u8> {
-    let state = state();
-    let header = Header::of(&IDENTITY, snapshot_meta(), &state);
+fn snapshot(state: &KvState) -> Vec<u8> {
+    let header = Header::of(&IDENTITY, snapshot_meta(), state);
     let mut encoder = Encoder::new(header, state.items());
     std::iter::from_fn(|| encoder.next_chunk()).flatten().collect()
 }
 
-fn snapshot_json() -> Vec<u8> {
-    let state = state();
+fn snapshot_json(state: &KvState) -> Vec<u8> {
     let mut exporter = Exporter::new();
-    let mut text = exporter.header(&Header::of(&IDENTITY, snapshot_meta(), &state));
+    let mut text = exporter.header(&Header::of(&IDENTITY, snapshot_meta(), state));
     state.items().for_each(|item| text.push_str(&exporter.item(&item)));
     text.push_str(&exporter.end());
     text.into_bytes()

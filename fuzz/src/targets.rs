@@ -6,6 +6,7 @@
 use super::seal;
 use super::seeds::IDENTITY;
 use bytes::Bytes;
+use raftkv_core::backup::cron::Cron;
 use raftkv_core::backup::format::{Plaintext, Preamble};
 use raftkv_core::backup::keys::KeyRing;
 use raftkv_core::backup::metadata::Signed;
@@ -15,6 +16,7 @@ use raftkv_core::boot::identity;
 use raftkv_core::kv::{Builder, Command, Item, KvState, MemberChange};
 use raftkv_core::snapshot::json::{Exporter, Importer};
 use raftkv_core::snapshot::{Decoder, Inspector};
+use raftkv_core::time::Wall;
 use raftkv_core::wal;
 use raftkv_core::wire::client::{RequestFrame, ResponseFrame};
 use raftkv_core::wire::frame;
@@ -33,6 +35,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("backup_object", backup_object),
     ("client_frames", client_frames),
     ("commands", commands),
+    ("cron", cron),
     ("identity_file", identity_file),
     ("peer_frames", peer_frames),
     ("snapshot_file", snapshot_file),
@@ -41,6 +44,19 @@ pub const ALL: &[(&str, Target)] = &[
 ];
 
 const FRAME_BYTES_MAX: usize = 1 << 16;
+
+/// A cron expression, and behind a line break its time zone. Slots ascend, and are found in both directions.
+pub fn cron(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let (expression, zone) = text.split_once('\n').unwrap_or((text, "UTC"));
+    let Ok(cron) = Cron::parse(expression, zone) else { return false };
+    let slots = cron.upcoming(Wall(1_761_350_000_000), 4);
+    assert!(slots.is_sorted_by(|a, b| a < b));
+    for slot in slots {
+        assert_eq!(cron.last_until(slot), Some(slot));
+    }
+    true
+}
 
 /// What a client may send, and what it may be sent; the first byte says which.
 pub fn client_frames(data: &[u8]) -> bool {

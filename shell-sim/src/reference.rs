@@ -76,6 +76,8 @@ impl Reference {
         self.sessions.retain(|_, session| session.used_ms.saturating_add(SESSION_IDLE_MS) > now);
         match &command.action {
             Action::Tick => Outcome::Ticked,
+            // Backups touch no key, and have rules of their own; this model is about keys.
+            Action::Backup(_) => Outcome::Backup(Ok(())),
             Action::SessionOpen => Outcome::SessionOpened(self.session_open(index)),
             Action::Write { session: None, op } => Outcome::Write(self.write(index, op)),
             Action::Write { session: Some(session), op } => {

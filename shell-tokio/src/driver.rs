@@ -4,7 +4,7 @@
 //! so that answers and messages leave steadily under load; nothing here spawns, sleeps or touches the outside but through the
 //! leaf traits, so any runtime can poll it.
 
-use crate::leaf::{Clock, Disk, Net};
+use crate::leaf::{Blob, Clock, Disk, Net};
 use raftkv_core::io::{Halt, Input, Output};
 use raftkv_core::log::{Event, Level};
 use raftkv_core::node::Node;
@@ -15,18 +15,26 @@ pub const INPUTS_PER_TURN_MAX: usize = 1024;
 
 /// A node with the world it lives in.
 #[derive(Debug)]
-pub struct Driver<N, D, C> {
+pub struct Driver<N, D, B, C> {
     node: Node,
     inbox: mpsc::Receiver<Input>,
     net: N,
     disk: D,
+    blob: B,
     clock: C,
 }
 
-impl<N: Net, D: Disk, C: Clock> Driver<N, D, C> {
+impl<N: Net, D: Disk, B: Blob, C: Clock> Driver<N, D, B, C> {
     /// Ready to run.
-    pub fn new(node: Node, inbox: mpsc::Receiver<Input>, net: N, disk: D, clock: C) -> Self {
-        Driver { node, inbox, net, disk, clock }
+    pub fn new(
+        node: Node,
+        inbox: mpsc::Receiver<Input>,
+        net: N,
+        disk: D,
+        blob: B,
+        clock: C,
+    ) -> Self {
+        Driver { node, inbox, net, disk, blob, clock }
     }
 
     /// Runs until the core halts, or until every sender of the inbox is gone.
@@ -77,6 +85,8 @@ impl<N: Net, D: Disk, C: Clock> Driver<N, D, C> {
             match output {
                 Output::Send { to, frame } => self.net.send(to, frame),
                 Output::Disk { op, action } => self.disk.submit(op, action),
+                Output::Blob { op, action } => self.blob.submit(op, action),
+                Output::Work { op, work } => self.blob.work(op, work),
                 Output::Reply { req, response } => self.net.reply(req, response),
                 Output::Peers(peers) => self.net.peers(peers),
                 Output::Event(event) => log(&event),

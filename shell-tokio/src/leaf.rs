@@ -1,9 +1,11 @@
-//! The four edges of the world that a shell provides: network, disk, clock, and the inbox everything comes back through.
+//! The edges of the world that a shell provides: network, disk, backup store, clock, and the inbox everything comes back through.
 //!
 //! The driver ([`crate::driver`]) is generic over these, so production and simulation share it. Invariants: no call blocks or
 //! waits; what a call starts is answered through the inbox, if its contract names an answer.
 
 use raftkv_core::api::Response;
+use raftkv_core::backup::blob::BlobOp;
+use raftkv_core::backup::machine::Work;
 use raftkv_core::ids::{NodeId, OpId, ReqId};
 use raftkv_core::io::{DiskOp, Input};
 use raftkv_core::time::{Mono, Now};
@@ -31,6 +33,14 @@ pub trait Disk {
     fn submit(&mut self, op: OpId, action: DiskOp);
     /// The turn is over: whatever was batched may start now.
     fn flush(&mut self);
+}
+
+/// Carries out operations in the backup store, and what takes a processor for long.
+pub trait Blob {
+    /// Starts an operation. It ends with one [`Input::Blob`].
+    fn submit(&mut self, op: OpId, action: BlobOp);
+    /// Starts work, on any thread but the driver's. It ends with one [`Input::Work`].
+    fn work(&mut self, op: OpId, work: Work);
 }
 
 /// Tells and awaits the time.

@@ -1,5 +1,6 @@
 //! A whole node, from its settings to its end.
 
+use crate::blob::Uploads;
 use crate::clock::SystemClock;
 use crate::config::{LogFormat, Settings};
 use crate::disk::{Directory, Lanes};
@@ -37,12 +38,13 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     survive_file_size_limit()?;
     let disk = Lanes::start(&directory, &inbox)?;
     let net = port.serve(identity, &inbox);
+    let blob = Uploads::new(None, &inbox);
     drop(inbox);
     let clock = SystemClock::new();
     let node = Node::new(settings.core.clone(), *image, seed()?, clock.now());
     greet(&settings, &identity)?;
 
-    let driver = Driver::new(node, inputs, net, disk, clock);
+    let driver = Driver::new(node, inputs, net, disk, blob, clock);
     // The driver panics only when an invariant of the core is broken; then nothing may go on.
     let halt = tokio::spawn(driver.run()).await.map_err(std::io::Error::other)?;
     close::all(&endpoint).await;

@@ -3,12 +3,14 @@
 //! The bytes that carry these types are `wire::client`'s; the rules they follow are `kv`'s.
 
 pub mod admin;
+pub mod backups;
 pub mod data;
 pub mod error;
 pub mod request;
 pub mod response;
 
 pub use admin::{MemberInfo, MemberRole, NodeStatus, Role, SnapshotInfo};
+pub use backups::{BackupStatus, Backups, Ended, Run, RunOutcome, Schedule};
 pub use data::{Event, EventKind, KeyRange, KeyValue, LeaseId, RangeEnd, Revision};
 pub use error::Error;
 pub use request::{

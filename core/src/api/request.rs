@@ -1,5 +1,6 @@
 //! Everything a client or operator can ask of a node.
 
+use super::backups::Schedule;
 use super::data::{KeyRange, LeaseId, Revision};
 use crate::ids::NodeId;
 use bytes::Bytes;
@@ -83,6 +84,20 @@ pub enum Request {
         /// From `Response::ViewOpened`.
         view: u64,
     },
+    /// Set when the cluster makes backups, or end that. Answered, as all that follow, by `Response::Backups`.
+    BackupSchedule {
+        /// When; `None`: never.
+        schedule: Option<Schedule>,
+    },
+    /// Pause the schedule, or resume it.
+    BackupPause {
+        /// Which of the two.
+        paused: bool,
+    },
+    /// Make a backup now; answered when it has begun.
+    BackupRun,
+    /// What the asked node knows of the cluster's backups.
+    BackupStatus,
 }
 
 /// How fresh a read must be.
@@ -263,6 +278,9 @@ impl Request {
                 | Request::MemberRemove { .. }
                 | Request::LeaderTransfer { .. }
                 | Request::Join { .. }
+                | Request::BackupSchedule { .. }
+                | Request::BackupPause { .. }
+                | Request::BackupRun
         )
     }
 }

@@ -1,6 +1,7 @@
 //! What a node answers.
 
 use super::admin::{MemberInfo, NodeStatus, SnapshotInfo};
+use super::backups::BackupStatus;
 use super::data::{Event, KeyValue, LeaseId, Revision};
 use super::error::Error;
 use super::request::JoinGrant;
@@ -59,6 +60,8 @@ pub enum Response {
     },
     /// To anything: it was not done, or whether it was done is not known (see [`Error::outcome_unknown`]).
     Error(Error),
+    /// To `BackupSchedule`, `BackupPause`, `BackupRun` and `BackupStatus`.
+    Backups(Box<BackupStatus>),
 }
 
 /// Keys read at one revision.

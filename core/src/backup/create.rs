@@ -34,6 +34,7 @@ pub struct Create {
     chunk_key: SealKey,
     metadata_key: MetadataKey,
     outbox: Outbox<Purpose>,
+    fence: Fence,
     step: Step,
     upload: Option<OpId>,
     plain: Plain,
@@ -50,6 +51,17 @@ enum Purpose {
     Commit,
     Confirm,
     CleanUp,
+}
+
+/// Whether `metadata.json` may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fence {
+    /// As soon as the data is whole.
+    Open,
+    /// Not yet.
+    Closed,
+    /// Not yet, and nothing else is left to do.
+    Reached,
 }
 
 /// The plain stream on its way in.
@@ -86,15 +98,31 @@ impl Create {
         now: Wall,
         rng: &mut Rng,
     ) -> Result<Self, SettingsError> {
-        settings.check()?;
         let id = BackupId::draw(rng);
+        let mut machine = Create::fenced(id, 1, source, settings, now, rng)?;
+        machine.fence = Fence::Open;
+        Ok(machine)
+    }
+
+    /// As [`Create::new`], for an id that was drawn before and is used only here, with operations numbered from `first_op`. Once the data
+    /// is whole, it waits for [`Create::permit_commit`] before `metadata.json` is written; until then it may be abandoned, and leaves nothing.
+    pub fn fenced(
+        id: BackupId,
+        first_op: u64,
+        source: Source,
+        settings: Settings,
+        now: Wall,
+        rng: &mut Rng,
+    ) -> Result<Self, SettingsError> {
+        settings.check()?;
         let created = format::create(header(&source, &settings, id), &settings.recipients, rng);
         let mut machine = Create {
             metadata: metadata(&source, &settings, id, now, created.header.suite),
             source,
             chunk_key: created.chunks,
             metadata_key: created.metadata,
-            outbox: Outbox::new(),
+            outbox: Outbox::starting_at(first_op),
+            fence: Fence::Closed,
             step: Step::Opening,
             upload: None,
             plain: Plain {
@@ -172,9 +200,29 @@ impl Create {
         self.advance();
     }
 
+    /// Whether the data is whole, and only [`Create::permit_commit`] is waited for.
+    pub fn wants_permit(&self) -> bool {
+        self.fence == Fence::Reached && self.outcome.is_none()
+    }
+
+    /// `metadata.json` may be written. From here on the backup cannot be abandoned.
+    pub fn permit_commit(&mut self) {
+        if self.wants_permit() {
+            self.fence = Fence::Open;
+            self.commit();
+        }
+    }
+
+    /// The number the next operation would have.
+    pub fn next_op(&self) -> u64 {
+        self.outbox.next_op()
+    }
+
     /// The stream broke, or the backup is not wanted any more.
     pub fn abandon(&mut self, cause: impl Into<String>) {
-        self.fail(Cause::Source(cause.into()));
+        if self.step < Step::Committing {
+            self.fail(Cause::Source(cause.into()));
+        }
     }
 
     /// How it ended, once it has.
@@ -255,6 +303,7 @@ impl Create {
         match (purpose, result) {
             (Purpose::Open, Ok(_)) => self.step = Step::Streaming,
             (Purpose::Part, Ok(_)) => {}
+            (Purpose::Finish, Ok(_)) if self.fence == Fence::Closed => self.fence = Fence::Reached,
             (Purpose::Finish, Ok(_)) => self.commit(),
             (Purpose::Commit, Ok(_)) => self.complete(),
             (Purpose::Commit, Err(error)) => self.commit_failed(error),

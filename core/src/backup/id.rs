@@ -4,11 +4,13 @@
 //! backup has one name.
 
 use crate::rng::Rng;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 /// Names one backup.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "[u8; 16]", into = "[u8; 16]")]
 pub struct BackupId([u8; 16]);
 
 /// A backup id is a UUID of version 4 with hyphens, in lower case.
@@ -36,6 +38,19 @@ impl BackupId {
     pub fn from_bytes(bytes: [u8; 16]) -> Result<Self, BadBackupId> {
         let is_version_4 = bytes[6] >> 4 == 4 && bytes[8] >> 6 == 0b10;
         is_version_4.then_some(BackupId(bytes)).ok_or(BadBackupId)
+    }
+}
+
+impl TryFrom<[u8; 16]> for BackupId {
+    type Error = BadBackupId;
+    fn try_from(bytes: [u8; 16]) -> Result<Self, BadBackupId> {
+        BackupId::from_bytes(bytes)
+    }
+}
+
+impl From<BackupId> for [u8; 16] {
+    fn from(id: BackupId) -> [u8; 16] {
+        id.0
     }
 }
 

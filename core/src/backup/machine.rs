@@ -87,7 +87,7 @@ pub enum Work {
 }
 
 /// What came of a [`Work`].
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WorkDone {
     /// A chunk was sealed.
     Sealed(SealedChunk),
@@ -125,7 +125,12 @@ pub(super) struct Outbox<P> {
 
 impl<P> Outbox<P> {
     pub(super) fn new() -> Self {
-        Outbox { next_op: 1, queue: VecDeque::new(), open: BTreeMap::new(), working: 0 }
+        Outbox::starting_at(1)
+    }
+
+    /// With operations numbered from `next_op`, for machines that follow each other at one store.
+    pub(super) fn starting_at(next_op: u64) -> Self {
+        Outbox { next_op, queue: VecDeque::new(), open: BTreeMap::new(), working: 0 }
     }
 
     /// Asks for an operation in the store.
@@ -135,6 +140,11 @@ impl<P> Outbox<P> {
         self.open.insert(op, purpose);
         self.queue.push_back(Action::Blob { op, action });
         op
+    }
+
+    /// The number the next operation will have.
+    pub(super) fn next_op(&self) -> u64 {
+        self.next_op
     }
 
     /// Asks for work.

@@ -8,7 +8,7 @@ use super::machine::{Action, ActionResult, Machine, Progress};
 use super::metadata::Metadata;
 use super::read::{Access, ReadBounds, ReadError, Reader, Sink};
 use super::verify::Level;
-use crate::api::{Revision, WriteOp};
+use crate::api::{Backups, Revision, WriteOp};
 use crate::boot::GenesisBase;
 use crate::ids::{ClusterId, Epoch};
 use crate::kv::command::Action as Write;
@@ -118,6 +118,7 @@ fn without_history(mut state: KvState, index: u64) -> KvState {
 fn rebase_item(item: Item, revision: Revision, log_time_ms: u64) -> Option<Item> {
     match item {
         Item::Meta(meta) => Some(Item::Meta(Meta { revision, compacted: revision, ..meta })),
+        Item::Backups(backups) => rebase_backups(*backups),
         Item::Member(_) | Item::Incarnation { .. } | Item::Session { .. } => None,
         Item::Lease { id, ttl_ms, .. } => {
             let deadline_ms = log_time_ms.saturating_add(ttl_ms);
@@ -125,6 +126,13 @@ fn rebase_item(item: Item, revision: Revision, log_time_ms: u64) -> Option<Item>
         }
         key @ Item::Key { .. } => Some(key),
     }
+}
+
+/// The schedule goes on; what was made of the old cluster is none of the new one's.
+fn rebase_backups(backups: Backups) -> Option<Item> {
+    let Backups { schedule, paused, slot, .. } = backups;
+    schedule.as_ref()?;
+    Some(Item::Backups(Box::new(Backups { schedule, paused, slot, ..Backups::default() })))
 }
 
 /// Rebuilds the state from a snapshot stream.

@@ -3,6 +3,7 @@
 //! Items come from files and peers, so nothing about them is taken on trust: [`Builder`] accepts exactly the sequences that
 //! [`super::items::Items`] can yield (cut anywhere), and a state it finishes keeps every invariant that applying commands relies on.
 
+use super::backups::check_backups;
 use super::item::{Item, Meta, Version};
 use super::key::Key;
 use super::session::{SESSIONS_MAX, check_answers};
@@ -42,6 +43,7 @@ pub struct Builder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Meta,
+    Backups,
     Member(u32, u32),
     Incarnation(u32),
     Lease(LeaseId),
@@ -97,6 +99,11 @@ impl Builder {
         self.last = Some(place);
         match item {
             Item::Meta(meta) => self.meta(meta),
+            Item::Backups(backups) => {
+                check_backups(&backups)?;
+                self.state.backups = *backups;
+                Ok(())
+            }
             Item::Member(info) => {
                 self.state.members.load(info);
                 Ok(())
@@ -254,6 +261,7 @@ fn check_next(old: &Stored, new: &Version, compacted: Revision) -> Result<(), &'
 fn place(item: &Item) -> Place {
     match item {
         Item::Meta(_) => Place::Meta,
+        Item::Backups(_) => Place::Backups,
         Item::Member(info) => Place::Member(info.node.member(), info.node.incarnation()),
         Item::Incarnation { member, .. } => Place::Incarnation(*member),
         Item::Lease { id, .. } => Place::Lease(*id),
@@ -265,6 +273,7 @@ fn place(item: &Item) -> Place {
 fn kind(item: &Item) -> &'static str {
     match item {
         Item::Meta(_) => "meta",
+        Item::Backups(_) => "backups",
         Item::Member(_) => "member",
         Item::Incarnation { .. } => "incarnation",
         Item::Lease { .. } => "lease",

@@ -2,14 +2,19 @@
 //!
 //! An entry's data is a version byte, then postcard. Decoding copies keys and values, so nothing pins the entry it came from.
 
+use super::backups::BackupOp;
 use crate::api::{MemberInfo, SessionRef, WriteOp};
 use crate::time::Wall;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// The version this build writes.
-pub const VERSION: u8 = 1;
+/// The newest version this build reads.
+pub const VERSION: u8 = 2;
+/// What is written for everything that every build understands, so that nodes can be upgraded one by one.
+const FIRST_VERSION: u8 = 1;
+/// What is written for actions about backups.
+const BACKUPS_VERSION: u8 = 2;
 
 /// A change of the replicated state. Applying one is total: it succeeds or yields a typed error, on every replica alike.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +42,8 @@ pub enum Action {
     SessionOpen,
     /// Only log time moves: leases and sessions that are due end.
     Tick,
+    /// Something is done about backups that the cluster makes. Since version 2.
+    Backup(BackupOp),
 }
 
 /// Goes with a membership entry: what the member table becomes when it is applied.
@@ -57,7 +64,7 @@ pub enum DecodeError {
     Empty,
     /// Written by other software.
     #[error(
-        "log entry version {got} is not known here; this build reads {VERSION}: upgrade this node"
+        "log entry version {got} is not known here; this build reads up to {VERSION}: upgrade this node"
     )]
     Version {
         /// The byte that came.
@@ -71,7 +78,10 @@ pub enum DecodeError {
 impl Command {
     /// The data of a log entry.
     pub fn encode(&self) -> Bytes {
-        encode(self)
+        match self.action {
+            Action::Backup(_) => encode(self, BACKUPS_VERSION),
+            _ => encode(self, FIRST_VERSION),
+        }
     }
 
     /// Reads the data of a log entry.
@@ -86,7 +96,7 @@ impl Command {
 impl MemberChange {
     /// The data of a membership entry.
     pub fn encode(&self) -> Bytes {
-        encode(self)
+        encode(self, FIRST_VERSION)
     }
 
     /// Reads the data of a membership entry.
@@ -98,14 +108,14 @@ impl MemberChange {
     }
 }
 
-fn encode<T: Serialize>(value: &T) -> Bytes {
+fn encode<T: Serialize>(value: &T, version: u8) -> Bytes {
     // Serializing these plain types into memory cannot fail.
-    postcard::to_extend(value, vec![VERSION]).expect("commands serialize").into()
+    postcard::to_extend(value, vec![version]).expect("commands serialize").into()
 }
 
 fn decode<T: DeserializeOwned>(data: &[u8]) -> Result<T, DecodeError> {
     let (version, body) = data.split_first().ok_or(DecodeError::Empty)?;
-    if *version != VERSION {
+    if !(FIRST_VERSION..=VERSION).contains(version) {
         return Err(DecodeError::Version { got: *version });
     }
     match postcard::take_from_bytes(body) {

@@ -1,11 +1,11 @@
 //! The state as a sequence of items in one canonical order: what snapshots hold and what the state hash sums up.
 
-use crate::api::{LeaseId, MemberInfo, Revision};
+use crate::api::{Backups, LeaseId, MemberInfo, Revision};
 use crate::time::Wall;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// One piece of the state. A snapshot holds `Meta` first, then members, leases, sessions and keys, each in ascending order.
+/// One piece of the state. A snapshot holds `Meta` first, then backups, members, leases, sessions and keys, each in ascending order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Item {
     /// What there is exactly one of.
@@ -46,6 +46,8 @@ pub enum Item {
         /// Its versions.
         versions: Vec<Version>,
     },
+    /// What is known about backups that the cluster makes, where it is anything. Comes right behind `Meta`, in snapshots of version 2.
+    Backups(Box<Backups>),
 }
 
 /// What there is exactly one of.

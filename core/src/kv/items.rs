@@ -7,7 +7,7 @@ use super::item::{Item, Meta, Version};
 use super::key::Key;
 use super::state::KvState;
 use super::store::Stored;
-use crate::api::LeaseId;
+use crate::api::{Backups, LeaseId};
 use crate::planted::{self, Bug};
 use std::collections::VecDeque;
 
@@ -32,6 +32,7 @@ pub struct Items {
 #[derive(Clone, Copy, Debug)]
 enum Next {
     Meta,
+    Backups,
     Member(Option<(u32, u32)>),
     Incarnation(Option<u32>),
     Lease(Option<LeaseId>),
@@ -53,7 +54,8 @@ impl Iterator for Items {
         loop {
             let state = &self.state;
             let (item, next) = match self.next {
-                Next::Meta => (Some(meta(state)), Next::Member(None)),
+                Next::Meta => (Some(meta(state)), Next::Backups),
+                Next::Backups => (backups(state), Next::Member(None)),
                 Next::Member(after) => match state.members.after(after) {
                     Some(info) => {
                         let at = (info.node.member(), info.node.incarnation());
@@ -133,6 +135,12 @@ fn meta(state: &KvState) -> Item {
         log_time_ms: state.log_time_ms,
         wall: state.wall,
     })
+}
+
+/// Nothing where there never was a schedule or a run, so that such states keep the snapshots they always had.
+fn backups(state: &KvState) -> Option<Item> {
+    let known = state.backups != Backups::default();
+    known.then(|| Item::Backups(Box::new(state.backups.clone())))
 }
 
 fn version(stored: &Stored) -> Version {

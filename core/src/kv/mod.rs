@@ -1,5 +1,6 @@
 //! The replicated key-value state: revisions, transactions, leases, sessions, members, and the hash over all of it.
 
+mod backups;
 pub mod builder;
 pub mod command;
 pub mod hash;
@@ -16,6 +17,7 @@ pub mod txn;
 pub mod validate;
 pub mod watch;
 
+pub use backups::BackupOp;
 pub use builder::{BadItem, Builder};
 pub use command::{Action, Command, MemberChange};
 pub use hash::StateHash;

@@ -11,11 +11,14 @@ use super::members::Members;
 use super::session::{Answer, Sessions};
 use super::store::Store;
 use crate::api::{
-    Error, KeyRange, LeaseId, LeaseInfo, MemberInfo, Revision, SessionRef, WriteOp, WriteResult,
+    Backups, Error, KeyRange, LeaseId, LeaseInfo, MemberInfo, Revision, SessionRef, WriteOp,
+    WriteResult,
 };
+use crate::buffer;
 use crate::kv::key::Key;
 use crate::planted::{self, Bug};
 use crate::time::Wall;
+use bytes::BytesMut;
 
 /// The whole state.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +29,7 @@ pub struct KvState {
     pub(super) members: Members,
     pub(super) log_time_ms: u64,
     pub(super) wall: Wall,
+    pub(super) backups: Backups,
 }
 
 /// What came of a command.
@@ -37,6 +41,8 @@ pub enum Outcome {
     SessionOpened(u64),
     /// Log time moved.
     Ticked,
+    /// Of what is done about backups.
+    Backup(Result<(), Error>),
 }
 
 impl KvState {
@@ -60,6 +66,7 @@ impl KvState {
                 Outcome::SessionOpened(self.sessions.open(index, self.log_time_ms))
             }
             Action::Tick => Outcome::Ticked,
+            Action::Backup(op) => Outcome::Backup(self.apply_backup(index, op)),
         }
     }
 
@@ -143,6 +150,9 @@ impl KvState {
             &self.log_time_ms.to_le_bytes(),
             &self.wall.0.to_le_bytes(),
         ]);
+        if self.backups != Backups::default() {
+            hash.add(&[b"B", &postcard_of(&self.backups)]);
+        }
         hash
     }
 
@@ -215,6 +225,12 @@ impl KvState {
     pub(super) fn keys_in(&self, range: &KeyRange) -> Vec<Key> {
         self.store.live(range).map(|(key, _)| key.clone()).collect()
     }
+}
+
+fn postcard_of(backups: &Backups) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    buffer::append(backups, &mut bytes);
+    bytes
 }
 
 #[cfg(test)]

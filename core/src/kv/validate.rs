@@ -5,8 +5,9 @@
 use super::txn::check_written_once;
 use crate::api::{
     Compare, CompareTarget, DeleteRequest, Error, KeyRange, PutRequest, RangeEnd, RangeRequest,
-    Request, SessionRef, TxnOp, TxnRequest, WriteOp,
+    Request, Schedule, SessionRef, TxnOp, TxnRequest, WriteOp,
 };
+use crate::backup::cron::Cron;
 use crate::config::Limits;
 
 /// The longest time to live a lease may have: 292 years, so that deadlines never overflow.
@@ -25,6 +26,7 @@ pub fn validate(request: &Request, limits: &Limits) -> Result<(), Error> {
             checker.write(op)
         }
         Request::Watch(watch) => checker.range(&watch.range),
+        Request::BackupSchedule { schedule: Some(schedule) } => check_schedule(schedule),
         _ => Ok(()),
     }
 }
@@ -121,6 +123,11 @@ fn check_session(write: &SessionRef) -> Result<(), Error> {
         return Err(Error::Invalid("a write cannot be acknowledged before it is answered".into()));
     }
     Ok(())
+}
+
+fn check_schedule(schedule: &Schedule) -> Result<(), Error> {
+    let read = Cron::parse(&schedule.cron, &schedule.timezone);
+    read.map(drop).map_err(|error| Error::Invalid(error.to_string()))
 }
 
 /// Bytes of all keys and values in a write.

@@ -25,6 +25,7 @@ impl Node {
             return;
         }
         self.applied = (entry.index, entry.term);
+        self.begin_making();
         self.settle_membership(entry.index, entry.term, entry.kind);
         self.snapshots.applied(&entry);
     }
@@ -43,6 +44,8 @@ impl Node {
                 Outcome::Write(result) => result.into(),
                 Outcome::SessionOpened(session) => Response::SessionOpened { session },
                 Outcome::Ticked => Response::Done,
+                Outcome::Backup(Ok(())) => Response::Backups(Box::new(self.backup_status())),
+                Outcome::Backup(Err(error)) => Response::Error(error),
             };
             self.reply(req, response);
         }

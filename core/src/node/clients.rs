@@ -67,6 +67,10 @@ impl Node {
                 self.reply(req, Response::Done);
             }
             Request::LeaderTransfer { member } => self.on_leader_transfer(req, member),
+            Request::BackupSchedule { .. }
+            | Request::BackupPause { .. }
+            | Request::BackupRun
+            | Request::BackupStatus => self.on_backup_request(req, request),
             Request::MemberAdd { .. }
             | Request::MemberPromote { .. }
             | Request::MemberRemove { .. }

@@ -245,7 +245,7 @@ impl Node {
         }
     }
 
-    fn has_caught_up(&self, node: NodeId) -> bool {
+    pub(super) fn has_caught_up(&self, node: NodeId) -> bool {
         let matched = self.consensus.progress(node).map_or(0, |progress| progress.matched);
         let close = matched > 0 && matched + CAUGHT_UP_ENTRIES >= self.consensus.commit_index();
         close && self.is_alive(node)

@@ -19,6 +19,11 @@ impl Node {
             PeerFrame::SnapshotChunk { snapshot: meta, term, offset, total_bytes, bytes } => {
                 self.on_snapshot_chunk(from, Piece { meta, term, offset, total_bytes, bytes });
             }
+            PeerFrame::BackupAsk { round } => self.on_backup_ask(from, round),
+            PeerFrame::BackupAnswer { round, life } => self.on_backup_answer(from, round, life),
+            PeerFrame::BackupReport { number, report } => {
+                self.on_backup_report(from, number, report);
+            }
             PeerFrame::SnapshotAck { index, next_offset } => {
                 self.on_snapshot_ack(from, index, next_offset);
             }

@@ -5,8 +5,8 @@
 
 use super::Header;
 use super::format::{
-    CHUNK_BYTES_MAX, CHUNK_HEAD_BYTES, FILE_HEAD_BYTES, FOOTER_BYTES, Footer, ITEM_BYTES_MAX, Kind,
-    MAGIC, SnapshotError, SnapshotErrorCause as Cause, VERSION,
+    CHUNK_BYTES_MAX, CHUNK_HEAD_BYTES, FILE_HEAD_BYTES, FIRST_VERSION, FOOTER_BYTES, Footer,
+    ITEM_BYTES_MAX, Kind, MAGIC, SnapshotError, SnapshotErrorCause as Cause, VERSION,
 };
 use crate::kv::Item;
 use crate::planted::{self, Bug};
@@ -106,7 +106,7 @@ impl Decoder {
         if word(head, 12) != crc32c::crc32c(&head[..12]) {
             return Err(self.error(Cause::Checksum));
         }
-        if word(head, 8) != VERSION {
+        if !(FIRST_VERSION..=VERSION).contains(&word(head, 8)) {
             return Err(self.error(Cause::Version(word(head, 8))));
         }
         self.sha256.update(head);

@@ -2,7 +2,8 @@
 
 use super::Header;
 use super::format::{
-    CHUNK_BYTES, CHUNK_HEAD_BYTES, FILE_HEAD_BYTES, FOOTER_BYTES, Kind, MAGIC, VERSION,
+    CHUNK_BYTES, CHUNK_HEAD_BYTES, FILE_HEAD_BYTES, FIRST_VERSION, FOOTER_BYTES, Kind, MAGIC,
+    VERSION,
 };
 use crate::buffer;
 use crate::kv::Item;
@@ -80,9 +81,10 @@ impl Encoder {
 
     fn head(&mut self) -> Bytes {
         self.stage = Stage::Items;
+        let version = self.first_items();
         let mut out = BytesMut::with_capacity(FILE_HEAD_BYTES + CHUNK_HEAD_BYTES + 256);
         out.put_slice(MAGIC);
-        out.put_u32_le(VERSION);
+        out.put_u32_le(version);
         let crc = crc32c::crc32c(&out);
         out.put_u32_le(crc);
         let mut body = BytesMut::new();
@@ -91,16 +93,33 @@ impl Encoder {
         out.freeze()
     }
 
+    /// Takes in the first two items, which decide the file's version.
+    fn first_items(&mut self) -> u32 {
+        let mut version = FIRST_VERSION;
+        for _ in 0..2 {
+            let Some(item) = self.items.next() else { break };
+            if matches!(item, Item::Backups(_)) {
+                version = VERSION;
+            }
+            self.append(&item);
+        }
+        version
+    }
+
+    fn append(&mut self, item: &Item) {
+        let start = self.stream.len();
+        self.stream.put_u32_le(0);
+        buffer::append(item, &mut self.stream);
+        let length = (self.stream.len() - start - 4) as u32;
+        self.stream[start..start + 4].copy_from_slice(&length.to_le_bytes());
+        self.items_done += 1;
+    }
+
     /// A chunk of items; `None` when there are no more.
     fn items(&mut self) -> Option<Bytes> {
         while self.stream.len() < CHUNK_BYTES {
             let Some(item) = self.items.next() else { break };
-            let start = self.stream.len();
-            self.stream.put_u32_le(0);
-            buffer::append(&item, &mut self.stream);
-            let length = (self.stream.len() - start - 4) as u32;
-            self.stream[start..start + 4].copy_from_slice(&length.to_le_bytes());
-            self.items_done += 1;
+            self.append(&item);
         }
         if self.stream.is_empty() {
             return None;

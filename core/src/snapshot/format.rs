@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! file    0   8 bytes  "RAFTKVSN"
-//!         8   u32      format version: 1
+//!         8   u32      format version: 1, or 2 where the second item is about backups
 //!         12  u32      CRC-32C of the 12 bytes before
 //!         16  chunks: one header, any number of items, one footer; nothing behind it
 //! chunk   0   u32      CRC-32C over everything behind it in the chunk
@@ -20,8 +20,10 @@
 
 use std::fmt;
 
-/// The version this build writes and reads.
-pub const VERSION: u32 = 1;
+/// The newest version this build writes and reads.
+pub const VERSION: u32 = 2;
+/// What is written where nothing is known about backups: the same bytes as ever.
+pub(super) const FIRST_VERSION: u32 = 1;
 /// What one chunk of items holds, except the last: small enough that encoding one between two writes is not noticed.
 pub const CHUNK_BYTES: usize = 256 << 10;
 /// The longest body a reader accepts. A header with a large membership still fits.
@@ -71,7 +73,7 @@ pub enum SnapshotErrorCause {
     #[error("this is not a snapshot")]
     NotASnapshot,
     /// A newer build wrote it.
-    #[error("snapshot version {0} is not known; this build reads {VERSION}")]
+    #[error("snapshot version {0} is not known; this build reads up to {VERSION}")]
     Version(u32),
     /// A chunk is not what was written.
     #[error("a chunk's checksum does not match")]

@@ -112,7 +112,7 @@ impl Inspector {
 
     fn count(&mut self, item: Item) {
         match item {
-            Item::Meta(_) | Item::Incarnation { .. } => {}
+            Item::Meta(_) | Item::Backups(_) | Item::Incarnation { .. } => {}
             Item::Member(_) => self.summary.members += 1,
             Item::Lease { .. } => self.summary.leases += 1,
             Item::Session { .. } => self.summary.sessions += 1,

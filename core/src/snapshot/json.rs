@@ -5,7 +5,7 @@
 //! the same bytes. Invariants: bounded by one line; no line makes the reader panic; unknown fields are refused, not dropped.
 
 use super::Header;
-use crate::api::MemberInfo;
+use crate::api::{Backups, MemberInfo};
 use crate::ids::{ClusterId, Epoch};
 use crate::kv::Item;
 use crate::kv::item::{Meta, Version};
@@ -163,6 +163,7 @@ impl Importer {
 enum Line {
     Snapshot(JsonHeader),
     Meta(Meta),
+    Backups(Box<Backups>),
     Member(MemberInfo),
     Incarnation { member: u32, incarnation: u32 },
     Lease { id: crate::api::LeaseId, ttl_ms: u64, deadline_ms: u64 },
@@ -259,6 +260,7 @@ impl From<&Item> for Line {
     fn from(item: &Item) -> Self {
         match item {
             Item::Meta(meta) => Line::Meta(*meta),
+            Item::Backups(backups) => Line::Backups(backups.clone()),
             Item::Member(member) => Line::Member(member.clone()),
             Item::Incarnation { member, incarnation } => {
                 Line::Incarnation { member: *member, incarnation: *incarnation }
@@ -305,6 +307,7 @@ impl Line {
         Ok(match self {
             Line::Snapshot(_) | Line::End { .. } => return Err("not an item".into()),
             Line::Meta(meta) => Item::Meta(meta),
+            Line::Backups(backups) => Item::Backups(backups),
             Line::Member(member) => Item::Member(member),
             Line::Incarnation { member, incarnation } => Item::Incarnation { member, incarnation },
             Line::Lease { id, ttl_ms, deadline_ms } => Item::Lease { id, ttl_ms, deadline_ms },

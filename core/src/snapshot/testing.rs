@@ -1,7 +1,7 @@
 //! Snapshots, states and a disk to test with.
 
 use super::Header;
-use crate::api::{LeaseId, MemberInfo, MemberRole, PutRequest, WriteOp};
+use crate::api::{Backups, LeaseId, MemberInfo, MemberRole, PutRequest, Schedule, WriteOp};
 use crate::ids::{ClusterId, Epoch, Identity, NodeId};
 use crate::io::{DiskDone, DiskError, DiskErrorKind, DiskOp, FileName};
 use crate::kv::item::{Meta, Version};
@@ -198,6 +198,10 @@ pub fn item() -> impl Strategy<Value = Item> {
             floor: n[2],
             answers,
         }),
+        ".{0,12}".prop_map(|cron| Item::Backups(Box::new(Backups {
+            schedule: Some(Schedule { cron, timezone: "UTC".into(), prune: true }),
+            ..Backups::default()
+        }))),
         (bytes(40), versions).prop_map(|(key, versions)| Item::Key { key, versions }),
     ]
 }

@@ -1,5 +1,6 @@
 //! What nodes say to each other. raft's own protobuf never sees bytes from the wire: these frames are ours.
 
+use crate::api::RunOutcome;
 use crate::ids::NodeId;
 use crate::log::{ConfState, Entry};
 use bytes::Bytes;
@@ -39,6 +40,36 @@ pub enum PeerFrame {
     },
     /// The leader tells a node that stands for election that it is no member any more: it was down when it was removed.
     Removed,
+    /// The leader asks who could make a backup now.
+    BackupAsk {
+        /// Names the question.
+        round: u64,
+    },
+    /// Answer to `BackupAsk`.
+    BackupAnswer {
+        /// Which question.
+        round: u64,
+        /// The life of the node that can, or nothing.
+        life: Option<u64>,
+    },
+    /// The node that makes a backup tells the leader how it goes.
+    BackupReport {
+        /// Which run.
+        number: u64,
+        /// How it goes.
+        report: BackupReport,
+    },
+}
+
+/// What a node that makes a backup says of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackupReport {
+    /// It goes on.
+    Alive,
+    /// Everything but `metadata.json` is in the store.
+    WantsCommit,
+    /// It is over.
+    Ended(RunOutcome),
 }
 
 /// What identifies a snapshot to consensus.

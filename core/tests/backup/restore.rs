@@ -158,7 +158,10 @@ fn a_restored_cluster_is_a_new_one_far_ahead_of_the_old() {
     let log_time_ms = state.log_time_ms();
     for item in rebased.base.state.items() {
         match item {
-            Item::Session { .. } | Item::Member(_) | Item::Incarnation { .. } => {
+            Item::Backups(_)
+            | Item::Session { .. }
+            | Item::Member(_)
+            | Item::Incarnation { .. } => {
                 panic!("{item:?} belongs to the old cluster")
             }
             Item::Lease { ttl_ms, deadline_ms, .. } => {

@@ -57,7 +57,8 @@ impl Store {
         }
     }
 
-    fn answer(&mut self, op: OpId, action: BlobOp) -> Result<BlobDone, BlobError> {
+    /// What becomes of one operation.
+    pub fn answer(&mut self, op: OpId, action: BlobOp) -> Result<BlobDone, BlobError> {
         let number = self.asked.len();
         self.asked.push(name(&action));
         let line = self.line(&action);

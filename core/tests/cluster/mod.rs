@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 use raftkv_core::api::{MemberInfo, MemberRole, Request, Response};
+use raftkv_core::backup::blob::BlobOp;
+use raftkv_core::backup::machine::Work;
 use raftkv_core::boot::{self, Boot, BootStep, GenesisBase};
 use raftkv_core::config::Config;
 use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId, OpId, ReqId};
@@ -70,6 +72,11 @@ pub struct Host {
     /// The disk does nothing until resumed.
     pub stalled: bool,
     pub halted: Option<Halt>,
+    /// Asked of the backup store, and of processors; nothing here carries it out.
+    pub blob_queue: VecDeque<(OpId, BlobOp)>,
+    pub work_queue: VecDeque<(OpId, Work)>,
+    /// Done to every life of the node as it begins.
+    pub prepare: fn(&mut Node),
     lives: u64,
 }
 
@@ -128,8 +135,18 @@ impl Cluster {
     /// Adds a host with this disk and starts its node.
     pub fn add_host(&mut self, member: u32, disk: Disk) {
         let lives = self.hosts.get(&member).map_or(0, |host| host.lives);
-        let (disk_queue, stalled, halted) = (VecDeque::new(), false, None);
-        self.hosts.insert(member, Host { node: None, disk, disk_queue, stalled, halted, lives });
+        let host = Host {
+            node: None,
+            disk,
+            disk_queue: VecDeque::new(),
+            stalled: false,
+            halted: None,
+            blob_queue: VecDeque::new(),
+            work_queue: VecDeque::new(),
+            prepare: |_| {},
+            lives,
+        };
+        self.hosts.insert(member, host);
         self.start(member);
     }
 
@@ -157,7 +174,9 @@ impl Cluster {
         host.lives += 1;
         let seed = Seed::from_number(u64::from(member) * 1000 + host.lives);
         let config = Config { address: address(member), ..self.config.clone() };
-        host.node = Some(Node::new(config, *image, seed, self.now));
+        let mut node = Node::new(config, *image, seed, self.now);
+        (host.prepare)(&mut node);
+        host.node = Some(node);
         host.halted = None;
         self.drain(member);
     }
@@ -167,6 +186,8 @@ impl Cluster {
         let host = self.hosts.get_mut(&member).unwrap();
         host.node = None;
         host.disk_queue.clear();
+        host.blob_queue.clear();
+        host.work_queue.clear();
         host.stalled = false;
     }
 
@@ -274,6 +295,8 @@ impl Cluster {
             match output {
                 Output::Send { to, frame } => self.wire.push_back((here, to, frame)),
                 Output::Disk { op, action } => host.disk_queue.push_back((op, action)),
+                Output::Blob { op, action } => host.blob_queue.push_back((op, action)),
+                Output::Work { op, work } => host.work_queue.push_back((op, work)),
                 Output::Reply { req, response } => {
                     self.replies.entry(req).or_default().push(response);
                 }
@@ -297,6 +320,8 @@ pub fn show(output: &Output) -> String {
             let last = if *last { ", the last" } else { "" };
             format!("reply {} {} bytes of a view{last}", req.0, bytes.len())
         }
+        Output::Blob { action, .. } => format!("blob {}", show_blob(action)),
+        Output::Work { .. } => "work".into(),
         Output::Reply { req, response } => format!("reply {} {response:?}", req.0),
         Output::Peers(peers) => {
             let names: Vec<String> =
@@ -317,6 +342,11 @@ fn show_frame(frame: &PeerFrame) -> String {
         PeerFrame::SnapshotAck { index, next_offset } => format!("ack of {index} to {next_offset}"),
         PeerFrame::SnapshotRefused { index, reason } => format!("refuses {index}: {reason}"),
         PeerFrame::Removed => "removed".into(),
+        PeerFrame::BackupAsk { round } => format!("who can make a backup? ({round})"),
+        PeerFrame::BackupAnswer { round, life } => {
+            format!("{} make a backup ({round})", if life.is_some() { "can" } else { "cannot" })
+        }
+        PeerFrame::BackupReport { number, report } => format!("backup run {number}: {report:?}"),
     }
 }
 
@@ -333,6 +363,20 @@ fn show_message(message: &RaftMessage) -> String {
         write!(line, " REJECT hint {}", message.reject_hint).unwrap();
     }
     line
+}
+
+fn show_blob(action: &BlobOp) -> String {
+    match action {
+        BlobOp::Put { object, .. } => format!("put {}", object.role),
+        BlobOp::PutStart { object, .. } => format!("start {}", object.role),
+        BlobOp::PutPart { number, .. } => format!("part {number}"),
+        BlobOp::PutFinish { .. } => "finish".into(),
+        BlobOp::PutAbort { .. } => "abort".into(),
+        BlobOp::Get { object, .. } => format!("get {}", object.role),
+        BlobOp::Head { object } => format!("head {}", object.role),
+        BlobOp::List => "list".into(),
+        BlobOp::Delete { object } => format!("delete {}", object.role),
+    }
 }
 
 fn show_disk(action: &DiskOp) -> String {

@@ -297,7 +297,8 @@ impl World {
                 slot.disk.submit(self.now, op, action);
             }
             Output::Reply { req, response } => self.reply(at, req, response),
-            Output::Peers(_) => {}
+            // The nodes of these worlds are not told to make backups, so they ask for nothing.
+            Output::Blob { .. } | Output::Work { .. } | Output::Peers(_) => {}
             Output::Event(event) => {
                 self.trace.line(self.now, node, "log", format_args!("{event}"));
                 if event.level == Level::Error && !self.slots[at].disk_has_failed() {
@@ -421,6 +422,11 @@ fn summary(frame: &PeerFrame) -> String {
             format!("SnapshotChunk {} at {offset} {} of {total_bytes}", snapshot.index, bytes.len())
         }
         PeerFrame::Removed => "Removed".into(),
+        PeerFrame::BackupAsk { round } => format!("BackupAsk {round}"),
+        PeerFrame::BackupAnswer { round, life } => {
+            format!("BackupAnswer {round} {}", if life.is_some() { "able" } else { "not able" })
+        }
+        PeerFrame::BackupReport { number, report } => format!("BackupReport {number} {report:?}"),
         PeerFrame::SnapshotAck { index, next_offset } => {
             format!("SnapshotAck {index} next {next_offset}")
         }

@@ -3,9 +3,11 @@
 //! [`local`] is a directory. Stores reached over a network are further implementations of [`BlobStore`], behind [`open`].
 
 pub mod drive;
+pub mod leaf;
 pub mod local;
 
 pub use drive::{Piece, drive, drive_create};
+pub use leaf::Uploads;
 
 use local::LocalStore;
 use raftkv_core::backup::blob::{BlobDone, BlobError, BlobOp};

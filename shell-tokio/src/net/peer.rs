@@ -88,7 +88,10 @@ impl Links {
             PeerFrame::Raft(_)
             | PeerFrame::SnapshotAck { .. }
             | PeerFrame::SnapshotRefused { .. }
-            | PeerFrame::Removed => &link.queues.raft,
+            | PeerFrame::Removed
+            | PeerFrame::BackupAsk { .. }
+            | PeerFrame::BackupAnswer { .. }
+            | PeerFrame::BackupReport { .. } => &link.queues.raft,
         };
         if outbox.push(frame).is_err() {
             self.report_unreachable(to, &link.queues);

@@ -1,0 +1,142 @@
+//! Backups that the cluster makes itself: the schedule, the run under way, how the last ones ended. Part of the replicated state.
+
+use super::data::Revision;
+use crate::backup::BackupId;
+use crate::ids::NodeId;
+use crate::time::Wall;
+use serde::{Deserialize, Serialize};
+
+/// When backups are made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Five cron fields, see [`crate::backup::cron`].
+    pub cron: String,
+    /// An IANA time zone.
+    pub timezone: String,
+    /// Whether retention runs after each backup, by the rules of the node that made it.
+    pub prune: bool,
+}
+
+/// Everything about backups that every replica knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backups {
+    /// When they are made, if there is a schedule.
+    pub schedule: Option<Schedule>,
+    /// Nothing is begun on schedule.
+    pub paused: bool,
+    /// The newest slot that was taken up, or when the schedule was set or resumed: later slots are due.
+    pub slot: Wall,
+    /// How often the backup of this slot has failed.
+    pub failures: u32,
+    /// Nothing is begun on schedule before this log time.
+    pub rest_until_ms: u64,
+    /// The run under way.
+    pub run: Option<Run>,
+    /// How the last run ended.
+    pub last: Option<Ended>,
+    /// The newest run that ended with a complete backup of its own.
+    pub complete: Option<Ended>,
+}
+
+/// A run under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Its number: the index of the entry that began it. The backup holds the state at that entry.
+    pub number: u64,
+    /// The backup it makes.
+    pub id: BackupId,
+    /// The slot it is for; `None`: it was asked for.
+    pub slot: Option<Wall>,
+    /// The node that makes it.
+    pub node: NodeId,
+    /// That node's life: another life of it must not go on with the run.
+    pub life: u64,
+    /// The revision of the state it holds.
+    pub revision: Revision,
+    /// The complete backup that holds the same revision, and the length of its data: if it is still there, nothing is made anew.
+    pub same_as: Option<(BackupId, u64)>,
+    /// When it began, by the leader's calendar.
+    pub started: Wall,
+    /// The log time at which it is given up, unless it is heard of.
+    pub deadline_ms: u64,
+    /// Its `metadata.json` may be written from now on.
+    pub committing: bool,
+}
+
+/// A run that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ended {
+    /// Its number.
+    pub number: u64,
+    /// The backup it made, or was to make.
+    pub id: BackupId,
+    /// The slot it was for; `None`: it was asked for.
+    pub slot: Option<Wall>,
+    /// The node that made it.
+    pub node: NodeId,
+    /// The revision of the state it holds.
+    pub revision: Revision,
+    /// When it began, by the leader's calendar.
+    pub started: Wall,
+    /// When it ended, by the leader's calendar.
+    pub ended: Wall,
+    /// How.
+    pub outcome: RunOutcome,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum RunOutcome {
+    /// A backup is complete.
+    Complete {
+        /// Length of its data.
+        data_bytes: u64,
+    },
+    /// No key has changed since this backup, which is complete and still there; no other was made.
+    Unchanged {
+        /// Which.
+        since: BackupId,
+    },
+    /// There is no backup.
+    Failed {
+        /// Why.
+        why: String,
+    },
+    /// The node was not heard of in time. Where it was about to write `metadata.json`, the backup may be complete all the same: the
+    /// store tells.
+    Abandoned {
+        /// Whether it was.
+        committing: bool,
+    },
+}
+
+/// What a node answers about backups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupStatus {
+    /// What every replica knows, as the asked node has applied it.
+    pub backups: Backups,
+    /// The asked node.
+    pub node: NodeId,
+    /// Whether that node could make a backup: it has a backup configuration.
+    pub able: bool,
+    /// Its calendar.
+    pub wall: Wall,
+    /// When the next runs are due.
+    pub next: Vec<Wall>,
+    /// The newest slot that is due and not begun.
+    pub overdue: Option<Wall>,
+    /// Bytes of the state read so far, if the asked node makes the run under way.
+    pub done_bytes: Option<u64>,
+}
+
+impl Ended {
+    /// Whether the state of this run is in the store, as far as the cluster knows.
+    pub fn is_good(&self) -> bool {
+        matches!(self.outcome, RunOutcome::Complete { .. } | RunOutcome::Unchanged { .. })
+    }
+}

@@ -1,0 +1,226 @@
+//! The leader's part in backups: when one is due or asked for, who makes it, and what becomes of it.
+//!
+//! A run is due by the leader's calendar and begins with an entry. Before that the members are asked who can make it, because only they know
+//! whether they have a store: an in-sync follower is chosen, the leader only if there is none. Whoever makes it reports to whoever leads;
+//! only entries count (`kv/backups.rs`).
+//!
+//! Invariants: nothing here is remembered across a change of leader but what is in the state; a node that is not heard of for the lease,
+//! by log time, loses the run for good.
+
+use super::Node;
+use crate::api::{BackupStatus, Error, Request, Response};
+use crate::backup::BackupId;
+use crate::ids::{NodeId, ReqId};
+use crate::kv::BackupOp;
+use crate::kv::command::Action;
+use crate::log::Level;
+use crate::time::{Mono, Span, Wall};
+use crate::wire::peer::{BackupReport as Report, PeerFrame};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How often the calendar is looked at.
+const LOOK_EVERY: Span = Span::from_millis(1_000);
+/// After nobody was able to make a backup.
+const REST: Span = Span::from_millis(60_000);
+/// Future runs named in a status.
+const UPCOMING: usize = 5;
+
+/// What the leader is about to begin.
+#[derive(Debug, Default)]
+pub(super) struct Duty {
+    choosing: Option<Choosing>,
+    rounds: u64,
+    next_look: Mono,
+}
+
+/// Members are being asked who can make a backup.
+#[derive(Debug)]
+struct Choosing {
+    round: u64,
+    req: Option<ReqId>,
+    slot: Option<Wall>,
+    deadline: Mono,
+    waiting: BTreeSet<NodeId>,
+    /// Who can, and in which of their lives.
+    able: BTreeMap<NodeId, u64>,
+}
+
+impl Node {
+    /// A client asks about backups.
+    pub(super) fn on_backup_request(&mut self, req: ReqId, request: Request) {
+        match request {
+            Request::BackupSchedule { schedule } => {
+                self.propose_command(Some(req), Action::Backup(BackupOp::Schedule(schedule)));
+            }
+            Request::BackupPause { paused } => {
+                self.propose_command(Some(req), Action::Backup(BackupOp::Pause(paused)));
+            }
+            Request::BackupRun => match self.may_begin_backup() {
+                Ok(()) => self.begin_choosing(Some(req), None),
+                Err(error) => self.reply_error(req, error),
+            },
+            _ => {
+                let status = self.backup_status();
+                self.reply(req, Response::Backups(Box::new(status)));
+            }
+        }
+    }
+
+    /// What this node knows of the cluster's backups.
+    pub(super) fn backup_status(&self) -> BackupStatus {
+        let backups = self.state.backups().clone();
+        let wall = self.now.wall;
+        BackupStatus {
+            node: self.identity.node,
+            able: self.maker.is_able(),
+            wall,
+            next: backups.upcoming(wall, UPCOMING),
+            overdue: self.state.due_slot(wall).filter(|_| backups.run.is_none()),
+            done_bytes: backups.run.as_ref().and_then(|run| self.maker.done_bytes(run)),
+            backups,
+        }
+    }
+
+    /// On a tick of any node.
+    pub(super) fn drive_backups(&mut self) {
+        self.report_making();
+        if !self.consensus.leads_and_knows_all() {
+            return;
+        }
+        if let Some(choosing) = &self.duty.choosing {
+            if choosing.waiting.is_empty() || choosing.deadline <= self.now.mono {
+                self.choose();
+            }
+            return;
+        }
+        if self.now.mono < self.duty.next_look {
+            return;
+        }
+        self.duty.next_look = self.now.mono + LOOK_EVERY;
+        let log_time_ms = self.clock.log_time_ms(self.now);
+        match &self.state.backups().run {
+            Some(run) if run.deadline_ms <= log_time_ms => {
+                let number = run.number;
+                self.propose_command(None, Action::Backup(BackupOp::Abandon { number }));
+            }
+            Some(_) => {}
+            None if self.state.backups().rest_until_ms > log_time_ms => {}
+            None => {
+                if let Some(slot) = self.state.due_slot(self.now.wall) {
+                    self.begin_choosing(None, Some(slot));
+                }
+            }
+        }
+    }
+
+    fn may_begin_backup(&self) -> Result<(), Error> {
+        if !self.consensus.leads_and_knows_all() {
+            return Err(Error::Unavailable("the leader is new; retry".into()));
+        }
+        if self.duty.choosing.is_some() {
+            return Err(Error::Conflict("another backup is about to begin".into()));
+        }
+        match &self.state.backups().run {
+            Some(run) => {
+                let what = format!("backup {} is being made by node {}", run.id, run.node);
+                Err(Error::Conflict(what))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Asks every member that is alive.
+    fn begin_choosing(&mut self, req: Option<ReqId>, slot: Option<Wall>) {
+        self.duty.rounds += 1;
+        let round = self.duty.rounds;
+        let here = self.identity.node;
+        let others = self.state.members().map(|member| member.node);
+        let waiting: BTreeSet<NodeId> =
+            others.filter(|node| *node != here && self.is_alive(*node)).collect();
+        for node in &waiting {
+            self.send(*node, PeerFrame::BackupAsk { round });
+        }
+        let deadline = self.now.mono + self.election_timeout();
+        let able = BTreeMap::new();
+        self.duty.choosing = Some(Choosing { round, req, slot, deadline, waiting, able });
+    }
+
+    /// The leader asks whether this node can make a backup.
+    pub(super) fn on_backup_ask(&mut self, from: NodeId, round: u64) {
+        let life = self.maker.ready().filter(|_| !self.stopping.is_stopping());
+        self.send(from, PeerFrame::BackupAnswer { round, life });
+    }
+
+    /// A member says whether it can.
+    pub(super) fn on_backup_answer(&mut self, from: NodeId, round: u64, life: Option<u64>) {
+        let Some(choosing) = self.duty.choosing.as_mut().filter(|it| it.round == round) else {
+            return;
+        };
+        if choosing.waiting.remove(&from)
+            && let Some(life) = life
+        {
+            choosing.able.insert(from, life);
+        }
+    }
+
+    /// Everyone has answered, or had time to.
+    fn choose(&mut self) {
+        let Some(Choosing { req, slot, able, .. }) = self.duty.choosing.take() else { return };
+        let matched = |node| self.consensus.progress(node).map_or(0, |it| it.matched);
+        let followers = able.into_iter().filter(|(node, _)| self.has_caught_up(*node));
+        let best = followers.max_by_key(|(node, _)| (matched(*node), std::cmp::Reverse(*node)));
+        let here = self.maker.ready().map(|life| (self.identity.node, life));
+        let Some((node, life)) = best.or(here) else {
+            self.duty.next_look = self.now.mono + REST;
+            let what = "no member can make a backup now: set `backup_config` on at least one";
+            match req {
+                Some(req) => self.reply_error(req, Error::Unavailable(what.into())),
+                None => self.log(Level::Warn, format!("a backup is due, but {what}")),
+            }
+            return;
+        };
+        let id = BackupId::draw(self.maker.rng());
+        let lease_ms = self.config.backup_lease.as_millis();
+        let start = BackupOp::Start { id, slot, node, life, lease_ms };
+        self.propose_command(req, Action::Backup(start));
+    }
+
+    /// Leadership is lost: whoever waits for a backup to begin is told.
+    pub(super) fn give_up_choosing(&mut self) {
+        if let Some(req) = self.duty.choosing.take().and_then(|choosing| choosing.req) {
+            let error = self.not_leader();
+            self.reply_error(req, error);
+        }
+    }
+
+    /// Tells the leader, which may be this node.
+    pub(super) fn send_report(&mut self, number: u64, report: Report) {
+        match self.consensus.leader() {
+            Some(leader) if leader == self.identity.node => {
+                self.on_backup_report(leader, number, report);
+            }
+            Some(leader) => self.send(leader, PeerFrame::BackupReport { number, report }),
+            None => {}
+        }
+    }
+
+    /// The node that makes a backup says how it goes.
+    pub(super) fn on_backup_report(&mut self, from: NodeId, number: u64, report: Report) {
+        let run = self.state.backups().run.as_ref();
+        let Some(run) = run.filter(|run| run.number == number && run.node == from) else { return };
+        if !self.consensus.is_leader() {
+            return;
+        }
+        let lease_ms = self.config.backup_lease.as_millis();
+        let left_ms = run.deadline_ms.saturating_sub(self.clock.log_time_ms(self.now));
+        let op = match report {
+            Report::Ended(outcome) => BackupOp::End { number, outcome },
+            Report::WantsCommit if !run.committing => BackupOp::Commit { number, lease_ms },
+            Report::WantsCommit | Report::Alive if left_ms < lease_ms / 3 * 2 => {
+                BackupOp::Extend { number, lease_ms }
+            }
+            Report::WantsCommit | Report::Alive => return,
+        };
+        self.propose_command(None, Action::Backup(op));
+    }
+}

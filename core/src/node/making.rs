@@ -1,0 +1,193 @@
+//! This node makes a backup: begins it at its entry, drives it, and tells the leader how it goes.
+//!
+//! Invariants: only the life of the node that the run names makes it, and from the state at the run's own entry; `metadata.json` is
+//! permitted only after this node has applied that the run commits; when the run is over without this node having said so, what
+//! was uploaded is taken back.
+
+use super::Node;
+use crate::api::{Run, RunOutcome};
+use crate::backup::create::{Settings, Source};
+use crate::backup::machine::{Action, ActionResult, WorkDone};
+use crate::backup::making::{Making, Order};
+use crate::ids::OpId;
+use crate::io::Output;
+use crate::log::Level;
+use crate::rng::{Rng, Seed};
+use crate::snapshot::Encoder;
+use crate::time::{Mono, Span};
+use crate::wire::peer::BackupReport as Report;
+use std::collections::BTreeSet;
+
+/// Between two words to the leader.
+const REPORT_EVERY: Span = Span::from_millis(1_000);
+
+/// What this node can make, and makes.
+#[derive(Debug)]
+pub(super) struct Maker {
+    settings: Option<Settings>,
+    rng: Rng,
+    life: u64,
+    /// The run's number, and its machine.
+    making: Option<(u64, Making)>,
+    work: BTreeSet<OpId>,
+    next_op: u64,
+    next_report: Mono,
+}
+
+impl Maker {
+    /// A node that makes no backups until it is told how.
+    pub(super) fn new(seed: &Seed) -> Self {
+        let mut rng = seed.fork("backups");
+        Maker {
+            settings: None,
+            life: rng.next_u64(),
+            rng,
+            making: None,
+            work: BTreeSet::new(),
+            next_op: 1,
+            next_report: Mono(0),
+        }
+    }
+
+    /// Whether this node has a backup configuration.
+    pub(super) fn is_able(&self) -> bool {
+        self.settings.is_some()
+    }
+
+    /// This life of the node, if it can begin a backup now.
+    pub(super) fn ready(&self) -> Option<u64> {
+        (self.is_able() && self.making.is_none()).then_some(self.life)
+    }
+
+    /// Randomness for what concerns backups.
+    pub(super) fn rng(&mut self) -> &mut Rng {
+        &mut self.rng
+    }
+
+    /// Bytes of the state read, if this run is being made here.
+    pub(super) fn done_bytes(&self, run: &Run) -> Option<u64> {
+        let (number, making) = self.making.as_ref()?;
+        (*number == run.number).then(|| making.progress().done_bytes)
+    }
+
+    /// Whether a piece of the state should be read as soon as there is time.
+    pub(super) fn wants_feed(&self) -> bool {
+        self.making.as_ref().is_some_and(|(_, making)| making.wants_feed())
+    }
+}
+
+impl Node {
+    /// Lets this node make backups for the cluster, like this.
+    pub fn make_backups(&mut self, settings: Settings) {
+        self.maker.settings = Some(settings);
+    }
+
+    /// An entry that began a run was applied, and is the newest one applied.
+    pub(super) fn begin_making(&mut self) {
+        let Some(run) = self.state.backups().run.clone() else { return };
+        let ours = run.number == self.applied.0
+            && run.node == self.identity.node
+            && self.maker.ready() == Some(run.life);
+        let Some(settings) = self.maker.settings.clone().filter(|_| ours) else { return };
+        let header = self.snapshot_header();
+        let members = self.state.members().cloned().collect();
+        let order = Order {
+            id: run.id,
+            first_op: self.maker.next_op,
+            source: Source::new(&header, self.identity.node, members),
+            settings,
+            started: run.started,
+            same_as: run.same_as,
+        };
+        let encoder = Encoder::new(header, self.state.items());
+        let rng = Seed::from_bytes(self.maker.rng.bytes()).fork("backup");
+        self.log(Level::Info, format!("making backup {} of index {}", run.id, run.number));
+        self.maker.making = Some((run.number, Making::new(order, encoder, rng)));
+        self.maker.next_report = self.now.mono + REPORT_EVERY;
+        self.drive_making();
+    }
+
+    /// An operation in the store, or work, has ended.
+    pub(super) fn on_making_result(&mut self, result: ActionResult) {
+        if let Some((_, making)) = &mut self.maker.making {
+            making.handle(result);
+        }
+        self.drive_making();
+    }
+
+    /// Work has ended.
+    pub(super) fn on_work_done(&mut self, op: OpId, done: WorkDone) {
+        if self.maker.work.remove(&op) {
+            self.on_making_result(ActionResult::Work(done));
+        }
+    }
+
+    /// There is time to read a piece of the state.
+    pub(super) fn feed_making(&mut self) {
+        if let Some((_, making)) = &mut self.maker.making
+            && making.wants_feed()
+        {
+            making.feed();
+            self.drive_making();
+        }
+    }
+
+    /// Gives out what is to be done, and goes on where the run allows it.
+    pub(super) fn drive_making(&mut self) {
+        let Some((number, mut making)) = self.maker.making.take() else { return };
+        let current = self.state.backups().run.as_ref().filter(|run| run.number == number);
+        match current {
+            Some(run) if run.committing && making.wants_permit() => making.permit(),
+            Some(_) => {}
+            None => making.abandon("the run is over for the cluster"),
+        }
+        let is_current = current.is_some();
+        while let Some(action) = making.poll_action() {
+            let output = match action {
+                Action::Blob { op, action } => Output::Blob { op, action },
+                Action::Work(work) => {
+                    let op = self.name_op();
+                    self.maker.work.insert(op);
+                    Output::Work { op, work }
+                }
+            };
+            self.outbox.push_back(output);
+        }
+        let outcome = making.outcome();
+        if outcome.is_some() {
+            self.maker.next_op = making.next_op();
+        }
+        match outcome {
+            Some(outcome) if !is_current => {
+                self.log(Level::Info, format!("backup run {number} ended: {outcome:?}"));
+            }
+            _ => self.maker.making = Some((number, making)),
+        }
+    }
+
+    /// On a tick: keeps the leader informed.
+    pub(super) fn report_making(&mut self) {
+        self.drive_making();
+        if self.now.mono < self.maker.next_report {
+            return;
+        }
+        let Some(run) = &self.state.backups().run else { return };
+        if run.node != self.identity.node {
+            return;
+        }
+        let number = run.number;
+        let report = match &self.maker.making {
+            Some((making, machine)) if *making == number => match machine.outcome() {
+                Some(outcome) => Report::Ended(outcome),
+                None if machine.wants_permit() => Report::WantsCommit,
+                None => Report::Alive,
+            },
+            _ => Report::Ended(RunOutcome::Failed {
+                why: "the node was started again, or fell behind, before the backup was complete"
+                    .into(),
+            }),
+        };
+        self.maker.next_report = self.now.mono + REPORT_EVERY;
+        self.send_report(number, report);
+    }
+}

@@ -1,0 +1,357 @@
+//! Backups that a cluster makes itself, end to end in a box: real nodes, a store in memory, and faults at every step.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod cluster;
+#[path = "backup/store.rs"]
+#[allow(dead_code, reason = "faults by number are for the tests of single machines")]
+mod store;
+
+use cluster::Cluster;
+use raftkv_core::api::{Backups, PutRequest, Request, Response, RunOutcome, Schedule, WriteOp};
+use raftkv_core::backup::blob::{BlobError, BlobErrorKind, BlobOp};
+use raftkv_core::backup::catalog::{Catalog, ReadCatalog};
+use raftkv_core::backup::compress::Compression;
+use raftkv_core::backup::create::{Bounds, Settings};
+use raftkv_core::backup::format::Plaintext;
+use raftkv_core::backup::read::{Access, ReadBounds};
+use raftkv_core::backup::restore::Restore;
+use raftkv_core::backup::{BackupId, KeyRing};
+use raftkv_core::config::Config;
+use raftkv_core::ids::ReqId;
+use raftkv_core::io::Input;
+use raftkv_core::node::Node;
+use raftkv_core::time::Span;
+use std::collections::VecDeque;
+use store::Store;
+
+const EVERY_MINUTE: &str = "* * * * *";
+
+/// Nodes, and the one store they share.
+struct Scene {
+    cluster: Cluster,
+    store: Store,
+    /// Hosts whose requests to the store go nowhere.
+    cut_off: Vec<u32>,
+    store_is_down: bool,
+}
+
+impl Scene {
+    fn new(size: u32) -> Self {
+        let config = Config { backup_lease: Span::from_millis(5_000), ..Config::default() };
+        let mut cluster = Cluster::new(size, config);
+        for host in cluster.hosts.values_mut() {
+            host.prepare = able;
+            able(host.node.as_mut().unwrap());
+        }
+        cluster.elect();
+        Scene { cluster, store: Store::default(), cut_off: Vec::new(), store_is_down: false }
+    }
+
+    fn leader(&mut self) -> u32 {
+        self.cluster.elect()
+    }
+
+    fn ask_leader(&mut self, request: Request) -> ReqId {
+        let leader = self.leader();
+        let req = self.cluster.ask(leader, request);
+        self.cluster.settle();
+        req
+    }
+
+    fn put(&mut self, key: &str, value: &str) {
+        let (key, value) = (key.to_owned().into(), value.to_owned().into());
+        let put = PutRequest { key, value, lease: 0, return_previous: false };
+        self.ask_leader(Request::Write { session: None, op: WriteOp::Put(put) });
+    }
+
+    fn schedule(&mut self, cron: &str) {
+        let schedule = Schedule { cron: cron.into(), timezone: "UTC".into(), prune: false };
+        let req = self.ask_leader(Request::BackupSchedule { schedule: Some(schedule) });
+        assert!(matches!(self.cluster.answer(req), Response::Backups(_)));
+    }
+
+    /// One operation in the store, or one piece of work; whether there was one.
+    fn step(&mut self, member: u32) -> bool {
+        let host = self.cluster.hosts.get_mut(&member).unwrap();
+        if host.node.is_none() {
+            return false;
+        }
+        if let Some((op, work)) = host.work_queue.pop_front() {
+            self.cluster.input(member, Input::Work { op, done: work.run() });
+            return true;
+        }
+        let Some((op, action)) = host.blob_queue.pop_front() else { return false };
+        let kind = BlobErrorKind::Transient;
+        let down = BlobError { kind, message: "by the test's wish".into() };
+        let result = match self.store_is_down || self.cut_off.contains(&member) {
+            true => Err(down),
+            false => self.store.answer(op, action),
+        };
+        self.cluster.input(member, Input::Blob { op, result });
+        true
+    }
+
+    /// A tick, and everything that follows from it.
+    fn tick(&mut self) {
+        self.cluster.pass_tick();
+        for member in self.cluster.members() {
+            while self.step(member) {
+                self.cluster.settle();
+            }
+        }
+    }
+
+    fn ticks(&mut self, count: u32) {
+        (0..count).for_each(|_| self.tick());
+    }
+
+    /// Ticks until this holds of what the leader knows.
+    fn until(&mut self, what: &str, holds: impl Fn(&Backups) -> bool) -> Backups {
+        for _ in 0..3_000 {
+            let backups = self.backups();
+            if holds(&backups) {
+                return backups;
+            }
+            self.tick();
+        }
+        panic!("never: {what}; it is {:?}", self.backups());
+    }
+
+    fn backups(&mut self) -> Backups {
+        let leader = self.leader();
+        self.node(leader).state().backups().clone()
+    }
+
+    fn node(&self, member: u32) -> &Node {
+        self.cluster.hosts[&member].node.as_ref().unwrap()
+    }
+
+    fn catalog(&mut self) -> Catalog {
+        let mut machine = ReadCatalog::new(KeyRing::default());
+        self.store.drive(&mut machine);
+        machine.outcome().unwrap().clone().unwrap()
+    }
+
+    /// Ids of what the catalog calls complete; each restores.
+    fn complete(&mut self) -> Vec<BackupId> {
+        let catalog = self.catalog();
+        let complete = catalog.entries.iter().filter(|entry| entry.is_complete());
+        let ids: Vec<BackupId> = complete.map(|entry| entry.id).collect();
+        for id in &ids {
+            let access = Access { keys: KeyRing::default(), plaintext: Plaintext::Allowed };
+            let mut restore = Restore::new(*id, access, ReadBounds::default());
+            self.store.drive(&mut restore);
+            restore.take().unwrap().unwrap();
+        }
+        ids
+    }
+}
+
+fn able(node: &mut Node) {
+    node.make_backups(Settings {
+        compression: Compression::Gzip { level: 1 },
+        recipients: Vec::new(),
+        version: "test".into(),
+        bounds: Bounds { chunk_bytes: 1 << 16, part_bytes: 1 << 16, ..Bounds::default() },
+    });
+}
+
+#[test]
+fn a_follower_makes_it_and_writes_go_on() {
+    let mut scene = Scene::new(3);
+    scene.put("a", "before");
+    let req = scene.ask_leader(Request::BackupRun);
+    scene.tick();
+    let Response::Backups(status) = scene.cluster.answer(req).clone() else {
+        panic!("{:?}", scene.cluster.answer(req));
+    };
+    let run = status.backups.run.unwrap();
+    assert_ne!(run.node.member(), scene.leader());
+    scene.put("a", "after");
+    let backups = scene.until("it ends", |backups| backups.run.is_none());
+    let last = backups.last.unwrap();
+    assert_eq!((last.number, last.id, last.node), (run.number, run.id, run.node));
+    assert!(matches!(last.outcome, RunOutcome::Complete { .. }));
+    assert_eq!(scene.complete(), [run.id]);
+    let entry = scene.catalog().entries[0].metadata.clone().unwrap();
+    assert_eq!((entry.index, entry.revision, entry.node), (run.number, 1, run.node));
+}
+
+#[test]
+fn a_leader_alone_makes_it_itself_and_who_cannot_says_so() {
+    let mut scene = Scene::new(1);
+    scene.ask_leader(Request::BackupRun);
+    scene.until("it ends", |backups| backups.last.is_some());
+    assert_eq!(scene.complete().len(), 1);
+    let mut without = Scene::new(3);
+    for member in without.cluster.members() {
+        without.cluster.crash(member);
+        without.cluster.hosts.get_mut(&member).unwrap().prepare = |_| {};
+        without.cluster.start(member);
+    }
+    let req = without.ask_leader(Request::BackupRun);
+    without.ticks(20);
+    let Response::Error(error) = without.cluster.answer(req) else { panic!("it was not refused") };
+    assert!(error.to_string().contains("backup_config"), "{error}");
+}
+
+#[test]
+fn one_run_for_a_slot_and_a_record_where_nothing_changed() {
+    let mut scene = Scene::new(3);
+    scene.put("a", "1");
+    scene.schedule(EVERY_MINUTE);
+    let first = scene.until("the first", |backups| backups.last.is_some()).last.unwrap();
+    let since = first.id;
+    let second = scene.until("the second", |backups| {
+        backups.last.as_ref().is_some_and(|last| last.slot > first.slot)
+    });
+    assert_eq!(second.last.clone().unwrap().outcome, RunOutcome::Unchanged { since });
+    assert_eq!(scene.complete(), [since]);
+    // Gone from the store, it is no reason to make none.
+    scene.store.objects.clear();
+    let slot = second.last.unwrap().slot;
+    let third = scene
+        .until("the third", |backups| backups.last.as_ref().is_some_and(|last| last.slot > slot));
+    assert!(matches!(third.last.unwrap().outcome, RunOutcome::Complete { .. }));
+    scene.put("a", "2");
+    scene.until("the fourth", |backups| {
+        backups.complete.as_ref().is_some_and(|complete| complete.revision == 2)
+    });
+    assert_eq!(scene.complete().len(), 2);
+}
+
+#[test]
+fn the_leader_may_change_at_any_step() {
+    for steps in 0..20 {
+        let mut scene = Scene::new(3);
+        scene.put("a", "1");
+        scene.schedule(EVERY_MINUTE);
+        scene.until("it begins", |backups| backups.run.is_some());
+        let run = scene.backups().run.unwrap();
+        for _ in 0..steps {
+            if !scene.step(run.node.member()) {
+                scene.cluster.pass_tick();
+            }
+            scene.cluster.settle();
+        }
+        let old = scene.leader();
+        scene.cluster.crash(old);
+        scene.cluster.pass_tick();
+        let last = scene.until("it ends", |backups| backups.last.is_some()).last.unwrap();
+        assert_eq!((last.id, last.slot), (run.id, run.slot), "after {steps} steps");
+        assert!(last.is_good(), "after {steps} steps: {last:?}");
+        assert_eq!(scene.complete(), [run.id], "after {steps} steps");
+    }
+}
+
+#[test]
+fn the_node_that_makes_it_may_die_at_any_step() {
+    for steps in 0..20 {
+        let mut scene = Scene::new(3);
+        scene.put("a", "1");
+        scene.schedule(EVERY_MINUTE);
+        let run = scene.until("it begins", |backups| backups.run.is_some()).run.unwrap();
+        let maker = run.node.member();
+        for _ in 0..steps {
+            if !scene.step(maker) {
+                scene.cluster.pass_tick();
+            }
+            scene.cluster.settle();
+        }
+        scene.cluster.crash(maker);
+        if steps % 2 == 0 {
+            scene.ticks(3);
+            scene.cluster.start(maker);
+        }
+        let good = |backups: &Backups| backups.last.as_ref().is_some_and(|last| last.is_good());
+        let last = scene.until("one is good", good).last.unwrap();
+        let complete = scene.complete();
+        assert!(complete.contains(&last.id), "after {steps} steps");
+        if last.id != run.id {
+            assert!(last.number > run.number && last.slot >= run.slot, "after {steps} steps");
+        }
+    }
+}
+
+#[test]
+fn a_straggler_never_completes_a_run_that_was_given_up() {
+    let mut scene = Scene::new(3);
+    scene.put("a", "1");
+    scene.schedule(EVERY_MINUTE);
+    let run = scene.until("it begins", |backups| backups.run.is_some()).run.unwrap();
+    let maker = run.node.member();
+    for other in scene.cluster.members().into_iter().filter(|other| *other != maker) {
+        scene.cluster.cut.extend([(maker, other), (other, maker)]);
+    }
+    // It uploads everything, unheard, while the others go on without it.
+    let good = |backups: &Backups| backups.last.as_ref().is_some_and(|last| last.is_good());
+    let last = scene.until("another is made", good).last.unwrap();
+    assert_ne!(last.id, run.id);
+    let own =
+        |scene: &Scene, name: &str| scene.store.objects.contains_key(&format!("{}/{name}", run.id));
+    assert!(own(&scene, "data.db") && !own(&scene, "metadata.json"));
+    scene.cluster.cut.clear();
+    scene.ticks(50);
+    assert!(!own(&scene, "data.db") && !own(&scene, "metadata.json"), "it cleans up behind itself");
+}
+
+#[test]
+fn a_store_that_is_down_is_tried_again() {
+    let mut scene = Scene::new(3);
+    scene.put("a", "1");
+    scene.schedule("*/5 * * * *");
+    scene.store_is_down = true;
+    let failed = scene.until("it fails", |backups| backups.failures == 2);
+    assert!(matches!(failed.last.unwrap().outcome, RunOutcome::Failed { .. }));
+    assert_eq!(scene.store.objects.len(), 0);
+    scene.store_is_down = false;
+    let good = scene.until("it is made", |backups| backups.complete.is_some());
+    assert_eq!(good.slot, failed.slot);
+    assert_eq!(scene.complete().len(), 1);
+}
+
+#[test]
+fn a_run_lasts_as_long_as_it_takes() {
+    let mut scene = Scene::new(3);
+    scene.put("a", "1");
+    scene.ask_leader(Request::BackupRun);
+    scene.tick_without_store(1);
+    let run = scene.backups().run.expect("it began");
+    // Ten leases long nothing moves at the store.
+    scene.tick_without_store(500);
+    assert_eq!(scene.backups().run.expect("it goes on").id, run.id);
+    scene.until("it ends", |backups| backups.run.is_none());
+    assert_eq!(scene.complete(), [run.id]);
+}
+
+impl Scene {
+    fn tick_without_store(&mut self, count: u32) {
+        for _ in 0..count {
+            self.cluster.pass_tick();
+        }
+    }
+}
+
+#[test]
+fn parts_and_uploads_keep_their_names_from_run_to_run() {
+    let mut scene = Scene::new(1);
+    let mut starts = VecDeque::new();
+    for round in 0..3 {
+        scene.put("a", &format!("{round}"));
+        scene.ask_leader(Request::BackupRun);
+        for _ in 0..200 {
+            scene.cluster.pass_tick();
+            let queue = &scene.cluster.hosts[&1].blob_queue;
+            starts.extend(queue.iter().filter_map(|(op, action)| {
+                matches!(action, BlobOp::PutStart { .. }).then_some(*op)
+            }));
+            while scene.step(1) {
+                scene.cluster.settle();
+            }
+        }
+    }
+    assert_eq!(starts.len(), 3);
+    assert!(starts.iter().is_sorted_by(|a, b| a < b), "{starts:?}");
+    assert_eq!(scene.complete().len(), 3);
+}
