@@ -18,7 +18,10 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
-use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    ConfigBuilder, ConfigSide, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    WantsVerifier, WantsVersions,
+};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -63,13 +66,10 @@ pub enum TlsError {
 
 /// What a node shows and demands when it is called, for peers and clients alike.
 pub fn server_config(certs: Option<&Path>) -> Result<quinn::ServerConfig, TlsError> {
-    let builder = rustls::ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("ring speaks TLS 1.3");
+    let builder = only_tls13(rustls::ServerConfig::builder_with_provider(provider()));
     let mut config = match certs {
         Some(dir) => {
-            let (chain, key) = read_pair(dir, file::NODE_CERT, file::NODE_KEY)?;
-            let roots = Arc::new(read_roots(dir)?);
+            let Papers { chain, key, roots } = Papers::read(dir, NODE_PAPERS)?;
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
                 .build()
                 .map_err(|error| unfit(dir, error))?;
@@ -96,17 +96,17 @@ pub fn server_config(certs: Option<&Path>) -> Result<quinn::ServerConfig, TlsErr
 /// How a client calls a node: with `client.crt` of the directory, or without certificates on loopback.
 /// The server name to connect with is the host as the user gave it (see [`server_name`]).
 pub fn client_config(certs: Option<&Path>) -> Result<quinn::ClientConfig, TlsError> {
-    caller_config(certs, (file::CLIENT_CERT, file::CLIENT_KEY), client::ALPN)
+    caller_config(certs, CLIENT_PAPERS, client::ALPN)
 }
 
 /// How a node calls a node as its peer.
 pub fn peer_config(certs: Option<&Path>) -> Result<quinn::ClientConfig, TlsError> {
-    caller_config(certs, (file::NODE_CERT, file::NODE_KEY), handshake::PEER_ALPN)
+    caller_config(certs, NODE_PAPERS, handshake::PEER_ALPN)
 }
 
 /// How a node calls a node as a client, to ask for membership.
 pub fn joining_config(certs: Option<&Path>) -> Result<quinn::ClientConfig, TlsError> {
-    caller_config(certs, (file::NODE_CERT, file::NODE_KEY), client::ALPN)
+    caller_config(certs, NODE_PAPERS, client::ALPN)
 }
 
 /// The name to verify for an address `host:port`: its host, without the brackets of IPv6.
@@ -194,27 +194,24 @@ fn alert(code: TransportErrorCode) -> Option<u8> {
 
 fn caller_config(
     certs: Option<&Path>,
-    (cert, key): (&str, &str),
+    papers: (&str, &str),
     alpn: &[u8],
 ) -> Result<quinn::ClientConfig, TlsError> {
-    let builder = rustls::ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("ring speaks TLS 1.3")
-        .dangerous();
+    let builder = only_tls13(rustls::ClientConfig::builder_with_provider(provider())).dangerous();
+    let verifier = |accepted| Arc::new(ServerVerifier { accepted, provider: provider() });
     let mut config = match certs {
         Some(dir) => {
-            let (chain, key) = read_pair(dir, cert, key)?;
-            let roots = Arc::new(read_roots(dir)?);
+            let Papers { chain, key, roots } = Papers::read(dir, papers)?;
             let authority = WebPkiServerVerifier::builder_with_provider(roots, provider())
                 .build()
                 .map_err(|error| unfit(dir, error))?;
             builder
-                .with_custom_certificate_verifier(Arc::new(NodeVerifier(authority)))
+                .with_custom_certificate_verifier(verifier(Accepted::Nodes(authority)))
                 .with_client_auth_cert(chain, key)
                 .map_err(|error| unfit(dir, error))?
         }
         None => builder
-            .with_custom_certificate_verifier(Arc::new(LoopbackVerifier(provider())))
+            .with_custom_certificate_verifier(verifier(Accepted::Loopback))
             .with_no_client_auth(),
     };
     config.alpn_protocols = vec![alpn.into()];
@@ -223,11 +220,22 @@ fn caller_config(
     Ok(quinn::ClientConfig::new(Arc::new(crypto)))
 }
 
-/// Accepts certificates of the authority that name the host and are a node's.
+/// Decides about the certificate of a server.
 #[derive(Debug)]
-struct NodeVerifier(Arc<WebPkiServerVerifier>);
+struct ServerVerifier {
+    accepted: Accepted,
+    provider: Arc<CryptoProvider>,
+}
 
-impl ServerCertVerifier for NodeVerifier {
+#[derive(Debug)]
+enum Accepted {
+    /// Certificates of the authority that name the host and are a node's.
+    Nodes(Arc<WebPkiServerVerifier>),
+    /// Any certificate, but only from this machine.
+    Loopback,
+}
+
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -236,8 +244,13 @@ impl ServerCertVerifier for NodeVerifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.0.verify_server_cert(end_entity, intermediates, name, ocsp, now)?;
-        has_name(end_entity, &node_name())?;
+        match &self.accepted {
+            Accepted::Nodes(authority) => {
+                authority.verify_server_cert(end_entity, intermediates, name, ocsp, now)?;
+                has_name(end_entity, &node_name())?;
+            }
+            Accepted::Loopback => check_loopback(name)?,
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -247,56 +260,7 @@ impl ServerCertVerifier for NodeVerifier {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, cert, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, cert, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
-}
-
-/// Accepts any certificate, but only from this machine.
-#[derive(Debug)]
-struct LoopbackVerifier(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for LoopbackVerifier {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let loopback = match name {
-            ServerName::IpAddress(ip) => std::net::IpAddr::from(*ip).is_loopback(),
-            // Reserved for loopback by RFC 6761.
-            ServerName::DnsName(name) => name.as_ref() == "localhost",
-            _ => false,
-        };
-        if loopback {
-            return Ok(ServerCertVerified::assertion());
-        }
-        let host = name.to_str();
-        Err(rustls::Error::General(format!("{host} is not loopback: give a certificate directory")))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls12_signature(message, cert, signature, algorithms)
     }
 
@@ -306,13 +270,33 @@ impl ServerCertVerifier for LoopbackVerifier {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls13_signature(message, cert, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
+}
+
+fn check_loopback(name: &ServerName<'_>) -> Result<(), rustls::Error> {
+    let loopback = match name {
+        ServerName::IpAddress(ip) => std::net::IpAddr::from(*ip).is_loopback(),
+        // Reserved for loopback by RFC 6761.
+        ServerName::DnsName(name) => name.as_ref() == "localhost",
+        _ => false,
+    };
+    if loopback {
+        return Ok(());
+    }
+    let host = name.to_str();
+    Err(rustls::Error::General(format!("{host} is not loopback: give a certificate directory")))
+}
+
+fn only_tls13<S: ConfigSide>(
+    builder: ConfigBuilder<S, WantsVersions>,
+) -> ConfigBuilder<S, WantsVerifier> {
+    builder.with_protocol_versions(&[&rustls::version::TLS13]).expect("ring speaks TLS 1.3")
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -335,28 +319,33 @@ fn ephemeral() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
     (made.cert.into(), PrivateKeyDer::Pkcs8(key.into()))
 }
 
-fn read_roots(dir: &Path) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in read_chain(&dir.join(file::CA_CERT))? {
-        roots.add(certificate).map_err(|error| unusable(&dir.join(file::CA_CERT), error))?;
-    }
-    Ok(roots)
+/// What one side shows, and whom it trusts.
+struct Papers {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    roots: Arc<RootCertStore>,
 }
 
-fn read_pair(
-    dir: &Path,
-    cert: &str,
-    key: &str,
-) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
-    let path = dir.join(key);
-    let mode =
-        std::fs::metadata(&path).map_err(|error| unusable(&path, error))?.permissions().mode()
-            & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(TlsError::Exposed { path, mode });
+/// Files of the certificate and its key.
+const NODE_PAPERS: (&str, &str) = (file::NODE_CERT, file::NODE_KEY);
+const CLIENT_PAPERS: (&str, &str) = (file::CLIENT_CERT, file::CLIENT_KEY);
+
+impl Papers {
+    fn read(dir: &Path, (cert, key): (&str, &str)) -> Result<Papers, TlsError> {
+        let path = dir.join(key);
+        let metadata = std::fs::metadata(&path).map_err(|error| unusable(&path, error))?;
+        let mode = metadata.permissions().mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(TlsError::Exposed { path, mode });
+        }
+        let key = PrivateKeyDer::from_pem_file(&path).map_err(|error| unusable(&path, error))?;
+        let mut roots = RootCertStore::empty();
+        let authority = dir.join(file::CA_CERT);
+        for certificate in read_chain(&authority)? {
+            roots.add(certificate).map_err(|error| unusable(&authority, error))?;
+        }
+        Ok(Papers { chain: read_chain(&dir.join(cert))?, key, roots: Arc::new(roots) })
     }
-    let key = PrivateKeyDer::from_pem_file(&path).map_err(|error| unusable(&path, error))?;
-    Ok((read_chain(&dir.join(cert))?, key))
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
