@@ -1,6 +1,6 @@
 //! The command line of `raftkv-node`: a flag for every setting, made from the same table as file and environment.
 
-use crate::config::keys::KEYS;
+use crate::config::keys::{KEYS, OTHER_VARIABLES};
 use crate::config::source::Layers;
 use crate::config::{ConfigError, Settings};
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -74,7 +74,7 @@ pub fn read(
         layers.add_yaml(&shown, &yaml)?;
     }
     let mut unknown_variables = layers.add_environment(environment)?;
-    unknown_variables.retain(|name| name != "RAFTKV_CONFIG");
+    unknown_variables.retain(|name| !OTHER_VARIABLES.contains(&name.as_str()));
     for key in KEYS {
         if key.is_switch() {
             if matches.get_flag(key.name) {
@@ -115,6 +115,13 @@ mod tests {
         assert_eq!(invocation.settings.id, Some(3));
         assert_eq!(invocation.settings.core.snapshots_kept, 6);
         assert_eq!(invocation.settings.log_format, crate::config::LogFormat::Json);
+    }
+
+    #[test]
+    fn variables_of_the_command_line_are_no_typing_errors() {
+        let environment = [("RAFTKV_ENDPOINTS", "h:1"), ("RAFTKV_LITSEN", "x")];
+        let invocation = invoke(&[], &environment).unwrap();
+        assert_eq!(invocation.unknown_variables, ["RAFTKV_LITSEN"]);
     }
 
     #[test]

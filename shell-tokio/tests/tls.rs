@@ -3,6 +3,7 @@
 mod server;
 
 use raftkv_node::certs::{self, Validity};
+use raftkv_node::client::{Client, Options};
 use raftkv_node::net::close;
 use raftkv_node::tls;
 use server::{Server, call};
@@ -103,6 +104,21 @@ async fn callers_without_certificates_are_told_to_bring_some() {
     let open = Server::start(None);
     let error = refusal(call(open.address, tls::client_config(Some(&certs)).unwrap()).await).await;
     assert!(error.contains("none at all"), "{error}");
+}
+
+#[tokio::test]
+async fn the_client_says_what_the_node_wanted() {
+    let temp = tempfile::tempdir().unwrap();
+    let certs = make(temp.path(), "certs", Validity::days(1));
+    let server = Server::start(Some(&certs));
+    let options = Options {
+        endpoints: vec![server.address.to_string()],
+        timeout: std::time::Duration::from_secs(3),
+        ..Options::default()
+    };
+    let ask = async { Client::connect(options).await?.members().await };
+    let error = ask.await.unwrap_err().to_string();
+    assert!(error.contains("a certificate is required"), "{error}");
 }
 
 #[tokio::test]

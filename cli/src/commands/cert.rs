@@ -20,7 +20,7 @@ pub enum Cert {
         #[arg(long, value_name = "HOST,...", value_delimiter = ',')]
         hosts: Vec<String>,
         /// How many days they are valid
-        #[arg(long, value_name = "N", default_value_t = 825)]
+        #[arg(long, value_name = "N", default_value_t = 825, value_parser = clap::value_parser!(u32).range(1..))]
         days: u32,
     },
 }

@@ -109,7 +109,7 @@ impl Transfer {
     async fn feed(&mut self, name: &str, lines: &mut Lines) -> Result<(), Failure> {
         while let Some(line) = lines.next_line()? {
             let (key, value) = line::parse(line.bytes).map_err(|why| {
-                Failure::new(Exit::Failed, format!("{name} line {}: {why}", line.number))
+                Failure::new(Exit::Usage, format!("{name} line {}: {why}", line.number))
             })?;
             self.bar.inc(line.bytes.len() as u64 + 1);
             let number = line.number;

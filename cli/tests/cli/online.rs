@@ -109,7 +109,7 @@ fn a_bad_line_is_named_and_the_import_goes_on_from_where_it_was() {
     fs::write(&file, format!("{first}oops\n")).unwrap();
     let cli = cluster.cli();
     let import = ["import", arg(&file), "--resume-file", arg(&resume)];
-    assert!(cli.fails(1, &import).contains("line 1001"));
+    assert!(cli.fails(2, &import).contains("line 1001"));
     fs::write(&file, format!("{first}{}", good(1000))).unwrap();
     let resumed = cli.json(&import);
     assert_eq!((&resumed["skipped"], &resumed["lines"]), (&json!(1000), &json!(1)));

@@ -6,8 +6,9 @@
 //! Invariant: once the link is broken, every waiting and every later request ends with an error at once.
 
 use super::lock::lock;
+use crate::tls;
 use bytes::BytesMut;
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::{Connection, ReadError, RecvStream, SendStream, WriteError};
 use raftkv_core::api::{Error, Request, Response};
 use raftkv_core::wire::client::ResponseFrame;
 use raftkv_core::wire::frame::{self, CLIENT_FRAME_BYTES_MAX, Decoder};
@@ -199,7 +200,11 @@ async fn write_frames(shared: Arc<Shared>, mut send: SendStream) {
         }
         let batch = lock(&shared.outgoing).split().freeze();
         if let Err(error) = send.write_chunk(batch).await {
-            return shared.break_down(format!("the connection was lost while sending: {error}"));
+            let why = match error {
+                WriteError::ConnectionLost(error) => tls::explain(&error),
+                error => error.to_string(),
+            };
+            return shared.break_down(format!("the connection was lost while sending: {why}"));
         }
     }
 }
@@ -210,7 +215,14 @@ async fn read_frames(shared: Arc<Shared>, mut receive: RecvStream) {
         match receive.read_chunk(usize::MAX, true).await {
             Ok(Some(chunk)) => decoder.push(&chunk.bytes),
             Ok(None) => return shared.break_down("the node closed the connection".into()),
-            Err(error) => return shared.break_down(format!("the connection was lost: {error}")),
+            Err(error) => {
+                // A node that wants a certificate says so only once the stream is open.
+                let why = match error {
+                    ReadError::ConnectionLost(error) => tls::explain(&error),
+                    error => error.to_string(),
+                };
+                return shared.break_down(format!("the connection was lost: {why}"));
+            }
         }
         if let Err(why) = hand_out(&shared, &mut decoder) {
             return shared.break_down(why);

@@ -54,6 +54,15 @@ pub const KEYS: &[Key] = &[
     key("max_inflight_requests", "65536", "N", "requests under way"),
 ];
 
+/// Variables of the environment that mean something to the command line or to the reading of the configuration, not to a setting.
+pub const OTHER_VARIABLES: &[&str] = &[
+    "RAFTKV_CONFIG",
+    "RAFTKV_ENDPOINTS",
+    "RAFTKV_OUTPUT",
+    "RAFTKV_TIMEOUT",
+    "RAFTKV_BACKUP_CONFIG",
+];
+
 impl Key {
     /// As a flag, without the dashes before it.
     pub fn flag(&self) -> String {

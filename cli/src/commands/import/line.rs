@@ -91,7 +91,7 @@ impl Lines {
         if self.buffer.pop_if(|byte| *byte == b'\n').is_none() && read as u64 == LINE_BYTES_MAX {
             let place = format!("{} line {}", self.path.display(), self.number);
             let what = format!("longer than {} MiB", LINE_BYTES_MAX >> 20);
-            return Err(Failure::new(Exit::Failed, format!("{place}: {what}")));
+            return Err(Failure::new(Exit::Usage, format!("{place}: {what}")));
         }
         Ok(true)
     }
