@@ -239,6 +239,6 @@ fn it_is_part_of_the_state_and_only_where_there_is_something() {
     cluster.state.items().for_each(|item| builder.push(item).unwrap());
     let again = builder.finish().unwrap();
     assert_eq!((again.backups(), again.hash()), (cluster.backups(), cluster.state.hash()));
-    assert_eq!(check_backups(&Backups::default()).is_err(), true);
+    assert!(check_backups(&Backups::default()).is_err());
     assert_eq!(KvState::new().items().count(), 1, "a state without a schedule has no such item");
 }
