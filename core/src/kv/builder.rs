@@ -8,7 +8,7 @@ use super::item::{Item, Meta, Version};
 use super::key::Key;
 use super::session::{SESSIONS_MAX, check_answers};
 use super::state::KvState;
-use super::store::Stored;
+use super::store::{Loading, Stored};
 use crate::api::{LeaseId, Revision};
 use crate::planted::{self, Bug};
 use bytes::Bytes;
@@ -35,6 +35,8 @@ pub struct Builder {
     state: KvState,
     number: u64,
     last: Option<Place>,
+    /// All versions but the pending one.
+    loading: Loading,
     /// The newest version so far; whether another one of its key follows is not known yet.
     pending: Option<(Key, Stored)>,
 }
@@ -81,7 +83,9 @@ impl Builder {
             Some(last) if last <= LAST_INCARNATION => self.check_incarnations().map_err(bad)?,
             Some(_) => self.settle().map_err(bad)?,
         }
-        Ok(self.state)
+        let Builder { mut state, loading, .. } = self;
+        state.store = loading.finish(state.store.revision, state.store.compacted);
+        Ok(state)
     }
 
     fn take(&mut self, item: Item) -> Result<(), &'static str> {
@@ -188,7 +192,7 @@ impl Builder {
             None => check_first(&version, compacted)?,
             Some((_, old)) => {
                 check_next(&old, &version, compacted)?;
-                self.state.store.load(key.clone(), old, false);
+                self.loading.push(key.clone(), old, false, compacted);
             }
         }
         let stored = Stored {
@@ -209,7 +213,7 @@ impl Builder {
             check(self.state.leases.exists(stored.lease), "a live key's lease is not there")?;
             self.state.leases.attach(stored.lease, &key);
         }
-        self.state.store.load(key, stored, true);
+        self.loading.push(key, stored, true, self.state.store.compacted);
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ pub mod read;
 pub mod session;
 pub mod state;
 mod store;
+mod tree;
 pub mod txn;
 pub mod validate;
 pub mod watch;

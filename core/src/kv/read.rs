@@ -101,7 +101,7 @@ impl KvState {
             Some(key) => Bound::Excluded((from.revision, key.clone())),
             None => Bound::Included((from.revision, Key::EMPTY)),
         };
-        self.store.changes(start).map(|(revision, key)| (*revision, key))
+        self.store.changes(start.as_ref()).map(|(revision, key)| (*revision, key))
     }
 
     /// Whether a read at `revision` (0 for the newest) can be answered.

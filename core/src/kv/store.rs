@@ -8,10 +8,10 @@
 
 use super::hash::StateHash;
 use super::key::Key;
+use super::tree::{Sorted, Tree};
 use crate::api::{Error, KeyRange, KeyValue, LeaseId, RangeEnd, Revision};
 use crate::planted::{self, Bug};
 use bytes::Bytes;
-use imbl::{OrdMap, OrdSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -30,9 +30,9 @@ pub(super) struct Stored {
 pub(super) struct Store {
     pub(super) revision: Revision,
     pub(super) compacted: Revision,
-    live: OrdMap<Key, Stored>,
-    past: OrdMap<(Key, Revision), Stored>,
-    changes: OrdSet<(Revision, Key)>,
+    live: Tree<Key, Stored>,
+    past: Tree<(Key, Revision), Stored>,
+    changes: Tree<(Revision, Key), ()>,
     bytes: u64,
     hash: StateHash,
 }
@@ -60,7 +60,12 @@ impl Store {
 
     /// The live keys of a range, in order.
     pub(super) fn live(&self, range: &KeyRange) -> impl Iterator<Item = (&Key, &Stored)> {
-        bounds(range).into_iter().flat_map(|bounds| self.live.range::<_, [u8]>(bounds))
+        let rest = self.live.iter_from::<[u8]>(Bound::Included(&range.start));
+        let end_too = |key: &Key| {
+            planted::is(Bug::RangeEndIncluded)
+                && matches!(&range.end, RangeEnd::Before(end) if **end == **key)
+        };
+        rest.take_while(move |(key, _)| range.contains(key) || end_too(key))
     }
 
     /// Calls `visit` with every key of a range that lived at `revision`, in order.
@@ -102,9 +107,9 @@ impl Store {
     /// What changed from `from` on, in order of revision and key.
     pub(super) fn changes(
         &self,
-        from: Bound<(Revision, Key)>,
-    ) -> impl Iterator<Item = &(Revision, Key)> {
-        self.changes.range::<_, (Revision, Key)>((from, Bound::Unbounded))
+        from: Bound<&(Revision, Key)>,
+    ) -> impl Iterator<Item = &(Revision, Key)> + use<'_> {
+        self.changes.iter_from(from).map(|(change, ())| change)
     }
 
     /// Versions in order of key and revision, strictly after `after`, deletions too.
@@ -119,10 +124,10 @@ impl Store {
         };
         let mut live = self
             .live
-            .range::<_, [u8]>((key, Bound::Unbounded))
+            .iter_from::<[u8]>(key)
             .filter(move |(key, stored)| !seen(key, stored))
             .peekable();
-        let mut past = self.past.range::<_, (Key, Revision)>((from, Bound::Unbounded)).peekable();
+        let mut past = self.past.iter_from(from).peekable();
         std::iter::from_fn(move || match (live.peek(), past.peek()) {
             (Some((live_key, _)), Some(((past_key, _), _))) if past_key > live_key => live.next(),
             (_, Some(_)) => past.next().map(|((key, _), stored)| (key, stored)),
@@ -148,7 +153,7 @@ impl Store {
         self.revision = at;
         self.bytes += size(key, &stored);
         self.hash.add(&canonical(key, &stored, &mut [0; HEADER_BYTES]));
-        self.changes.insert((at, key.clone()));
+        self.changes.insert((at, key.clone()), ());
         let old = self.live.insert(key.clone(), stored)?;
         self.bytes -= size(key, &old);
         self.past.insert((key.clone(), old.mod_revision), old.clone());
@@ -165,7 +170,7 @@ impl Store {
         if !planted::is(Bug::HashIgnoresDeletes) {
             self.hash.add(&canonical(key, &deletion, &mut [0; HEADER_BYTES]));
         }
-        self.changes.insert((at, key.clone()));
+        self.changes.insert((at, key.clone()), ());
         self.past.insert((key.clone(), old.mod_revision), old.clone());
         self.past.insert((key.clone(), at), deletion);
         Some(old)
@@ -181,50 +186,40 @@ impl Store {
         }
         self.compacted = revision;
         let revision = revision + u64::from(planted::is(Bug::CompactionOneTooFar));
-        while let Some(change) = self.changes.get_min().filter(|(at, _)| *at <= revision).cloned() {
+        while let Some((change, ())) = self.changes.first()
+            && change.0 <= revision
+        {
+            let change = change.clone();
             self.changes.remove(&change);
             self.forget_before(&change.1, revision);
         }
         Ok(())
     }
 
-    /// Takes one version from a snapshot, in order of key and revision. `newest`: no other version of the key follows.
-    pub(super) fn load(&mut self, key: Key, stored: Stored, newest: bool) {
-        self.hash.add(&canonical(&key, &stored, &mut [0; HEADER_BYTES]));
-        if stored.mod_revision > self.compacted {
-            self.changes.insert((stored.mod_revision, key.clone()));
-        }
-        if newest && stored.value.is_some() {
-            self.bytes += size(&key, &stored);
-            self.live.insert(key, stored);
-        } else {
-            self.past.insert((key, stored.mod_revision), stored);
-        }
-    }
-
     fn newest_until(&self, key: &Key, revision: Revision) -> Option<&Stored> {
         match self.live.get(key) {
             Some(live) if live.mod_revision <= revision => Some(live),
             _ => {
-                let ((found, _), stored) = self.past.get_prev(&(key.clone(), revision))?;
+                let ((found, _), stored) = self.past.at_or_before(&(key.clone(), revision))?;
                 (found == key).then_some(stored)
             }
         }
     }
 
     fn next_past(&self, from: Bound<&(Key, Revision)>, range: &KeyRange) -> Option<&Key> {
-        let ((key, _), _) =
-            self.past.range::<_, (Key, Revision)>((from, Bound::Unbounded)).next()?;
+        let ((key, _), _) = self.past.iter_from(from).next()?;
         range.contains(key).then_some(key)
     }
 
     fn forget_before(&mut self, key: &Key, revision: Revision) {
         let superseded = self.live.get(key).is_some_and(|live| live.mod_revision <= revision);
-        let (from, until) = ((key.clone(), 0), (key.clone(), revision));
+        let from = (key.clone(), 0);
         let mut old: Vec<Revision> = self
             .past
-            .range::<_, (Key, Revision)>((Bound::Included(&from), Bound::Included(&until)))
-            .map(|((_, at), _)| *at)
+            .iter_from(Bound::Included(&from))
+            .map(|((past, at), _)| (past, *at))
+            .take_while(|(past, at)| *past == key && *at <= revision)
+            .map(|(_, at)| at)
             .collect();
         if !superseded && self.at(key, revision).is_some() {
             old.pop();
@@ -234,6 +229,42 @@ impl Store {
                 self.hash.remove(&canonical(key, &stored, &mut [0; HEADER_BYTES]));
             }
         }
+    }
+}
+
+/// A store being read back: versions come in order of key and revision, and the trees are built from the bottom.
+#[derive(Debug, Default)]
+pub(super) struct Loading {
+    live: Sorted<Key, Stored>,
+    past: Sorted<(Key, Revision), Stored>,
+    changes: Vec<(Revision, Key)>,
+    bytes: u64,
+    hash: StateHash,
+}
+
+impl Loading {
+    /// Takes the next version of a store compacted at `compacted`. `newest`: no other version of the key follows.
+    pub(super) fn push(&mut self, key: Key, stored: Stored, newest: bool, compacted: Revision) {
+        self.hash.add(&canonical(&key, &stored, &mut [0; HEADER_BYTES]));
+        if stored.mod_revision > compacted {
+            self.changes.push((stored.mod_revision, key.clone()));
+        }
+        if newest && stored.value.is_some() {
+            self.bytes += size(&key, &stored);
+            self.live.push(key, stored);
+        } else {
+            self.past.push((key, stored.mod_revision), stored);
+        }
+    }
+
+    /// The store, once all versions are taken.
+    pub(super) fn finish(self, revision: Revision, compacted: Revision) -> Store {
+        let Loading { live, past, mut changes, bytes, hash } = self;
+        changes.sort_unstable();
+        let mut sorted = Sorted::default();
+        changes.into_iter().for_each(|change| sorted.push(change, ()));
+        let (live, past, changes) = (live.finish(), past.finish(), sorted.finish());
+        Store { revision, compacted, live, past, changes, bytes, hash }
     }
 }
 
@@ -263,21 +294,6 @@ impl Stored {
 
 fn size(key: &Key, stored: &Stored) -> u64 {
     (key.len() + stored.value_len()) as u64
-}
-
-type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
-
-/// The range as the map takes it; `None` where it is empty.
-fn bounds(range: &KeyRange) -> Option<Bounds<'_>> {
-    let start = Bound::Included(&*range.start);
-    match &range.end {
-        RangeEnd::Single => Some((start, Bound::Included(&*range.start))),
-        RangeEnd::Before(end) if planted::is(Bug::RangeEndIncluded) => {
-            (range.start < *end).then(|| (start, Bound::Included(&**end)))
-        }
-        RangeEnd::Before(end) => (range.start < *end).then(|| (start, Bound::Excluded(&**end))),
-        RangeEnd::Unbounded => Some((start, Bound::Unbounded)),
-    }
 }
 
 const HEADER_BYTES: usize = 42;
