@@ -12,9 +12,9 @@ use crate::wal::{Recovery, WalRecord};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// Bytes of a snapshot read at once.
-const READ_BYTES: u64 = 4 << 20;
-/// Enough of a snapshot for its header.
+/// Bytes of a snapshot read at once: few enough to stay in the processor's cache while they are checked and decoded.
+const READ_BYTES: u64 = 512 << 10;
+/// Enough of a snapshot for its header, and all of any identity.
 const HEADER_READ_BYTES: u64 = 2 << 20;
 
 /// Decides what to read, and checks it.
@@ -102,7 +102,7 @@ impl Boot {
             self.begin();
         }
         match &self.stage {
-            Stage::Identity => self.read(FileName::Identity, 0, READ_BYTES),
+            Stage::Identity => self.read(FileName::Identity, 0, HEADER_READ_BYTES),
             Stage::Snapshot { index, offset, .. } => {
                 self.read(FileName::Snapshot(*index), *offset, READ_BYTES)
             }
