@@ -52,6 +52,7 @@ struct Measured {
     p50_us: u64,
     p99_us: u64,
     p999_us: u64,
+    max_us: u64,
 }
 
 /// What a client does next.
@@ -76,14 +77,15 @@ pub async fn run(context: &Context, bench: Bench) -> Result<(), Failure> {
 impl Report for Measured {
     fn table(&self) -> String {
         format!(
-            "{} requests ({} failed) in {:.2} s: {:.0}/s; p50 {} us, p99 {} us, p99.9 {} us",
+            "{} requests ({} failed) in {:.2} s: {:.0}/s; p50 {} us, p99 {} us, p99.9 {} us, longest {} us",
             self.ops,
             self.errors,
             self.secs,
             self.ops_per_s,
             self.p50_us,
             self.p99_us,
-            self.p999_us
+            self.p999_us,
+            self.max_us
         )
     }
 }
@@ -103,10 +105,11 @@ mod tests {
             p50_us: 1,
             p99_us: 2,
             p999_us: 3,
+            max_us: 4,
         };
         assert_eq!(
             Format::Json.render(&measured),
-            r#"{"ops":10,"errors":0,"secs":0.5,"ops_per_s":20.0,"p50_us":1,"p99_us":2,"p999_us":3}"#
+            r#"{"ops":10,"errors":0,"secs":0.5,"ops_per_s":20.0,"p50_us":1,"p99_us":2,"p999_us":3,"max_us":4}"#
         );
     }
 }

@@ -59,6 +59,7 @@ pub(super) async fn measure(
         p50_us: quantile(0.5),
         p99_us: quantile(0.99),
         p999_us: quantile(0.999),
+        max_us: share.latencies_us.max(),
     })
 }
 
