@@ -1,31 +1,26 @@
 //! The state read as items, in the one canonical order, while the store goes on changing.
 //!
-//! [`Items`] owns a frozen view, so it can be kept for as long as a slow reader takes. Where a key's versions are cut into
-//! several items follows from the state alone: equal states yield equal sequences.
+//! [`Items`] owns a frozen view, so it can be kept for as long as a slow reader takes; it lets go of keys as it passes them. Where a
+//! key's versions are cut into several items follows from the state alone: equal states yield equal sequences.
 
 use super::item::{Item, Meta, Version};
-use super::key::Key;
 use super::state::KvState;
-use super::store::Stored;
+use super::store::{Stored, Versions};
 use crate::api::{Backups, LeaseId};
 use crate::planted::{self, Bug};
-use std::collections::VecDeque;
 
 /// An item of a key ends with the version that takes it to this many bytes.
 const ITEM_BYTES: usize = 256 << 10;
 /// What a version takes in an item beside its value, at most about.
 const VERSION_BYTES: usize = 32;
-/// Versions read from the trees at a time.
-const AHEAD: usize = 256;
 
 /// All items of one state. Each step is O(log n) at worst, and nearly free on average.
 #[derive(Clone, Debug)]
 pub struct Items {
+    /// All but the versions.
     state: KvState,
+    versions: Versions,
     next: Next,
-    /// Versions already read, and the place where the last of them lay.
-    ahead: VecDeque<(Key, Stored)>,
-    read: Option<(Key, u64)>,
 }
 
 /// What comes next, each after the one named.
@@ -43,7 +38,9 @@ enum Next {
 impl KvState {
     /// The state as items, from a frozen view.
     pub fn items(&self) -> Items {
-        Items { state: self.clone(), next: Next::Meta, ahead: VecDeque::new(), read: None }
+        let mut state = self.clone();
+        let versions = state.store.take_versions();
+        Items { state, versions, next: Next::Meta }
     }
 }
 
@@ -105,26 +102,16 @@ impl Iterator for Items {
 
 impl Items {
     fn key_item(&mut self) -> Option<Item> {
-        let (key, stored) = self.pop_if(|_| true)?;
+        let (key, stored) = self.versions.next_if(|_| true)?;
         let mut bytes = VERSION_BYTES + stored.value_len();
         let mut versions = vec![version(&stored)];
         while bytes < ITEM_BYTES
-            && let Some((_, stored)) = self.pop_if(|next| *next == key)
+            && let Some((_, stored)) = self.versions.next_if(|next| *next == key)
         {
             bytes += VERSION_BYTES + stored.value_len();
             versions.push(version(&stored));
         }
         Some(Item::Key { key: key.to_bytes(), versions })
-    }
-
-    fn pop_if(&mut self, wanted: impl FnOnce(&Key) -> bool) -> Option<(Key, Stored)> {
-        if self.ahead.is_empty() {
-            let versions = self.state.store.versions_after(self.read.as_ref()).take(AHEAD);
-            self.ahead.extend(versions.map(|(key, stored)| (key.clone(), stored.clone())));
-            let (key, stored) = self.ahead.back()?;
-            self.read = Some((key.clone(), stored.mod_revision));
-        }
-        self.ahead.pop_front_if(|(key, _)| wanted(key))
     }
 }
 

@@ -8,10 +8,11 @@
 
 use super::hash::StateHash;
 use super::key::Key;
-use super::tree::{Sorted, Tree};
+use super::tree::{Entries, Sorted, Tree};
 use crate::api::{Error, KeyRange, KeyValue, LeaseId, RangeEnd, Revision};
 use crate::planted::{self, Bug};
 use bytes::Bytes;
+use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -112,27 +113,13 @@ impl Store {
         self.changes.iter_from(from).map(|(change, ())| change)
     }
 
-    /// Versions in order of key and revision, strictly after `after`, deletions too.
-    pub(super) fn versions_after(
-        &self,
-        after: Option<&(Key, Revision)>,
-    ) -> impl Iterator<Item = (&Key, &Stored)> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let key = after.map_or(Bound::Unbounded, |(key, _)| Bound::Included(&**key));
-        let seen = move |key: &Key, stored: &Stored| {
-            after.is_some_and(|(k, r)| key == k && stored.mod_revision <= *r)
-        };
-        let mut live = self
-            .live
-            .iter_from::<[u8]>(key)
-            .filter(move |(key, stored)| !seen(key, stored))
-            .peekable();
-        let mut past = self.past.iter_from(from).peekable();
-        std::iter::from_fn(move || match (live.peek(), past.peek()) {
-            (Some((live_key, _)), Some(((past_key, _), _))) if past_key > live_key => live.next(),
-            (_, Some(_)) => past.next().map(|((key, _), stored)| (key, stored)),
-            (_, None) => live.next(),
-        })
+    /// Takes all versions out, to be read one by one.
+    pub(super) fn take_versions(&mut self) -> Versions {
+        self.changes = Tree::default();
+        Versions {
+            live: std::mem::take(&mut self.live).into_entries().peekable(),
+            past: std::mem::take(&mut self.past).into_entries().peekable(),
+        }
     }
 
     /// Writes a key in revision `at`, which must be the newest or the next; returns the version before.
@@ -229,6 +216,28 @@ impl Store {
                 self.hash.remove(&canonical(key, &stored, &mut [0; HEADER_BYTES]));
             }
         }
+    }
+}
+
+/// All versions of a frozen store in order of key and revision, deletions too. What was passed is not held any more.
+#[derive(Clone, Debug)]
+pub(super) struct Versions {
+    live: Peekable<Entries<Key, Stored>>,
+    past: Peekable<Entries<(Key, Revision), Stored>>,
+}
+
+impl Versions {
+    /// The next version, where its key is wanted.
+    pub(super) fn next_if(&mut self, wanted: impl FnOnce(&Key) -> bool) -> Option<(Key, Stored)> {
+        let is_past = match (self.live.peek(), self.past.peek()) {
+            (Some((live, _)), Some(((past, _), _))) => past <= live,
+            (_, past) => past.is_some(),
+        };
+        if is_past {
+            let next = self.past.next_if(|((key, _), _)| wanted(key));
+            return next.map(|((key, _), stored)| (key, stored));
+        }
+        self.live.next_if(|(key, _)| wanted(key))
     }
 }
 

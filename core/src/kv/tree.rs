@@ -119,6 +119,11 @@ impl<K: Ord + Clone, V: Clone> Tree<K, V> {
         }
     }
 
+    /// All entries, in order, of the tree as it is now.
+    pub(super) fn into_entries(self) -> Entries<K, V> {
+        Entries { leaf: None, place: 0, rest: vec![self.root] }
+    }
+
     /// Sets a key's value; the one before.
     pub(super) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let (old, split) = insert(&mut self.root, key, value, true);
@@ -203,6 +208,46 @@ impl<'a, K, V> Iter<'a, K, V> {
                 }
             }
         }
+    }
+}
+
+/// Entries in order, of a tree of one's own. What was passed is let go of at once: a tree that this one was cloned from copies less, and
+/// there is little to clear away in the end.
+#[derive(Clone)]
+pub(super) struct Entries<K, V> {
+    /// The leaf being read, and the next place in it.
+    leaf: Option<Link<K, V>>,
+    place: usize,
+    /// What follows, the next node last.
+    rest: Vec<Link<K, V>>,
+}
+
+impl<K: Clone, V: Clone> Iterator for Entries<K, V> {
+    type Item = (K, V);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(Node::Leaf(entries)) = self.leaf.as_deref()
+                && let Some(entry) = entries.get(self.place)
+            {
+                self.place += 1;
+                return Some(entry.clone());
+            }
+            self.leaf = None;
+            let node = self.rest.pop()?;
+            match &*node {
+                Node::Branch(children) => {
+                    self.rest.extend(children.iter().rev().map(|(_, child)| child.clone()));
+                }
+                Node::Leaf(_) => (self.leaf, self.place) = (Some(node), 0),
+            }
+        }
+    }
+}
+
+impl<K, V> fmt::Debug for Entries<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entries").field("nodes", &self.rest.len()).finish_non_exhaustive()
     }
 }
 

@@ -84,6 +84,7 @@ proptest! {
         for (tree, map) in clones {
             check(&tree);
             prop_assert!(tree.iter_from(Bound::<&u16>::Unbounded).eq(map.iter()));
+            prop_assert!(tree.into_entries().eq(map));
         }
     }
 }
@@ -160,6 +161,22 @@ fn what_is_removed_frees_its_leaves() {
     }
     check(&tree);
     assert!(leaves(&tree.root) <= 2 * 200usize.div_ceil(FANOUT) + 1, "{}", leaves(&tree.root));
+}
+
+#[test]
+fn entries_that_were_passed_are_held_no_longer() {
+    let mut tree = Tree::default();
+    let values: Vec<Arc<u32>> = (0..10_000u32).map(Arc::new).collect();
+    for (key, value) in values.iter().enumerate() {
+        tree.insert(key, value.clone());
+    }
+    let mut entries = tree.clone().into_entries();
+    assert_eq!(entries.nth(4_999).map(|(key, _)| key), Some(4_999));
+    drop(tree);
+    let held =
+        |values: &[Arc<u32>]| values.iter().filter(|value| Arc::strong_count(value) > 1).count();
+    assert!(held(&values[..5_000]) <= FANOUT, "at most the leaf being read");
+    assert_eq!(held(&values[5_000..]), 5_000);
 }
 
 fn leaves<K, V>(node: &Node<K, V>) -> usize {
