@@ -15,8 +15,9 @@ use crate::api::SnapshotInfo;
 use crate::io::{DiskDone, DiskError, DiskOp, FileName};
 use bytes::Bytes;
 
-/// Written bytes between syncs: a single sync of a large file at its end would hold up the log's own.
-const SYNC_BYTES: u64 = 8 << 20;
+/// Written bytes between syncs. A sync of the log waits for what is under way: beside syncs of 8 MiB its 90th percentile was ten times
+/// what it is beside these, and no later sync has much left to do.
+const SYNC_BYTES: u64 = 1 << 20;
 
 /// Writes the snapshot of an [`Encoder`].
 #[derive(Debug)]
