@@ -175,7 +175,7 @@ fn a_member_whose_disk_is_lost_joins_anew() {
             scenario.run_until("the member is back", is_back)
         },
     );
-    assert!(reports.iter().all(|report| report.sometimes["a wiped member joined anew"] == 1));
+    assert!(reports.iter().all(|report| report.sometimes["a member joined anew"] == 1));
 }
 
 #[test]
@@ -216,7 +216,6 @@ fn a_node_whose_disk_was_rolled_back_never_answers_from_it() {
             scenario.run_for(millis(10_000))
         },
     );
-    let stopped =
-        |report: &&Report| report.sometimes.contains_key("a rolled-back or removed node stopped");
+    let stopped = |report: &&Report| report.sometimes.contains_key("a rolled-back node stopped");
     assert!(reports.iter().filter(stopped).count() > 0, "nobody noticed");
 }

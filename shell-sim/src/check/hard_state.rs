@@ -40,6 +40,8 @@ impl HardStates {
     pub fn recovered(&mut self, node: NodeId, state: HardState) -> Result<(), Violation> {
         follows(node, self.durable.get(&node), &state)?;
         self.written.insert(node, state);
+        // Recovery made durable whatever it found.
+        self.durable.insert(node, state);
         Ok(())
     }
 }

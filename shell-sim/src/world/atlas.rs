@@ -1,59 +1,71 @@
-//! The fault atlas: which damage the cluster must survive. Beyond it only silence or a refusal is right, so a run stays within.
+//! The fault atlas: which losses the cluster must survive. Beyond it only silence or a refusal is right, so a run stays within.
 //!
-//! Rule: of the voters a majority always has a good disk. A disk that was lost or damaged stays bad until its member has joined anew, is
-//! a voter, and holds everything that had been applied anywhere by then.
+//! Rule: in every configuration that may be in force, for the oldest that some member may still act on up to any that may come next,
+//! a majority of the voters has a good disk and is not about to be removed. A disk is good again when it was read back whole, or when
+//! its member has joined anew, which is another node. A learner whose disk is bad counts as a voter: it may be promoted before anybody notices.
 
+use crate::time::SimTime;
 use raftkv_core::ids::NodeId;
-use std::collections::BTreeMap;
+use raftkv_core::log::ConfState;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Which members' disks are bad.
+/// What the cluster has to do without.
 #[derive(Debug, Default)]
 pub struct Atlas {
-    voters: usize,
-    bad: BTreeMap<u32, Bad>,
-}
-
-#[derive(Debug)]
-struct Bad {
-    /// Who lived there when it happened: another incarnation has to take over.
-    node: NodeId,
-    /// The newest applied entry when the new incarnation was first seen as a voter.
-    goal: Option<u64>,
+    lost: BTreeSet<NodeId>,
+    /// Members whose removal was asked for, and until when it may still be carried out.
+    leaving: BTreeMap<u32, SimTime>,
 }
 
 impl Atlas {
-    /// A cluster of so many voters, all good.
-    pub fn new(voters: usize) -> Self {
-        Atlas { voters, bad: BTreeMap::new() }
+    /// The disk of `node` is bad from now on, or nobody will ever start it again.
+    pub fn lose(&mut self, node: NodeId) {
+        self.lost.insert(node);
     }
 
-    /// Whether this member's disk may be damaged now.
-    pub fn may_damage(&self, member: u32) -> bool {
-        !self.bad.contains_key(&member) && (self.bad.len() + 1) * 2 < self.voters
+    /// The disk of `node` was read back, and holds what it promised.
+    pub fn regain(&mut self, node: NodeId) {
+        self.lost.remove(&node);
     }
 
-    /// Whether this member's disk is bad.
-    pub fn is_bad(&self, member: u32) -> bool {
-        self.bad.contains_key(&member)
+    /// The removal of this member was asked for, and may be carried out until then.
+    pub fn leave(&mut self, member: u32, until: SimTime) {
+        self.leaving.insert(member, until);
     }
 
-    /// The disk of `node` is bad from now on.
-    pub fn damage(&mut self, node: NodeId) {
-        self.bad.insert(node.member(), Bad { node, goal: None });
+    /// Nobody will remove this member any more.
+    pub fn stay(&mut self, member: u32) {
+        self.leaving.remove(&member);
     }
 
-    /// `node` is a voter and has applied up to `applied`; the newest applied entry anywhere is `newest`, and up to `known` every good
-    /// member has it on stable storage that the log is committed. (Membership counts from when it is known to be committed: as long as
-    /// a restart can make members forget that `node` votes, they could not do without the ones that voted before it.)
-    pub fn is_voter(&mut self, node: NodeId, applied: u64, newest: u64, known: u64) {
-        let Some(bad) = self.bad.get_mut(&node.member()) else { return };
-        if bad.node == node {
-            return;
-        }
-        let goal = *bad.goal.get_or_insert(newest);
-        if applied >= goal && known >= goal {
-            self.bad.remove(&node.member());
-        }
+    /// Whether this node's disk is bad.
+    pub fn is_lost(&self, node: NodeId) -> bool {
+        self.lost.contains(&node)
+    }
+
+    /// Whether the cluster can do without `node`, too: for ever. `present` are the members that have a disk.
+    pub fn can_spare(
+        &self,
+        now: SimTime,
+        node: NodeId,
+        in_force: &[ConfState],
+        present: &BTreeSet<NodeId>,
+    ) -> bool {
+        let is_good = |voter: &NodeId| {
+            *voter != node
+                && present.contains(voter)
+                && !self.lost.contains(voter)
+                && self.leaving.get(&voter.member()).is_none_or(|until| *until < now)
+        };
+        let promotable = |learner: &&NodeId| **learner == node || self.lost.contains(*learner);
+        in_force.iter().all(|conf| {
+            let bad_learners =
+                conf.learners.iter().chain(&conf.learners_next).filter(promotable).count();
+            [&conf.voters, &conf.voters_outgoing].into_iter().all(|voters| {
+                let good = voters.iter().filter(|voter| is_good(voter)).count();
+                voters.is_empty() || good * 2 > voters.len() + bad_learners
+            })
+        })
     }
 }
 
@@ -61,20 +73,47 @@ impl Atlas {
 mod tests {
     use super::*;
 
+    fn node(member: u32, incarnation: u32) -> NodeId {
+        NodeId::new(member, incarnation)
+    }
+
+    fn voters(voters: &[NodeId]) -> ConfState {
+        ConfState { voters: voters.to_vec(), ..ConfState::default() }
+    }
+
     #[test]
-    fn a_majority_stays_good_until_the_lost_one_has_caught_up() {
-        let mut atlas = Atlas::new(3);
-        assert!(atlas.may_damage(1));
-        atlas.damage(NodeId::new(1, 0));
-        assert!(!atlas.may_damage(1) && !atlas.may_damage(2));
-        atlas.is_voter(NodeId::new(1, 0), 100, 100, 100);
-        assert!(!atlas.may_damage(2), "the same incarnation has not been replaced");
-        atlas.is_voter(NodeId::new(1, 1), 50, 100, 100);
-        assert!(!atlas.may_damage(2), "it has not caught up");
-        atlas.is_voter(NodeId::new(1, 1), 100, 120, 99);
-        assert!(!atlas.may_damage(2), "others could forget that it votes");
-        atlas.is_voter(NodeId::new(1, 1), 100, 120, 100);
-        assert!(atlas.may_damage(2));
-        assert!(!Atlas::new(1).may_damage(1));
+    fn a_majority_stays_good_in_every_configuration() {
+        let [a, b, c, new] = [node(1, 0), node(2, 0), node(3, 0), node(3, 1)];
+        let present = BTreeSet::from([a, b, c, new]);
+        let mut atlas = Atlas::default();
+        let now = SimTime(0);
+        let old = voters(&[a, b, c]);
+        assert!(atlas.can_spare(now, a, std::slice::from_ref(&old), &present));
+        assert!(!atlas.can_spare(now, a, &[voters(&[a])], &present));
+        atlas.lose(c);
+        assert!(!atlas.can_spare(now, a, std::slice::from_ref(&old), &present));
+        let replaced = voters(&[a, b, new]);
+        assert!(atlas.can_spare(now, a, std::slice::from_ref(&replaced), &present));
+        assert!(!atlas.can_spare(now, a, &[old.clone(), replaced], &present), "the old one counts");
+        atlas.regain(c);
+        assert!(atlas.can_spare(now, a, &[old], &present));
+    }
+
+    #[test]
+    fn who_may_be_removed_or_promoted_counts() {
+        let [a, b, c, d] = [1, 2, 3, 4].map(|member| node(member, 0));
+        let present = BTreeSet::from([a, b, c, d]);
+        let mut atlas = Atlas::default();
+        let conf = [voters(&[a, b, c])];
+        atlas.leave(2, SimTime(9));
+        assert!(!atlas.can_spare(SimTime(9), a, &conf, &present));
+        assert!(atlas.can_spare(SimTime(10), a, &conf, &present), "nobody will do it any more");
+        atlas.leave(2, SimTime::NEVER);
+        atlas.stay(2);
+        assert!(atlas.can_spare(SimTime(9), a, &conf, &present));
+        let with_learner = [ConfState { learners: vec![d], ..voters(&[a, b, c]) }];
+        assert!(atlas.can_spare(SimTime(9), d, &with_learner, &present));
+        atlas.lose(d);
+        assert!(!atlas.can_spare(SimTime(9), a, &with_learner, &present), "d may be promoted");
     }
 }

@@ -39,6 +39,7 @@ impl World {
     pub(super) fn let_operator_speak(&mut self) {
         while let Some(sending) = self.operator.poll(self.now, &mut self.rng) {
             self.speak(Host(OPERATOR_HOST), sending);
+            self.hear_operator();
         }
     }
 
@@ -123,9 +124,8 @@ impl World {
         };
         let (now, history) = (self.now, &mut self.history);
         if client.0 == OPERATOR_HOST {
-            if let Some((identity, peers)) = self.operator.handle(now, attempt, response) {
-                self.settle(identity, peers);
-            }
+            self.operator.handle(now, attempt, response, &mut self.rng);
+            self.hear_operator();
         } else if client.0 >= WATCHER_HOSTS {
             let watcher = &mut self.watchers[(client.0 - WATCHER_HOSTS) as usize];
             match response {

@@ -15,7 +15,7 @@ pub(super) fn operations(
     boot::genesis(identity, members, base)
 }
 
-/// A founding voter.
-pub(super) fn founder(identity: Identity, address: String) -> MemberInfo {
-    MemberInfo { node: identity.node, address, role: MemberRole::Voter }
+/// A founding member.
+pub(super) fn founder(identity: Identity, address: String, role: MemberRole) -> MemberInfo {
+    MemberInfo { node: identity.node, address, role }
 }

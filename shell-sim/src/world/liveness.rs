@@ -38,7 +38,7 @@ impl World {
             slot.free_at = self.now;
             slot.clock.heal();
             slot.disk.heal();
-            if Some(slot.member) == dead {
+            if Some(at) == dead {
                 self.crash(at, Crash::Process, SimTime::NEVER);
             } else if let Process::Down { until } = &mut slot.process {
                 *until = self.now;
@@ -46,14 +46,16 @@ impl World {
         }
     }
 
-    /// The member that stays dead: one that a majority of good disks can do without.
-    fn spared_member(&mut self) -> Option<u32> {
-        let last = self.slots.len() as u32;
-        let spare = self.options.leave_dead && self.atlas.may_damage(last);
-        if spare {
-            self.sometimes("a member stays dead");
+    /// The machine that stays dead: the last voter's that the cluster can do without.
+    fn spared_member(&mut self) -> Option<usize> {
+        if !self.options.leave_dead {
+            return None;
         }
-        spare.then_some(last)
+        let can_stay = |at: &usize| self.is_member(*at) && self.can_spare(*at);
+        let at = (0..self.slots.len()).rev().find(can_stay)?;
+        self.atlas.lose(self.slots[at].identity.node);
+        self.sometimes("a member stays dead");
+        Some(at)
     }
 
     fn wait_for(
@@ -75,8 +77,9 @@ impl World {
     fn is_serving(&self, goals: &[u64]) -> Result<(), String> {
         self.one_leader()?;
         if !self.operator.is_done() {
-            return Err("a member that lost its disk was not let in".into());
+            return Err("a member was not let in".into());
         }
+        self.membership_is_settled()?;
         for (number, (client, goal)) in self.clients.iter().zip(goals).enumerate() {
             if client.acknowledged < *goal {
                 return Err(format!("client {number} gets no answers"));
@@ -108,8 +111,10 @@ impl World {
 
     fn one_leader(&self) -> Result<(), String> {
         for slot in &self.slots {
-            let stays_dead = matches!(slot.process, Process::Down { until: SimTime::NEVER });
-            if !stays_dead && (!slot.is_running() || slot.status.is_none()) {
+            let stays_dead =
+                matches!(slot.process, Process::Down { until: SimTime::NEVER } | Process::Vacant);
+            let removed = self.observer.configurations().was_removed(slot.identity.node);
+            if !stays_dead && !removed && (!slot.is_running() || slot.status.is_none()) {
                 return Err(format!("node {} does not run", slot.identity.node));
             }
         }
@@ -127,6 +132,11 @@ impl World {
     }
 
     fn live(&self) -> impl Iterator<Item = &raftkv_core::api::NodeStatus> {
-        self.slots.iter().filter(|slot| slot.is_running()).filter_map(|slot| slot.status.as_deref())
+        let confs = self.observer.configurations();
+        let members = self
+            .slots
+            .iter()
+            .filter(|slot| slot.is_running() && !confs.was_removed(slot.identity.node));
+        members.filter_map(|slot| slot.status.as_deref())
     }
 }

@@ -9,9 +9,11 @@
 
 mod atlas;
 mod clients;
+mod configurations;
 mod genesis;
 mod liveness;
 mod log_map;
+mod membership;
 mod nemesis;
 mod observer;
 mod operator;
@@ -110,8 +112,8 @@ impl World {
     /// A world in which the nodes have their data directories and are about to be started. What happens is told to `story`, if there is one.
     pub fn new(options: Options, story: Option<Story>) -> World {
         let seed = Seed::from_number(options.seed);
-        let count = options.voters as usize;
-        let slots = (1..=options.voters)
+        let count = (options.voters + options.learners + options.spares) as usize;
+        let slots = (1..=count as u32)
             .map(|member| Slot {
                 member,
                 identity: process::first_identity(options.seed, member),
@@ -121,7 +123,7 @@ impl World {
                     options.clock,
                     seed.fork(&format!("clock {member}")),
                 ),
-                process: Process::Down { until: SimTime(0) },
+                process: Process::Vacant,
                 inbox: Default::default(),
                 free_at: SimTime(0),
                 busy: options.busy,
@@ -150,7 +152,7 @@ impl World {
             watchers: (0..options.watchers).map(watcher).collect(),
             operator: Operator::new(count),
             nemesis: Nemesis::new(seed.fork("nemesis")),
-            atlas: Atlas::new(count),
+            atlas: Atlas::default(),
             observer: Observer::default(),
             history: History::default(),
             trace: Trace::new(story),

@@ -1,6 +1,5 @@
 //! The nemesis: draws when something goes wrong, what, and for whom, and stays within the fault atlas.
 
-use super::slot::Process;
 use super::{CLIENT_HOSTS, FaultKind, World};
 use crate::model::disk::{Crash, CrashPolicy};
 use crate::model::network::{Host, Partition};
@@ -115,12 +114,31 @@ impl World {
             FaultKind::LeaderTransfer => {
                 self.count("leader transfer");
                 let member = self.slots[at].member;
-                self.operator.ask_once(Request::LeaderTransfer { member });
+                self.operator.ask(Request::LeaderTransfer { member });
             }
             FaultKind::SnapshotSave => {
                 self.count("snapshot asked for");
-                self.operator.ask_once(Request::SnapshotSave);
+                self.operator.ask(Request::SnapshotSave);
             }
+            _ => self.change_membership(kind, at),
+        }
+    }
+
+    /// The operator changes the membership, within the atlas.
+    fn change_membership(&mut self, kind: FaultKind, at: usize) {
+        let (what, done) = match kind {
+            FaultKind::MemberJoin => ("join asked for", self.let_spare_join()),
+            FaultKind::MemberAdd => ("addition asked for", self.add_spare()),
+            FaultKind::MemberPromote => ("promotion asked for", self.promote_one()),
+            FaultKind::MemberReplace => {
+                ("replacement asked for", self.remove_one(at) && self.let_spare_join())
+            }
+            FaultKind::LeaderRemove => ("leader's removal asked for", self.remove_leader()),
+            _ => ("removal asked for", self.remove_one(at)),
+        };
+        if done {
+            self.count(what);
+            self.trace.line(self.now, "operator", what, format_args!(""));
         }
     }
 
@@ -209,20 +227,20 @@ impl World {
     /// The member loses its disk and joins anew. Only if a majority of good disks remains.
     fn lose_disk(&mut self, at: usize) {
         let slot = &self.slots[at];
-        if !self.atlas.may_damage(slot.member) || matches!(slot.process, Process::Vacant) {
+        if !self.is_member(at) || !self.can_spare(at) {
             return;
         }
-        self.atlas.damage(slot.identity.node);
+        self.atlas.lose(slot.identity.node);
         self.count("disk lost");
         self.vacate(at);
     }
 
     /// Bits flip in some file. The node finds them when it reads the file: at the next start, or when it sends a snapshot.
     fn rot(&mut self, at: usize) {
-        let slot = &mut self.slots[at];
-        if !self.atlas.may_damage(slot.member) || matches!(slot.process, Process::Vacant) {
+        if !self.is_member(at) || !self.can_spare(at) {
             return;
         }
+        let slot = &mut self.slots[at];
         let snapshots = self.nemesis.rng.happens(Ppm::percent(50));
         let target = if snapshots {
             slot.some_snapshot(&mut self.nemesis.rng)
@@ -232,7 +250,7 @@ impl World {
         let Some((file, range)) = target else { return };
         let Some((file, offset)) = slot.disk.rot(|name| name == file, range) else { return };
         slot.damaged = true;
-        self.atlas.damage(slot.identity.node);
+        self.atlas.lose(slot.identity.node);
         self.count("bit rot");
         self.note(at, "rot", &format!("{} at {offset}", file.path()));
         let until = self.now + self.some_downtime();
@@ -248,6 +266,16 @@ impl World {
             End::Calm(at) => self.power_cut(at),
         }
         self.trace.line(self.now, "world", "end", format_args!("{end:?}"));
+    }
+
+    /// The generator of everything drawn on purpose.
+    pub(super) fn nemesis_rng(&mut self) -> &mut Rng {
+        &mut self.nemesis.rng
+    }
+
+    /// Whether everything is being mended.
+    pub(super) fn nemesis_is_resting(&self) -> bool {
+        self.nemesis.resting
     }
 
     fn note(&mut self, at: usize, what: &str, details: &str) {

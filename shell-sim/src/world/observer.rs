@@ -3,6 +3,7 @@
 //! It follows each node's log by the records the node hands to its disk, so it knows which entry every node has at every
 //! index, and which of them are on stable storage.
 
+use super::configurations::{self, Configurations};
 use crate::check::Violation;
 use crate::check::election_safety::ElectionSafety;
 use crate::check::hard_state::HardStates;
@@ -15,7 +16,7 @@ use raftkv_core::boot::Image;
 use raftkv_core::ids::{NodeId, OpId};
 use raftkv_core::io::DiskOp;
 use raftkv_core::kv::KvState;
-use raftkv_core::log::{ConfState, Entry, EntryKind, HardState};
+use raftkv_core::log::{ConfState, Entry, HardState};
 use raftkv_core::wal::{self, WalRecord};
 use raftkv_core::wire::peer::SnapshotMeta;
 use std::collections::BTreeMap;
@@ -31,8 +32,7 @@ pub struct Observer {
     entries: BTreeMap<(u64, u64), Entry>,
     logs: BTreeMap<NodeId, NodeLog>,
     on_the_way: BTreeMap<(NodeId, OpId), Appended>,
-    /// The voters, until the first change of membership.
-    conf: Option<ConfState>,
+    confs: Configurations,
     genesis: Option<(u64, KvState)>,
 }
 
@@ -53,9 +53,9 @@ struct Appended {
 }
 
 impl Observer {
-    /// The cluster starts with these voters.
+    /// The cluster starts with these members.
     pub fn begin(&mut self, conf: ConfState) {
-        self.conf = Some(conf);
+        self.confs.begin(1, conf);
     }
 
     /// `node` asked its disk for something.
@@ -126,7 +126,12 @@ impl Observer {
     }
 
     /// What `node` says about itself. Says whether it has just become leader.
-    pub fn on_status(&mut self, node: NodeId, status: &NodeStatus) -> Result<bool, Violation> {
+    pub fn on_status(
+        &mut self,
+        node: NodeId,
+        status: &NodeStatus,
+        conf: &ConfState,
+    ) -> Result<bool, Violation> {
         let elected = status.role == Role::Leader && self.elections.leads(status.term, node)?;
         let log = self.logs.entry(node).or_default();
         if status.applied_index > log.applied {
@@ -140,12 +145,24 @@ impl Observer {
             }
         }
         self.safety.state(node, status.applied_index, status.state_hash, status.revision)?;
+        let expected = self.confs.at(status.applied_index);
+        if let Some(expected) = expected.filter(|expected| !configurations::same(expected, conf)) {
+            let at = status.applied_index;
+            let detail =
+                format!("after entry {at} node {node} has {conf:?}, the log says {expected:?}");
+            return Err(Violation::new("membership", detail));
+        }
         Ok(elected)
     }
 
     /// The commit index that `node` has on stable storage.
     pub fn durable_commit(&self, node: NodeId) -> u64 {
         self.hard_states.durable_commit(node)
+    }
+
+    /// Every configuration.
+    pub fn configurations(&self) -> &Configurations {
+        &self.confs
     }
 
     /// How many terms had a leader.
@@ -177,17 +194,16 @@ impl Observer {
         if !self.safety.applied(node, index, term)? {
             return Ok(());
         }
-        let is_membership = self
-            .entries
-            .get(&(index, term))
-            .is_some_and(|entry| entry.kind == EntryKind::Membership);
-        if is_membership {
-            self.conf = None;
-        }
-        match &self.conf {
-            Some(conf) => quorum_durability::committed(&self.durable, conf, index, term),
-            None => Ok(()),
-        }
+        let counted = self.confs.counted_by(index);
+        let durable = &self.durable;
+        let mut verdicts =
+            counted.map(|conf| quorum_durability::committed(durable, conf, index, term));
+        let first = verdicts.next().unwrap_or(Ok(()));
+        let verdict =
+            if first.is_ok() || verdicts.any(|verdict| verdict.is_ok()) { Ok(()) } else { first };
+        drop(verdicts);
+        self.confs.applied(index, term);
+        verdict
     }
 
     fn append(&mut self, node: NodeId, record: &WalRecord) -> Result<(), Violation> {
@@ -210,6 +226,7 @@ impl Observer {
             };
             self.matching.entry(entry, before)?;
             log.terms.insert(entry.index, entry.term);
+            self.confs.proposed(entry);
             self.entries.entry((entry.index, entry.term)).or_insert_with(|| entry.clone());
         }
         Ok(())

@@ -1,4 +1,7 @@
-//! The operator: lets members that lost their disks join anew, moves leadership, asks for snapshots.
+//! The operator: lets machines with empty disks join, changes the membership, moves leadership, asks for snapshots.
+//!
+//! One task at a time. Letting a machine join is insisted on; everything else is given up after some refusals, and at once when
+//! its outcome is not known, because doing it twice could mean something else.
 
 use crate::client::Sending;
 use crate::random::Draw;
@@ -9,6 +12,9 @@ use raftkv_core::rng::Rng;
 use raftkv_core::time::Span;
 use std::collections::VecDeque;
 
+/// Refusals after which a task is given up.
+const REFUSALS_MAX: u32 = 6;
+
 /// The operator's console.
 #[derive(Debug, Default)]
 pub(super) struct Operator {
@@ -17,14 +23,29 @@ pub(super) struct Operator {
     node: usize,
     attempts: u64,
     state: State,
+    ended: VecDeque<Ended>,
+}
+
+/// How a task ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// A machine may start as this member of a cluster with these members.
+    Joined(Identity, Vec<MemberInfo>),
+    /// It was done.
+    Done(Request),
+    /// It was not done, and will not be.
+    Refused(Request),
+    /// Nobody knows.
+    Unknown(Request),
 }
 
 /// Something to get done.
 #[derive(Clone, Debug)]
 struct Task {
     request: Request,
-    /// Asked again until it is done; other tasks are asked once.
+    /// Asked again until it is done.
     insist: bool,
+    refusals: u32,
 }
 
 #[derive(Debug, Default)]
@@ -46,14 +67,21 @@ impl Operator {
     }
 
     /// Let this member, whose disk is empty, join anew.
-    pub(super) fn let_join(&mut self, member: u32, address: String) {
-        let request = Request::Join { member, address, learner: false };
-        self.tasks.push_back(Task { request, insist: true });
+    pub(super) fn let_join(&mut self, member: u32, address: String, learner: bool) {
+        let request = Request::Join { member, address, learner };
+        self.tasks.push_back(Task { request, insist: true, refusals: 0 });
     }
 
-    /// Ask for something once.
-    pub(super) fn ask_once(&mut self, request: Request) {
-        self.tasks.push_back(Task { request, insist: false });
+    /// Whether this member is to be let in.
+    pub(super) fn lets_join(&self, member: u32) -> bool {
+        self.tasks.iter().any(
+            |task| matches!(task.request, Request::Join { member: other, .. } if other == member),
+        )
+    }
+
+    /// Ask for something, but do not insist.
+    pub(super) fn ask(&mut self, request: Request) {
+        self.tasks.push_back(Task { request, insist: false, refusals: 0 });
     }
 
     /// What to send now, if anything.
@@ -64,7 +92,7 @@ impl Operator {
                 self.state = State::Pause { until: now + Span::from_millis(200) };
                 let leave = Sending::Leave { node: self.node, attempt: self.attempts };
                 self.node = rng.below(self.nodes as u64) as usize;
-                self.give_up_unless_insisting();
+                self.unanswered();
                 return Some(leave);
             }
             State::Idle | State::Pause { .. } => {}
@@ -80,36 +108,44 @@ impl Operator {
         Some(Sending::Ask { node: self.node, attempt: self.attempts, request })
     }
 
-    /// An answer, or `None` for a broken connection. Says as whom a member has been let in, and who the members are.
+    /// An answer, or `None` for a broken connection.
     pub(super) fn handle(
         &mut self,
         now: SimTime,
         attempt: u64,
         response: Option<Response>,
-    ) -> Option<(Identity, Vec<MemberInfo>)> {
+        rng: &mut Rng,
+    ) {
         if attempt != self.attempts || !matches!(self.state, State::Waiting { .. }) {
-            return None;
+            return;
         }
         self.state = State::Pause { until: now + Span::from_millis(300) };
         match response {
             Some(Response::Error(Error::NotLeader { leader: Some((leader, _)) })) => {
                 self.node = leader.member() as usize - 1;
-                None
+            }
+            Some(Response::Error(error)) if !error.outcome_unknown() => {
+                self.node = rng.below(self.nodes as u64) as usize;
+                self.refused(&error);
             }
             None | Some(Response::Error(_)) => {
-                self.node = (self.node + 1) % self.nodes;
-                self.give_up_unless_insisting();
-                None
+                self.node = rng.below(self.nodes as u64) as usize;
+                self.unanswered();
             }
             Some(Response::Joined { identity, grant }) => {
                 self.tasks.pop_front();
-                Some((identity, grant.members))
+                self.ended.push_back(Ended::Joined(identity, grant.members));
             }
             Some(_) => {
-                self.tasks.pop_front();
-                None
+                let task = self.tasks.pop_front();
+                self.ended.extend(task.map(|task| Ended::Done(task.request)));
             }
         }
+    }
+
+    /// The next task that has ended.
+    pub(super) fn poll_ended(&mut self) -> Option<Ended> {
+        self.ended.pop_front()
     }
 
     /// When to be polled again.
@@ -126,9 +162,18 @@ impl Operator {
         self.tasks.is_empty()
     }
 
-    fn give_up_unless_insisting(&mut self) {
-        if self.tasks.front().is_some_and(|task| !task.insist) {
-            self.tasks.pop_front();
+    fn refused(&mut self, error: &Error) {
+        let Some(task) = self.tasks.front_mut() else { return };
+        task.refusals += 1;
+        if !task.insist && (task.refusals >= REFUSALS_MAX || !error.retryable()) {
+            let task = self.tasks.pop_front();
+            self.ended.extend(task.map(|task| Ended::Refused(task.request)));
+        }
+    }
+
+    fn unanswered(&mut self) {
+        if let Some(task) = self.tasks.pop_front_if(|task| !task.insist) {
+            self.ended.push_back(Ended::Unknown(task.request));
         }
     }
 }

@@ -43,11 +43,23 @@ pub enum FaultKind {
     LeaderTransfer,
     /// The operator asks for a snapshot.
     SnapshotSave,
+    /// A spare machine joins, as a voter or as a learner.
+    MemberJoin,
+    /// A spare machine is made a member before it asks, or never asks.
+    MemberAdd,
+    /// A learner becomes a voter.
+    MemberPromote,
+    /// A member is removed; now and then its process is started again and again.
+    MemberRemove,
+    /// A member is removed, and a spare machine joins.
+    MemberReplace,
+    /// The leader hands over and is removed.
+    LeaderRemove,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [FaultKind; 14] = [
+    pub const ALL: [FaultKind; 20] = [
         FaultKind::Kill,
         FaultKind::PowerCut,
         FaultKind::PowerCutAll,
@@ -62,6 +74,12 @@ impl FaultKind {
         FaultKind::BitRot,
         FaultKind::LeaderTransfer,
         FaultKind::SnapshotSave,
+        FaultKind::MemberJoin,
+        FaultKind::MemberAdd,
+        FaultKind::MemberPromote,
+        FaultKind::MemberRemove,
+        FaultKind::MemberReplace,
+        FaultKind::LeaderRemove,
     ];
 }
 
@@ -72,6 +90,10 @@ pub struct Options {
     pub seed: u64,
     /// Voters at the start: 1, 3 or 5.
     pub voters: u32,
+    /// Learners at the start.
+    pub learners: u32,
+    /// Machines with empty disks, which may become members.
+    pub spares: u32,
     /// How long anything may happen.
     pub chaos: Span,
     /// How long the cluster may take to be well again once everything is mended.
@@ -110,6 +132,8 @@ impl Options {
         Options {
             seed,
             voters: 3,
+            learners: 0,
+            spares: 0,
             chaos: Span::from_millis(10_000),
             recovery: Span::from_millis(60_000),
             faults: Vec::new(),
@@ -138,11 +162,15 @@ impl Options {
     pub fn draw(seed: u64) -> Options {
         let mut rng = Seed::from_number(seed).fork("options");
         let voters = *rng.pick(&[1, 3, 3, 3, 3, 3, 5, 5]);
+        let learners = *rng.pick(&[0, 0, 0, 1, 2]);
+        let spares = *rng.pick(&[0, 0, 1, 1, 2]);
         let calm = Options::calm(seed);
         let mut options = Options {
             voters,
-            chaos: rng.span(Span::from_millis(30_000), Span::from_millis(60_000)),
-            faults: some_faults(&mut rng, voters),
+            learners,
+            spares,
+            chaos: rng.span(Span::from_millis(55_000), Span::from_millis(75_000)),
+            faults: some_faults(&mut rng),
             fault_every: rng.span(Span::from_millis(500), Span::from_millis(5_000)),
             leave_dead: rng.happens(Ppm::percent(20)),
             network: network(&mut rng),
@@ -160,12 +188,9 @@ impl Options {
     }
 }
 
-fn some_faults(rng: &mut Rng, voters: u32) -> Vec<FaultKind> {
-    // One node has nobody to repair it.
-    let survivable =
-        |kind: &FaultKind| voters > 1 || !matches!(kind, FaultKind::DiskLoss | FaultKind::BitRot);
+fn some_faults(rng: &mut Rng) -> Vec<FaultKind> {
     let kept = Ppm::percent(*rng.pick(&[20, 50, 80]));
-    FaultKind::ALL.into_iter().filter(survivable).filter(|_| rng.happens(kept)).collect()
+    FaultKind::ALL.into_iter().filter(|_| rng.happens(kept)).collect()
 }
 
 fn often(rng: &mut Rng, off: u32, max: Ppm) -> Ppm {

@@ -46,18 +46,26 @@ pub(super) fn address(member: u32) -> String {
 impl World {
     /// Puts the data directories of the founding members on their disks.
     pub(super) fn provision(&mut self) {
-        let members: Vec<MemberInfo> = self
-            .slots
+        let voters = self.options.voters as usize;
+        let founders = voters + self.options.learners as usize;
+        let members: Vec<MemberInfo> = self.slots[..founders]
             .iter()
-            .map(|slot| genesis::founder(slot.identity, address(slot.member)))
+            .enumerate()
+            .map(|(at, slot)| {
+                let role = if at < voters { MemberRole::Voter } else { MemberRole::Learner };
+                genesis::founder(slot.identity, address(slot.member), role)
+            })
             .collect();
-        for slot in &mut self.slots {
+        for slot in &mut self.slots[..founders] {
             for action in genesis::operations(slot.identity, members.clone()) {
                 slot.disk.provision(&action);
             }
+            slot.process = Process::Down { until: SimTime(0) };
         }
-        let voters = self.slots.iter().map(|slot| slot.identity.node).collect();
-        self.observer.begin(ConfState { voters, ..ConfState::default() });
+        let nodes: Vec<NodeId> = members.iter().map(|member| member.node).collect();
+        let (voters, learners) = nodes.split_at(voters);
+        let (voters, learners) = (voters.to_vec(), learners.to_vec());
+        self.observer.begin(ConfState { voters, learners, ..ConfState::default() });
     }
 
     /// Hands frames that have arrived to the nodes they are for.
@@ -134,27 +142,38 @@ impl World {
 
     /// Empties the disk of a machine, whose member has to join anew.
     pub(super) fn vacate(&mut self, at: usize) {
+        let (member, node) = (self.slots[at].member, self.slots[at].identity.node);
+        let learner = self.observer.configurations().newest().learners.contains(&node);
+        self.empty(at);
+        self.operator.let_join(member, address(member), learner);
+    }
+
+    /// Empties the disk of a machine.
+    pub(super) fn empty(&mut self, at: usize) {
         self.crash(at, Crash::Process, SimTime::NEVER);
         let slot = &mut self.slots[at];
         slot.disk.lose_everything();
         slot.log_map = LogMap::default();
         slot.process = Process::Vacant;
         slot.damaged = false;
-        let (node, member) = (slot.identity.node, slot.member);
-        self.operator.let_join(member, address(member));
+        let node = slot.identity.node;
         self.trace.line(self.now, node, "vacant", format_args!("disk replaced"));
     }
 
     /// A member that was let in again gets its data directory.
     pub(super) fn settle(&mut self, identity: Identity, peers: Vec<MemberInfo>) {
         let slot = &mut self.slots[identity.node.member() as usize - 1];
+        assert!(matches!(slot.process, Process::Vacant), "only empty machines are let in");
         slot.identity = identity;
         for action in boot::joining(identity, peers) {
             slot.disk.provision(&action);
         }
         slot.process = Process::Down { until: self.now };
         self.trace.line(self.now, identity.node, "joining", format_args!("disk made ready"));
-        self.sometimes("a wiped member joined anew");
+        self.sometimes(match identity.node.incarnation() {
+            0 => "a new member joined",
+            _ => "a member joined anew",
+        });
     }
 
     fn start(&mut self, at: usize) -> Result<(), Violation> {
@@ -208,6 +227,8 @@ impl World {
         let damaged = slot.damaged;
         self.observer.on_boot(id, &image)?;
         if damaged {
+            // Everything was read back and is whole: it can be relied on again.
+            self.atlas.regain(id);
             self.sometimes("damage was overcome at start");
         }
         let slot = &mut self.slots[at];
@@ -261,13 +282,10 @@ impl World {
             node.handle(now, input);
         }
         node.handle(now, Input::Timeout);
-        let outputs: Vec<Output> = std::iter::from_fn(|| node.poll_output()).collect();
+        let mut outputs: Vec<Output> = std::iter::from_fn(|| node.poll_output()).collect();
         node.check().map_err(|broken| Violation::new("invariant", broken.to_string()))?;
         let status = Box::new(node.status());
-        let id = status.identity.node;
-        let member = node.state().member(id.member());
-        let is_voter =
-            member.is_some_and(|member| member.node == id && member.role == MemberRole::Voter);
+        let conf = node.consensus().conf().clone();
         let wake = node.poll_timeout().map(|(mono, _)| slot.clock.when(mono));
         let wanted = wake.unwrap_or(SimTime::NEVER);
         if let Process::Running { wake, .. } = &mut slot.process {
@@ -280,8 +298,11 @@ impl World {
         }
         let busy = Span(self.rng.below(slot.busy.0 + 1));
         slot.free_at = self.now + busy;
+        let last = outputs.pop_if(|output| matches!(output, Output::Halt(_)));
         outputs.into_iter().try_for_each(|output| self.carry_out(at, output))?;
-        self.on_status(at, status, is_voter)
+        // A node may be the first to apply its own removal: what it applied is looked at before it stops.
+        self.on_status(at, status, &conf)?;
+        last.map_or(Ok(()), |halt| self.carry_out(at, halt))
     }
 
     fn carry_out(&mut self, at: usize, output: Output) -> Result<(), Violation> {
@@ -342,27 +363,15 @@ impl World {
         &mut self,
         at: usize,
         status: Box<NodeStatus>,
-        is_voter: bool,
+        conf: &ConfState,
     ) -> Result<(), Violation> {
         let node = self.slots[at].identity.node;
-        if self.observer.on_status(node, &status)? {
+        if self.observer.on_status(node, &status, conf)? {
             let line = format_args!("term {} last {}", status.term, status.last_index);
             self.trace.line(self.now, node, "elected", line);
         }
-        let newest = self.observer.states().newest().map_or(0, |(index, _, _)| index);
-        if is_voter && self.atlas.is_bad(node.member()) {
-            let known = self.known_committed(node);
-            self.atlas.is_voter(node, status.applied_index, newest, known);
-        }
         self.slots[at].status = Some(status);
         Ok(())
-    }
-
-    /// Up to where `node` and every member with a good disk have it on stable storage that the log is committed.
-    fn known_committed(&self, node: NodeId) -> u64 {
-        let good = self.slots.iter().filter(|slot| !self.atlas.is_bad(slot.member));
-        let nodes = good.map(|slot| slot.identity.node).chain([node]);
-        nodes.map(|node| self.observer.durable_commit(node)).min().unwrap_or(0)
     }
 
     fn on_halt(&mut self, at: usize, halt: &Halt) -> Result<(), Violation> {
@@ -373,15 +382,25 @@ impl World {
             Halt::DiskFailed { .. } => self.slots[at].disk_has_failed(),
             Halt::Unreadable { .. } => false,
             Halt::Stopped => true,
-            Halt::Removed { .. } | Halt::RolledBack { .. } => self.slots[at].damaged,
+            Halt::Removed { .. } => {
+                self.slots[at].damaged || self.observer.configurations().was_removed(node)
+            }
+            Halt::RolledBack { .. } => self.slots[at].damaged,
         };
         if !legitimate {
             return Err(Violation::new("halt", format!("node {node} stops for no reason: {halt}")));
         }
-        if matches!(halt, Halt::RolledBack { .. } | Halt::Removed { .. }) {
-            self.sometimes("a rolled-back or removed node stopped");
-            self.vacate(at);
-            return Ok(());
+        match halt {
+            Halt::Removed { .. } if self.observer.configurations().was_removed(node) => {
+                self.on_removed(at);
+                return Ok(());
+            }
+            Halt::Removed { .. } | Halt::RolledBack { .. } => {
+                self.sometimes("a rolled-back node stopped");
+                self.vacate(at);
+                return Ok(());
+            }
+            Halt::DiskFailed { .. } | Halt::Unreadable { .. } | Halt::Stopped => {}
         }
         let pause = self.rng.span(Span::from_millis(100), Span::from_millis(3_000));
         self.crash(at, Crash::Process, self.now + pause);

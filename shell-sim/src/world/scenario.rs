@@ -109,8 +109,8 @@ impl Scenario {
     /// The member's disk is replaced by an empty one, and the operator lets it join anew.
     pub fn lose_disk(&mut self, member: u32) {
         let slot = &self.world.slots[at(member)];
-        assert!(self.world.atlas.may_damage(member), "a majority of disks must stay good");
-        self.world.atlas.damage(slot.identity.node);
+        assert!(self.world.can_spare(at(member)), "a majority of disks must stay good");
+        self.world.atlas.lose(slot.identity.node);
         self.world.vacate(at(member));
     }
 
@@ -131,7 +131,7 @@ impl Scenario {
         slot.disk.restore(image);
         slot.damaged = true;
         self.world.observer.forget(slot.identity.node);
-        self.world.atlas.damage(slot.identity.node);
+        self.world.atlas.lose(slot.identity.node);
     }
 
     fn statuses(&self) -> impl Iterator<Item = (u32, &NodeStatus)> {
