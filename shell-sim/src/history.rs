@@ -43,6 +43,8 @@ pub enum Outcome {
 /// Events of one watch without a break.
 #[derive(Clone, Debug)]
 pub struct WatchRun {
+    /// Who watches.
+    pub watcher: u32,
     /// What is watched.
     pub range: KeyRange,
     /// Whether events carry the version before.
@@ -51,8 +53,12 @@ pub struct WatchRun {
     pub from: Revision,
     /// Every event up to and including this revision has come, says the node.
     pub upto: Revision,
+    /// The watcher was told before that what it wanted is compacted.
+    pub after_compaction: bool,
     /// Events in the order they came.
     pub events: Vec<Event>,
+    /// Each answer: the revision up to which it says everything has come, and how many events had come with it.
+    pub answers: Vec<(Revision, usize)>,
 }
 
 impl History {

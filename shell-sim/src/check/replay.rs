@@ -4,9 +4,9 @@
 //! The replay also is the witness for the other checkers: what each write should have answered, and the state at each revision.
 
 use super::Violation;
-use raftkv_core::api::{Event, KeyRange, Revision};
+use raftkv_core::api::{Event, KeyRange, LeaseId, LeaseInfo, Revision, WriteOp};
 use raftkv_core::consensus::ConfChange;
-use raftkv_core::kv::{Command, Cursor, KvState, MemberChange, Outcome, StateHash};
+use raftkv_core::kv::{Action, Command, Cursor, KvState, MemberChange, Outcome, StateHash};
 use raftkv_core::log::{Entry, EntryKind};
 use std::collections::BTreeMap;
 
@@ -34,6 +34,8 @@ pub struct Step {
     pub revision_before: Revision,
     /// The revision after.
     pub revision: Revision,
+    /// Leases whose time was up.
+    pub leases_expired: Vec<LeaseId>,
 }
 
 /// Replays `log` on the state at `start`, comparing with the hashes that `seen` gives for some indexes.
@@ -84,6 +86,7 @@ fn apply(state: &mut KvState, entry: &Entry, replay: &mut Replay) -> Result<(), 
     }
     let command = Command::decode(&entry.data).map_err(|_| bad("holds no command"))?;
     let revision_before = state.revision();
+    let leases = state.leases();
     let outcome = state.apply(entry.index, &command);
     let revision = state.revision();
     if revision > revision_before {
@@ -93,15 +96,28 @@ fn apply(state: &mut KvState, entry: &Entry, replay: &mut Replay) -> Result<(), 
         replay.events.extend(events);
         replay.states.insert(revision, state.clone());
     }
-    replay.steps.push(Step { index: entry.index, command, outcome, revision_before, revision });
+    let leases_expired =
+        if leases.is_empty() { Vec::new() } else { expired(&leases, state, &command) };
+    let index = entry.index;
+    replay.steps.push(Step { index, command, outcome, revision_before, revision, leases_expired });
     Ok(())
+}
+
+/// Leases that were there before and are not now, but for one that was revoked.
+fn expired(before: &[LeaseInfo], state: &KvState, command: &Command) -> Vec<LeaseId> {
+    let revoked = match &command.action {
+        Action::Write { op: WriteOp::LeaseRevoke { id }, .. } => *id,
+        _ => 0,
+    };
+    let now = state.leases();
+    let gone = before.iter().filter(|lease| now.iter().all(|other| other.id != lease.id));
+    gone.map(|lease| lease.id).filter(|id| *id != revoked).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raftkv_core::api::{PutRequest, WriteOp};
-    use raftkv_core::kv::Action;
+    use raftkv_core::api::PutRequest;
     use raftkv_core::time::Wall;
 
     fn put(index: u64, value: &'static str) -> Entry {

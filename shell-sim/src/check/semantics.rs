@@ -68,7 +68,14 @@ mod tests {
         let outcome = reference.apply(1, &command);
         let revision = reference.revision();
         let events = reference.events_ever(&KeyRange::all(), 0, true);
-        let mut step = Step { index: 1, command, outcome, revision_before: 0, revision };
+        let mut step = Step {
+            index: 1,
+            command,
+            outcome,
+            revision_before: 0,
+            revision,
+            leases_expired: Vec::new(),
+        };
         assert_eq!(check(std::slice::from_ref(&step), &events), Ok(()));
         assert!(check(std::slice::from_ref(&step), &[]).is_err());
         let wrong = WriteResult::Put { revision: revision + 1, previous: None };

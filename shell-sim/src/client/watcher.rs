@@ -11,6 +11,7 @@ use raftkv_core::time::Span;
 /// One watcher.
 #[derive(Debug)]
 pub struct Watcher {
+    number: u32,
     rng: Rng,
     nodes: usize,
     range: KeyRange,
@@ -19,6 +20,8 @@ pub struct Watcher {
     attempts: u64,
     /// First revision not yet covered.
     next: Revision,
+    /// The last watch ended because its next change was compacted.
+    compacted: bool,
     state: State,
     stopped: bool,
 }
@@ -41,7 +44,7 @@ enum State {
 
 impl Watcher {
     /// A watcher of some range, on a cluster with so many nodes.
-    pub fn new(nodes: usize, mut rng: Rng) -> Self {
+    pub fn new(number: u32, nodes: usize, mut rng: Rng) -> Self {
         let range = match rng.below(3) {
             0 => KeyRange::one("k001"),
             1 => KeyRange::prefix("k00"),
@@ -50,6 +53,7 @@ impl Watcher {
         let node = rng.below(nodes as u64) as usize;
         let with_previous = rng.happens(Ppm::percent(30));
         Watcher {
+            number,
             rng,
             nodes,
             range,
@@ -57,6 +61,7 @@ impl Watcher {
             node,
             attempts: 0,
             next: 1,
+            compacted: false,
             state: State::Idle { until: SimTime(0) },
             stopped: false,
         }
@@ -98,11 +103,14 @@ impl Watcher {
         match (response, &self.state) {
             (Response::Watch { revision, events }, State::Starting { .. }) => {
                 history.watches.push(WatchRun {
+                    watcher: self.number,
                     range: self.range.clone(),
                     with_previous: self.with_previous,
                     from: self.next,
                     upto: self.next - 1,
+                    after_compaction: std::mem::take(&mut self.compacted),
                     events: Vec::new(),
+                    answers: Vec::new(),
                 });
                 let run = history.watches.len() - 1;
                 let patience = self.rng.span(Span::from_millis(1_000), Span::from_millis(30_000));
@@ -114,6 +122,7 @@ impl Watcher {
             }
             (Response::Error(Error::Compacted { oldest, .. }), _) => {
                 self.next = self.next.max(oldest + 1);
+                self.compacted = true;
                 self.again(now);
             }
             (_, State::Starting { .. } | State::Running { .. }) => self.again(now),
@@ -153,6 +162,7 @@ impl Watcher {
         let run = &mut history.watches[run];
         run.events.extend(events);
         run.upto = run.upto.max(revision);
+        run.answers.push((revision, run.events.len()));
         self.next = self.next.max(revision + 1);
     }
 

@@ -4,11 +4,12 @@
 //! since the mending; after the clients have stopped, all nodes have applied the same and have equal state hashes.
 
 use super::World;
-use super::slot::Process;
-use crate::check::Violation;
+use super::slot::{Process, Slot};
+use crate::check::{Violation, bounded};
 use crate::model::disk::Crash;
 use crate::time::SimTime;
 use raftkv_core::api::Role;
+use raftkv_core::kv::KvState;
 use raftkv_core::time::Span;
 
 /// How often it is looked at.
@@ -23,7 +24,33 @@ impl World {
         self.wait_for(deadline, |world| world.is_serving(&goals))?;
         self.clients.iter_mut().for_each(|client| client.stop());
         self.watchers.iter_mut().for_each(|watcher| watcher.stop());
-        self.wait_for(deadline, |world| world.is_settled())
+        self.wait_for(deadline, |world| world.is_settled())?;
+        self.check_rest()
+    }
+
+    /// When nobody asks any more, nothing may be left over.
+    fn check_rest(&self) -> Result<(), Violation> {
+        for slot in self.slots.iter().filter(|slot| self.lives(slot)) {
+            let Some(node) = slot.node() else { continue };
+            let consensus = node.consensus();
+            let held = bounded::Held {
+                log_entries: consensus.last_index() - consensus.compacted_index(),
+                requests: u64::from(slot.owes()),
+                leases: node.state().leases().len() as u64,
+            };
+            bounded::at_rest(slot.identity.node, held, &self.options.config)?;
+        }
+        Ok(())
+    }
+
+    /// The states of the members that live.
+    pub(super) fn final_states(&self) -> Vec<KvState> {
+        let living = self.slots.iter().filter(|slot| self.lives(slot));
+        living.filter_map(|slot| Some(slot.node()?.state().clone())).collect()
+    }
+
+    fn lives(&self, slot: &Slot) -> bool {
+        slot.is_running() && !self.observer.configurations().was_removed(slot.identity.node)
     }
 
     fn mend(&mut self) {
@@ -104,7 +131,13 @@ impl World {
             self.live().map(|status| (status.applied_index, status.last_index, status.state_hash));
         let first = points.next();
         if points.all(|point| Some(point) == first) {
-            return Ok(());
+            let leases = self.live().map(|status| status.leases).sum::<u64>();
+            let owed = self.slots.iter().filter(|slot| self.lives(slot)).any(|slot| slot.owes());
+            return match (leases, owed) {
+                (0, false) => Ok(()),
+                (0, true) => Err("a request was never answered".into()),
+                _ => Err("a lease that nobody keeps alive does not end".into()),
+            };
         }
         Err(format!("the nodes' states differ: {}", states.join(", ")))
     }
@@ -132,11 +165,7 @@ impl World {
     }
 
     fn live(&self) -> impl Iterator<Item = &raftkv_core::api::NodeStatus> {
-        let confs = self.observer.configurations();
-        let members = self
-            .slots
-            .iter()
-            .filter(|slot| slot.is_running() && !confs.was_removed(slot.identity.node));
+        let members = self.slots.iter().filter(|slot| self.lives(slot));
         members.filter_map(|slot| slot.status.as_deref())
     }
 }

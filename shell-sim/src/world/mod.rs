@@ -141,7 +141,8 @@ impl World {
             let rng = seed.fork(&format!("client {number}"));
             Client::new(number, count, options.workload, rng)
         };
-        let watcher = |number: u32| Watcher::new(count, seed.fork(&format!("watcher {number}")));
+        let watcher =
+            |number: u32| Watcher::new(number, count, seed.fork(&format!("watcher {number}")));
         let mut world = World {
             now: SimTime(0),
             rng: seed.fork("world"),
@@ -180,10 +181,16 @@ impl World {
         let Some(genesis) = self.observer.genesis() else {
             return Err(Violation::new("real work", "no node was ever started"));
         };
-        let log = self.observer.applied_log();
         let states = self.observer.states();
-        let with_reference = self.options.with_reference;
-        check::after(genesis, &log, |index| states.hash_at(index), &self.history, with_reference)
+        let evidence = check::Evidence {
+            genesis,
+            log: &self.observer.applied_log(),
+            history: &self.history,
+            ends: &self.final_states(),
+            drift: self.options.clock.drift,
+            with_reference: self.options.with_reference,
+        };
+        check::after(evidence, |index| states.hash_at(index))
     }
 
     /// Lets everything happen that happens up to `end`.

@@ -7,10 +7,12 @@ use super::configurations::{self, Configurations};
 use crate::check::Violation;
 use crate::check::election_safety::ElectionSafety;
 use crate::check::hard_state::HardStates;
+use crate::check::leader_completeness;
 use crate::check::log_matching::LogMatching;
 use crate::check::quorum_durability;
 use crate::check::recovery::DurableLogs;
 use crate::check::state_machine_safety::StateMachineSafety;
+use crate::time::SimTime;
 use raftkv_core::api::{NodeStatus, Role};
 use raftkv_core::boot::Image;
 use raftkv_core::ids::{NodeId, OpId};
@@ -34,6 +36,8 @@ pub struct Observer {
     on_the_way: BTreeMap<(NodeId, OpId), Appended>,
     confs: Configurations,
     genesis: Option<(u64, KvState)>,
+    /// When each entry was first applied anywhere.
+    applied_at: BTreeMap<u64, SimTime>,
 }
 
 /// One node's log as it wrote it.
@@ -128,12 +132,17 @@ impl Observer {
     /// What `node` says about itself. Says whether it has just become leader.
     pub fn on_status(
         &mut self,
+        now: SimTime,
         node: NodeId,
         status: &NodeStatus,
         conf: &ConfState,
     ) -> Result<bool, Violation> {
         let elected = status.role == Role::Leader && self.elections.leads(status.term, node)?;
         let log = self.logs.entry(node).or_default();
+        if elected {
+            let has = |index: u64| log.terms.get(&index).copied();
+            leader_completeness::elected(node, status.term, log.base.0, has, self.safety.log())?;
+        }
         if status.applied_index > log.applied {
             let from = log.applied.max(log.base.0) + 1;
             let applied: Vec<(u64, Option<u64>)> = (from..=status.applied_index)
@@ -142,6 +151,7 @@ impl Observer {
             log.applied = status.applied_index;
             for (index, term) in applied {
                 self.on_applied(node, index, term)?;
+                self.applied_at.entry(index).or_insert(now);
             }
         }
         self.safety.state(node, status.applied_index, status.state_hash, status.revision)?;
@@ -175,9 +185,11 @@ impl Observer {
         self.genesis.clone()
     }
 
-    /// Every applied entry, in order.
-    pub fn applied_log(&self) -> Vec<&Entry> {
-        self.safety.log().filter_map(|id| self.entries.get(&id)).collect()
+    /// Every applied entry, in order, and when it was first applied anywhere.
+    pub fn applied_log(&self) -> Vec<(&Entry, SimTime)> {
+        let at = |index| self.applied_at.get(&index).copied().unwrap_or(SimTime::NEVER);
+        let log = self.safety.log();
+        log.filter_map(|id| Some((self.entries.get(&id)?, at(id.0)))).collect()
     }
 
     /// Indexes, hashes and revisions of states that were seen.

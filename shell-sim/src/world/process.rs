@@ -4,7 +4,7 @@ use super::clients::ClientFrame;
 use super::log_map::LogMap;
 use super::slot::Process;
 use super::{World, genesis};
-use crate::check::Violation;
+use crate::check::{Violation, bounded};
 use crate::fingerprint::Fingerprint;
 use crate::model::disk::Crash;
 use crate::model::network::{Fate, Host};
@@ -283,6 +283,7 @@ impl World {
         }
         node.handle(now, Input::Timeout);
         let mut outputs: Vec<Output> = std::iter::from_fn(|| node.poll_output()).collect();
+        bounded::outputs(slot.identity.node, outputs.len())?;
         node.check().map_err(|broken| Violation::new("invariant", broken.to_string()))?;
         let status = Box::new(node.status());
         let conf = node.consensus().conf().clone();
@@ -366,7 +367,7 @@ impl World {
         conf: &ConfState,
     ) -> Result<(), Violation> {
         let node = self.slots[at].identity.node;
-        if self.observer.on_status(node, &status, conf)? {
+        if self.observer.on_status(self.now, node, &status, conf)? {
             let line = format_args!("term {} last {}", status.term, status.last_index);
             self.trace.line(self.now, node, "elected", line);
         }

@@ -1,6 +1,7 @@
 //! One place for a node: a machine with its disk and clocks, and the process that runs on it, if any.
 
 use super::log_map::LogMap;
+use super::{OPERATOR_HOST, WATCHER_HOSTS};
 use crate::model::clock::ClockModel;
 use crate::model::disk::{Disk, DiskCounts};
 use crate::model::network::Host;
@@ -97,6 +98,12 @@ impl Slot {
         let (now, then) = (self.disk.counts(), self.faults_at_boot);
         (now.read_errors, now.write_errors, now.sync_errors, now.full)
             != (then.read_errors, then.write_errors, then.sync_errors, then.full)
+    }
+
+    /// Whether somebody waits for an answer here; a watch is no question.
+    pub(super) fn owes(&self) -> bool {
+        let is_watch = |client: &Host| (WATCHER_HOSTS..OPERATOR_HOST).contains(&client.0);
+        self.requests.values().any(|(client, _)| !is_watch(client))
     }
 
     /// A snapshot file, to be damaged.
