@@ -196,6 +196,8 @@ impl Node {
             return;
         }
         self.now = Now { mono: self.now.mono.max(now.mono), wall: now.wall };
+        // An input before may have made this node a leader: what it proposes from now on is stamped by the clock of this leadership.
+        self.notice_standing();
         match input {
             Input::Timeout => self.feed_making(),
             Input::Client { req, request } => self.on_client(req, request),
