@@ -15,8 +15,8 @@ use crate::api::SnapshotInfo;
 use crate::io::{DiskDone, DiskError, DiskOp, FileName};
 use bytes::Bytes;
 
-/// Written bytes between syncs. A sync of the log waits for what is under way: beside syncs of 8 MiB its 90th percentile was ten times
-/// what it is beside these, and no later sync has much left to do.
+/// Written bytes between syncs. A sync of the log waits for the one of a snapshot that is under way, and waits less for a smaller one;
+/// `docs/PERFORMANCE.md` compares sizes.
 const SYNC_BYTES: u64 = 1 << 20;
 
 /// Writes the snapshot of an [`Encoder`].
