@@ -6,6 +6,7 @@ mod diff;
 mod key;
 mod list;
 mod load;
+mod progress;
 pub mod restore;
 mod restore_keys;
 mod setup;

@@ -1,6 +1,7 @@
 //! `backup create`: back up the state at one exact point, from the live cluster or from the directory of a stopped node.
 
-use super::setup::{ConfigFile, progress_bar, rng, show};
+use super::progress::Meter;
+use super::setup::{ConfigFile, rng};
 use super::source::{self, Frozen};
 use super::view::{BackupView, OneBackup};
 use crate::context::Context;
@@ -36,13 +37,13 @@ pub async fn run(context: &Context, create: Create) -> Result<(), Failure> {
     };
     let mut machine = Machine::new(source, settings, now(), &mut rng("backup")?)
         .map_err(|error| Failure::new(Exit::Usage, error))?;
-    let bar = progress_bar(context);
+    let meter = Meter::new(context);
     drive_create(&mut machine, setup.store.as_mut(), stream, |progress| {
         let total_bytes = progress.total_bytes.or(Some(bytes_estimate.max(progress.done_bytes)));
-        show(&bar, Progress { total_bytes, ..progress });
+        meter.show(Progress { total_bytes, ..progress });
     })
     .await;
-    bar.finish_and_clear();
+    meter.finish_and_clear();
     match machine.outcome() {
         Some(Outcome::Complete(metadata)) => {
             context.print(&OneBackup(BackupView::of_metadata(metadata)))

@@ -3,7 +3,8 @@
 //! Invariant: a state comes back only when every byte of the backup was there and agreed; otherwise nothing of it is used. Which backup
 //! was read instead of the one that was asked for, and why, is said on stderr.
 
-use super::setup::{ConfigFile, Setup, pick, progress_bar, read_failure, show};
+use super::progress::Meter;
+use super::setup::{ConfigFile, Setup, pick, read_failure};
 use crate::context::Context;
 use crate::failure::Failure;
 use clap::Args;
@@ -60,9 +61,9 @@ impl Loading {
     ) -> Result<Restored, ReadError> {
         let access = setup.loaded.access(self.allow_plaintext);
         let mut machine = Restore::new(entry.id, access, ReadBounds::default());
-        let bar = progress_bar(context);
-        drive(&mut machine, setup.store.as_mut(), |progress| show(&bar, progress)).await;
-        bar.finish_and_clear();
+        let meter = Meter::new(context);
+        drive(&mut machine, setup.store.as_mut(), |progress| meter.show(progress)).await;
+        meter.finish_and_clear();
         machine.take().expect("a driven machine has an outcome")
     }
 }

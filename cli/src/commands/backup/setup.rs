@@ -1,13 +1,10 @@
 //! What the configuration file comes to: a store, keys, settings.
 
-use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use raftkv_core::backup::blob::{BlobError, BlobErrorKind};
 use raftkv_core::backup::catalog::{Catalog, Entry, ReadCatalog};
 use raftkv_core::backup::config::ConfigError;
-use raftkv_core::backup::machine::Progress;
 use raftkv_core::backup::read::{ReadError, ReadTrouble};
 use raftkv_core::backup::select::{SelectError, Selector};
 use raftkv_core::rng::{Rng, Seed};
@@ -103,24 +100,6 @@ pub fn rng(purpose: &str) -> Result<Rng, Failure> {
         Failure::new(Exit::Failed, format!("the operating system gives no random bytes: {error}"))
     })?;
     Ok(Seed::from_bytes(seed).fork(purpose))
-}
-
-/// A bar for a long job, drawn only for people.
-pub fn progress_bar(context: &Context) -> ProgressBar {
-    if !context.shows_progress() {
-        return ProgressBar::hidden();
-    }
-    let template = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-    let style = ProgressStyle::with_template(template).expect("the template is well-formed");
-    ProgressBar::no_length().with_style(style)
-}
-
-/// Moves the bar.
-pub fn show(bar: &ProgressBar, progress: Progress) {
-    if let Some(total) = progress.total_bytes {
-        bar.set_length(total);
-    }
-    bar.set_position(progress.done_bytes);
 }
 
 fn load_failure(error: &LoadError) -> Failure {

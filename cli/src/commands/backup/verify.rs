@@ -1,6 +1,7 @@
 //! `backup verify`: find out now, not on the day of the disaster.
 
-use super::setup::{ConfigFile, progress_bar, read_failure, show};
+use super::progress::Meter;
+use super::setup::{ConfigFile, read_failure};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::{Report, table};
@@ -57,9 +58,9 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
     for id in ids {
         let access = setup.loaded.access(verify.allow_plaintext);
         let mut machine = Machine::new(id, verify.level, access, ReadBounds::default());
-        let bar = progress_bar(context);
-        drive(&mut machine, setup.store.as_mut(), |progress| show(&bar, progress)).await;
-        bar.finish_and_clear();
+        let meter = Meter::new(context);
+        drive(&mut machine, setup.store.as_mut(), |progress| meter.show(progress)).await;
+        meter.finish_and_clear();
         let report = machine.report().expect("a driven machine has an outcome");
         let error = report.result.err();
         backups.push(VerifiedBackup {
