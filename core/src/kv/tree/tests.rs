@@ -1,3 +1,5 @@
+//! The tree against a sorted map of the standard library, and its shape after every change.
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
