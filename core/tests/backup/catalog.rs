@@ -66,7 +66,10 @@ fn backups_are_picked_by_time_and_the_next_older_one_is_known() {
     let catalog = list(&mut store, &[key(1)]);
     let begun = catalog.entries[0].metadata.as_ref().unwrap().timestamp;
     let at = |wall| catalog.select(&Selector::At(Wall(wall))).map(|entry| entry.id);
-    assert_eq!(at(begun.0), Ok(ids[2]), "of several from one time the one with the highest index");
+    // The sample's clock counts a millisecond per log index.
+    assert_eq!(at(begun.0), Ok(ids[0]), "the very moment counts");
+    assert_eq!(at(begun.0 + 19), Ok(ids[0]), "neither the damaged one nor one from later");
+    assert_eq!(at(begun.0 + 20), Ok(ids[2]));
     let none = SelectError::NoneBefore { at: Wall(begun.0 - 1), oldest: ids[0], begun };
     assert_eq!(at(begun.0 - 1), Err(none));
     assert_eq!(
