@@ -143,6 +143,20 @@ bugs! {
     WatchSkipsOnWake,
     /// Compaction does not wait until watches have read what it forgets.
     WatchOvertakenByCompaction,
+    /// Two chunks of a backup get the same number, and so the same nonce.
+    ChunkNumberReused,
+    /// A backup ends without its final chunk.
+    FinalChunkNotWritten,
+    /// A backup's metadata is written before its data is.
+    MetadataWrittenFirst,
+    /// A backup counts as complete although its data has another length than it should.
+    CatalogIgnoresLength,
+    /// A restored cluster has the epoch of the old one.
+    RestoreKeepsEpoch,
+    /// A restored cluster counts revisions on from those of the backup.
+    RestoreKeepsRevision,
+    /// A node talks with nodes of another epoch of its cluster.
+    EpochNotChecked,
     /// A disk calls a file published whose content it has not synced.
     PublishedBeforeSync,
     /// A disk calls a file created or published whose name it has not synced.

@@ -1,7 +1,10 @@
 //! Running many seeds of the simulation: on several threads, with a summary, and one line for each failure that reproduces it.
 
 pub mod campaign;
+pub mod picture;
 pub mod planted;
+pub mod settings;
+pub mod shrink;
 pub mod summary;
 
 use raftkv_sim::check::Violation;
@@ -39,6 +42,18 @@ pub fn run_options(options: Options, story: Option<Story>) -> Verdict {
             Verdict { seed, report: None, failure: Some(failure) }
         }
     }
+}
+
+/// Seeds that once found a bug.
+pub fn regressions() -> Vec<u64> {
+    include_str!("../seeds/regressions.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
+        .map(|line| {
+            let seed = line.split_whitespace().next().and_then(|word| word.parse().ok());
+            seed.unwrap_or_else(|| panic!("a line starts with its seed: {line}"))
+        })
+        .collect()
 }
 
 /// How to see a seed's run again.

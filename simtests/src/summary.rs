@@ -24,6 +24,8 @@ pub struct Summary {
     pub faults: BTreeMap<&'static str, u64>,
     /// How often each rare state was reached.
     pub sometimes: BTreeMap<&'static str, u64>,
+    /// How much each check was fed.
+    pub checks: BTreeMap<&'static str, u64>,
     /// Failing seeds, and what was wrong.
     pub failures: Vec<(u64, String)>,
 }
@@ -42,6 +44,9 @@ impl Summary {
             }
             for (name, count) in &report.sometimes {
                 *self.sometimes.entry(name).or_default() += count;
+            }
+            for (name, count) in &report.checks {
+                *self.checks.entry(name).or_default() += count;
             }
         }
         if let Some(failure) = &verdict.failure {

@@ -2,7 +2,7 @@
 
 use raftkv_sim::fingerprint::Fingerprint;
 use raftkv_sim::world::options::Options;
-use simtests::{campaign, run_options};
+use simtests::{campaign, regressions, run_options};
 use std::process::Command;
 
 /// Seeds 0 up to this.
@@ -54,17 +54,6 @@ fn told_by_a_process(seed: u64) -> String {
         .output()
         .expect("the simulator starts");
     String::from_utf8(output.stdout).expect("traces are text")
-}
-
-fn regressions() -> Vec<u64> {
-    include_str!("../seeds/regressions.txt")
-        .lines()
-        .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
-        .map(|line| {
-            let seed = line.split_whitespace().next().and_then(|word| word.parse().ok());
-            seed.unwrap_or_else(|| panic!("a line starts with its seed: {line}"))
-        })
-        .collect()
 }
 
 /// A number that changes with every commit; 0 where there is no repository.

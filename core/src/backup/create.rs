@@ -15,6 +15,7 @@ use super::metadata::{Checksum, MAX_METADATA_BYTES, Metadata, MetadataError, Met
 use super::seal::{Numbers, OutOfNumbers, SealKey, SealedChunk, Trailer, seal_final};
 use crate::ids::OpId;
 use crate::kv::Item;
+use crate::planted::{self, Bug};
 use crate::rng::Rng;
 use crate::snapshot::Decoder;
 use crate::time::Wall;
@@ -266,6 +267,9 @@ impl Create {
         }
         if self.outbox.is_idle() {
             let upload = self.upload.expect("the upload was begun before streaming");
+            if planted::is(Bug::MetadataWrittenFirst) {
+                return self.commit();
+            }
             self.step = Step::Finishing;
             self.outbox.blob(Purpose::Finish, BlobOp::PutFinish { upload });
         }
@@ -290,7 +294,9 @@ impl Create {
         match self.data.numbers.take() {
             Ok(number) => {
                 let chunk = seal_final(&self.chunk_key, number, &trailer);
-                self.data.append(&chunk.bytes);
+                if !planted::is(Bug::FinalChunkNotWritten) {
+                    self.data.append(&chunk.bytes);
+                }
             }
             Err(error @ OutOfNumbers) => self.fail(Cause::Limit(error.to_string())),
         }

@@ -14,6 +14,7 @@ use crate::ids::{ClusterId, Epoch};
 use crate::kv::command::Action as Write;
 use crate::kv::item::Meta;
 use crate::kv::{Builder, Command, Item, KvState};
+use crate::planted::{self, Bug};
 use crate::snapshot::{Decoder, Header};
 use bytes::Bytes;
 
@@ -94,6 +95,7 @@ pub struct Rebased {
 pub fn rebase(restored: &Restored, cluster: ClusterId) -> Rebased {
     let Restored { header, state, .. } = restored;
     let revision = (state.revision() / REVISION_GAP + 1) * REVISION_GAP;
+    let revision = if planted::is(Bug::RestoreKeepsRevision) { state.revision() } else { revision };
     let log_time_ms = state.log_time_ms();
     let mut builder = Builder::new();
     let items = without_history(state.clone(), header.meta.index).items();
@@ -103,7 +105,8 @@ pub fn rebase(restored: &Restored, cluster: ClusterId) -> Rebased {
     let state = builder.finish().expect("items of a valid state stay valid");
     let (index, term) = (header.meta.index.max(1), header.meta.term.max(1));
     let base = GenesisBase { index, term, state };
-    Rebased { cluster, epoch: Epoch(header.epoch.0 + 1), base }
+    let next = u64::from(!planted::is(Bug::RestoreKeepsEpoch));
+    Rebased { cluster, epoch: Epoch(header.epoch.0 + next), base }
 }
 
 fn without_history(mut state: KvState, index: u64) -> KvState {

@@ -13,6 +13,7 @@
 
 use super::compress::{Compression, compress};
 use super::format::{ChunkSecret, Suite};
+use crate::planted::{self, Bug};
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
 use bytes::Bytes;
@@ -96,7 +97,8 @@ impl Numbers {
     /// The next number.
     pub fn take(&mut self) -> Result<ChunkNumber, OutOfNumbers> {
         let number = self.next;
-        self.next = number.checked_add(1).ok_or(OutOfNumbers)?;
+        let step = u32::from(number != 1 || !planted::is(Bug::ChunkNumberReused));
+        self.next = number.checked_add(step).ok_or(OutOfNumbers)?;
         Ok(ChunkNumber(number))
     }
 }

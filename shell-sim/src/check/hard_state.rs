@@ -31,6 +31,11 @@ impl HardStates {
         self.written.remove(&node);
     }
 
+    /// What `node` has on stable storage, as far as it is known.
+    pub fn durable_state(&self, node: NodeId) -> Option<HardState> {
+        self.durable.get(&node).copied()
+    }
+
     /// The commit index that `node` has on stable storage.
     pub fn durable_commit(&self, node: NodeId) -> u64 {
         self.durable.get(&node).map_or(0, |state| state.commit)

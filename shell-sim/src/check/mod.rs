@@ -10,6 +10,8 @@ pub mod hard_state;
 pub mod leader_completeness;
 pub mod lease_bounds;
 pub mod log_matching;
+pub mod own_term;
+pub mod promises;
 pub mod quorum_durability;
 pub mod recovery;
 pub mod replay;

@@ -42,6 +42,14 @@ impl DurableLogs {
         self.logs.remove(&node);
     }
 
+    /// The last entry that `node` holds durably, in its log or in a snapshot.
+    pub fn last_index(&self, node: NodeId) -> u64 {
+        let log = self.logs.get(&node);
+        log.map_or(0, |log| {
+            log.terms.last_key_value().map_or(0, |(index, _)| *index).max(log.snapshot_index)
+        })
+    }
+
     /// Whether `node` durably holds the entry, or a snapshot that covers it.
     pub fn holds(&self, node: NodeId, index: u64, term: u64) -> bool {
         self.logs

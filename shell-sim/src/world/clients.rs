@@ -64,7 +64,8 @@ impl World {
             slot.requests.remove(&req);
         }
         let Some((client, attempt)) = client else { return };
-        self.trace.line(self.now, node, "reply", format_args!("{} {response:?}", req.0));
+        let to = client.0;
+        self.trace.line(self.now, node, "reply", format_args!("c{to} {attempt} {response:?}"));
         let frame = ClientFrame::Answer { attempt, response };
         let fate = self.wires.submit(self.now, Host(at as u32), client, frame);
         if fate != Fate::Sent && goes_on {

@@ -83,6 +83,8 @@ pub struct Report {
     pub faults: BTreeMap<&'static str, u64>,
     /// How often each rare state was reached.
     pub sometimes: BTreeMap<&'static str, u64>,
+    /// How much each check was fed.
+    pub checks: BTreeMap<&'static str, u64>,
 }
 
 /// The world.
@@ -102,6 +104,8 @@ pub struct World {
     observer: Observer,
     history: History,
     trace: Trace,
+    /// Frames sent between nodes.
+    frames: u64,
     tally: BTreeMap<&'static str, u64>,
     sometimes: BTreeMap<&'static str, u64>,
     /// Last notice that a peer cannot be reached, by the node told and the peer.
@@ -157,6 +161,7 @@ impl World {
             observer: Observer::default(),
             history: History::default(),
             trace: Trace::new(story),
+            frames: 0,
             tally: BTreeMap::new(),
             sometimes: BTreeMap::new(),
             notices: BTreeMap::new(),
@@ -258,7 +263,31 @@ impl World {
             elections: self.observer.elections() as u64,
             faults,
             sometimes: self.sometimes.clone(),
+            checks: self.fed(),
         }
+    }
+
+    /// What the checks had to look at.
+    fn fed(&self) -> BTreeMap<&'static str, u64> {
+        let counts = self.observer.counts();
+        let answered = self.history.operations.len() as u64;
+        let watched: usize = self.history.watches.iter().map(|run| run.events.len()).sum();
+        let applied = self.observer.states().log().count() as u64;
+        let semantics = if self.options.with_reference { applied } else { 0 };
+        BTreeMap::from([
+            ("invariants of a node, steps", counts.statuses),
+            ("election safety, steps", counts.statuses),
+            ("state-machine safety, steps", counts.statuses),
+            ("log matching, entries", counts.entries),
+            ("hard state, writes", counts.hard_states),
+            ("recovery, starts", counts.boots),
+            ("quorum durability, entries", applied),
+            ("promises, messages", counts.messages),
+            ("replay, entries", applied),
+            ("semantics, entries", semantics),
+            ("strict serializability, requests", answered),
+            ("watch, events", watched as u64),
+        ])
     }
 
     fn model_counts(&self) -> Vec<(&'static str, u64)> {

@@ -18,6 +18,8 @@ pub(super) struct Nemesis {
     /// What ends when, numbered so that two may end at once.
     ends: BTreeMap<(SimTime, u64), End>,
     sequence: u64,
+    /// Moments drawn so far.
+    strikes: u64,
     resting: bool,
 }
 
@@ -35,7 +37,14 @@ enum End {
 impl Nemesis {
     /// A nemesis that strikes as soon as it may.
     pub(super) fn new(rng: Rng) -> Self {
-        Nemesis { rng, next: SimTime(0), ends: BTreeMap::new(), sequence: 0, resting: false }
+        Nemesis {
+            rng,
+            next: SimTime(0),
+            ends: BTreeMap::new(),
+            sequence: 0,
+            strikes: 0,
+            resting: false,
+        }
     }
 
     /// When it does something next.
@@ -74,7 +83,10 @@ impl World {
             self.nemesis.next = SimTime::NEVER;
         } else if self.now > SimTime(0) {
             let kind = *self.nemesis.rng.pick(&self.options.faults);
-            self.strike_with(kind);
+            self.nemesis.strikes += 1;
+            if self.options.strikes.contains(&(self.nemesis.strikes - 1)) {
+                self.strike_with(kind);
+            }
         }
     }
 

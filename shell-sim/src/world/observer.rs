@@ -9,6 +9,8 @@ use crate::check::election_safety::ElectionSafety;
 use crate::check::hard_state::HardStates;
 use crate::check::leader_completeness;
 use crate::check::log_matching::LogMatching;
+use crate::check::own_term::OwnTermCommits;
+use crate::check::promises;
 use crate::check::quorum_durability;
 use crate::check::recovery::DurableLogs;
 use crate::check::state_machine_safety::StateMachineSafety;
@@ -20,7 +22,7 @@ use raftkv_core::io::DiskOp;
 use raftkv_core::kv::KvState;
 use raftkv_core::log::{ConfState, Entry, HardState};
 use raftkv_core::wal::{self, WalRecord};
-use raftkv_core::wire::peer::SnapshotMeta;
+use raftkv_core::wire::peer::{RaftMessage, SnapshotMeta};
 use std::collections::BTreeMap;
 
 /// The all-seeing one.
@@ -31,13 +33,30 @@ pub struct Observer {
     matching: LogMatching,
     safety: StateMachineSafety,
     durable: DurableLogs,
+    own_term: OwnTermCommits,
     entries: BTreeMap<(u64, u64), Entry>,
     logs: BTreeMap<NodeId, NodeLog>,
     on_the_way: BTreeMap<(NodeId, OpId), Appended>,
+    counts: Counts,
     confs: Configurations,
     genesis: Option<(u64, KvState)>,
     /// When each entry was first applied anywhere.
     applied_at: BTreeMap<u64, SimTime>,
+}
+
+/// What the checkers were fed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Nodes looked at after a step.
+    pub statuses: u64,
+    /// Entries handed to disks or found there.
+    pub entries: u64,
+    /// Hard states handed to disks.
+    pub hard_states: u64,
+    /// Starts of nodes.
+    pub boots: u64,
+    /// Messages sent.
+    pub messages: u64,
 }
 
 /// One node's log as it wrote it.
@@ -71,6 +90,7 @@ impl Observer {
     ) -> Result<(), Violation> {
         let Some(record) = wal::record::carried_by(action) else { return Ok(()) };
         if let Some(hard_state) = record.hard_state {
+            self.counts.hard_states += 1;
             self.hard_states.written(node, hard_state)?;
         }
         self.append(node, &record)?;
@@ -92,12 +112,19 @@ impl Observer {
         }
     }
 
+    /// `node` sends a message.
+    pub fn on_sent(&mut self, node: NodeId, message: &RaftMessage) -> Result<(), Violation> {
+        self.counts.messages += 1;
+        promises::kept(node, message, &self.hard_states, &self.durable)
+    }
+
     /// The process of `node` has ended. Entries that were not durable yet, and that nobody else has, never were: a lone voter may use
     /// their index and term again, as it had told nobody. What its disk kept after all is seen when it starts.
     pub fn on_stop(&mut self, node: NodeId) {
         let own = self.on_the_way.iter().filter(|((owner, _), _)| *owner == node);
         let lost: Vec<(u64, u64)> = own.flat_map(|(_, appended)| appended.ids.clone()).collect();
         self.on_the_way.retain(|(owner, _), _| *owner != node);
+        self.own_term.follows(node);
         for (index, term) in lost {
             let known = self.logs.iter().any(|(other, log)| {
                 log.applied >= index || *other != node && log.terms.get(&index) == Some(&term)
@@ -120,6 +147,7 @@ impl Observer {
         if self.genesis.is_none() {
             self.genesis = Some((image.snapshot.index, image.state.clone()));
         }
+        self.counts.boots += 1;
         self.hard_states.recovered(node, image.hard_state)?;
         self.durable.recovered(node, image.snapshot.index, &image.entries)?;
         let log = self.logs.entry(node).or_default();
@@ -137,11 +165,19 @@ impl Observer {
         status: &NodeStatus,
         conf: &ConfState,
     ) -> Result<bool, Violation> {
+        self.counts.statuses += 1;
         let elected = status.role == Role::Leader && self.elections.leads(status.term, node)?;
         let log = self.logs.entry(node).or_default();
         if elected {
             let has = |index: u64| log.terms.get(&index).copied();
             leader_completeness::elected(node, status.term, log.base.0, has, self.safety.log())?;
+        }
+        match status.role {
+            Role::Leader => {
+                let (term, commit) = (status.term, status.commit_index);
+                self.own_term.leads(node, term, commit, log.terms.get(&commit).copied())?;
+            }
+            _ => self.own_term.follows(node),
         }
         if status.applied_index > log.applied {
             let from = log.applied.max(log.base.0) + 1;
@@ -173,6 +209,11 @@ impl Observer {
     /// Every configuration.
     pub fn configurations(&self) -> &Configurations {
         &self.confs
+    }
+
+    /// What the checkers were fed.
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// How many terms had a leader.
@@ -230,6 +271,7 @@ impl Observer {
         if let Some(first) = record.entries.first() {
             log.terms.split_off(&first.index);
         }
+        self.counts.entries += record.entries.len() as u64;
         for entry in &record.entries {
             let before = match entry.index.checked_sub(1) {
                 Some(index) if index == log.base.0 => Some(log.base.1),

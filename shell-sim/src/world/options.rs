@@ -11,6 +11,7 @@ use crate::random::{Draw, Ppm};
 use raftkv_core::config::Config;
 use raftkv_core::rng::{Rng, Seed};
 use raftkv_core::time::Span;
+use std::ops::Range;
 
 /// A kind of thing that can go wrong at a moment, beside what disks and networks do all the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,6 +103,8 @@ pub struct Options {
     pub faults: Vec<FaultKind>,
     /// Mean time between two of them.
     pub fault_every: Span,
+    /// Which of the moments that are drawn are used, counted from 0: all, unless a story is being made shorter.
+    pub strikes: Range<u64>,
     /// Whether one of the nodes that a quorum can spare stays dead after the chaos.
     pub leave_dead: bool,
     /// Between nodes.
@@ -138,6 +141,7 @@ impl Options {
             recovery: Span::from_millis(60_000),
             faults: Vec::new(),
             fault_every: Span::from_millis(1_000),
+            strikes: 0..u64::MAX,
             leave_dead: false,
             network: NetworkFaults::none(),
             client_network: NetworkFaults::none(),

@@ -27,6 +27,8 @@ const SPINS_MAX: u32 = 10_000;
 /// A frame between nodes, with what the connection's handshake established.
 #[derive(Clone, Debug)]
 pub(super) struct PeerEnvelope {
+    /// Tells it from every other in the trace.
+    number: u64,
     hello: Hello,
     frame: PeerFrame,
 }
@@ -71,10 +73,12 @@ impl World {
     /// Hands frames that have arrived to the nodes they are for.
     pub(super) fn deliver_to_nodes(&mut self) {
         while let Some(delivery) = self.peers.poll(self.now) {
-            let PeerEnvelope { hello, frame } = delivery.frame;
+            let PeerEnvelope { number, hello, frame } = delivery.frame;
             let slot = &mut self.slots[delivery.to.0 as usize];
             if slot.node().is_some() && hello.check(&slot.identity).is_ok() {
                 slot.inbox.push_back(Input::Peer { from: hello.from.node, frame });
+                let here = slot.identity.node;
+                self.trace.line(self.now, here, "recv", format_args!("#{number}"));
             } else {
                 self.notice_unreachable(delivery.from, delivery.to, hello.to);
             }
@@ -310,7 +314,12 @@ impl World {
         let slot = &mut self.slots[at];
         let node = slot.identity.node;
         match output {
-            Output::Send { to, frame } => self.send(at, to, frame),
+            Output::Send { to, frame } => {
+                if let PeerFrame::Raft(message) = &frame {
+                    self.observer.on_sent(node, message)?;
+                }
+                self.send(at, to, frame);
+            }
             Output::Disk { op, action } => {
                 self.observer.on_disk_asked(node, op, &action)?;
                 self.trace.line(self.now, node, "disk", format_args!("{}", describe(&action)));
@@ -335,13 +344,15 @@ impl World {
     fn send(&mut self, at: usize, to: NodeId, frame: PeerFrame) {
         let slot = &self.slots[at];
         let (from, host) = (slot.identity.node, slot.host());
-        self.trace.line(self.now, from, "send", format_args!("{to} {}", summary(&frame)));
+        self.frames += 1;
+        let number = self.frames;
+        self.trace.line(self.now, from, "send", format_args!("{to} #{number} {}", summary(&frame)));
         if to.member() == 0 || to.member() as usize > self.slots.len() {
             return;
         }
         let target = Host(to.member() - 1);
         let hello = Hello { from: slot.identity, to };
-        let fate = self.peers.submit(self.now, host, target, PeerEnvelope { hello, frame });
+        let fate = self.peers.submit(self.now, host, target, PeerEnvelope { number, hello, frame });
         if fate == Fate::Cut {
             self.notice_unreachable(host, target, to);
         }

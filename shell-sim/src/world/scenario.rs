@@ -7,6 +7,7 @@ use crate::model::disk::{Crash, CrashPolicy, DiskImage};
 use crate::model::network::Host;
 use crate::time::SimTime;
 use raftkv_core::api::{NodeStatus, Role};
+use raftkv_core::io::FileName;
 use raftkv_core::time::Span;
 
 /// A run that is told what goes wrong. Members are named by their numbers, from 1.
@@ -67,6 +68,42 @@ impl Scenario {
     /// Whether the member's disk has something under way.
     pub fn disk_is_busy(&self, member: u32) -> bool {
         self.world.slots[at(member)].disk.next_wake() != SimTime::NEVER
+    }
+
+    /// How often the member's disk has begun something.
+    pub fn disk_operations(&self, member: u32) -> u64 {
+        self.world.slots[at(member)].disk.counts().begun
+    }
+
+    /// Lets time pass until the member's disk has begun something for the `number`th time; a violation when it does not within a
+    /// simulated minute.
+    pub fn run_to_disk_operation(&mut self, member: u32, number: u64) -> Result<(), Violation> {
+        let end = self.world.now + Span::from_millis(60_000);
+        while self.disk_operations(member) < number {
+            if self.world.now >= end {
+                let detail = format!("member {member} never comes to disk operation {number}");
+                return Err(Violation::new("scenario", detail));
+            }
+            let next = self.world.next_wake().max(self.world.now);
+            self.world.run_until(next)?;
+        }
+        Ok(())
+    }
+
+    /// The number of the newest segment of the member's log; 0 for none.
+    pub fn newest_segment(&self, member: u32) -> u64 {
+        let files = self.world.slots[at(member)].disk.listing();
+        let segments = files.into_iter().map(|(name, _)| match name {
+            FileName::Wal(number) => number,
+            _ => 0,
+        });
+        segments.max().unwrap_or(0)
+    }
+
+    /// Whether the member has not applied all that any member has.
+    pub fn is_behind(&self, member: u32) -> bool {
+        let newest = self.statuses().map(|(_, status)| status.applied_index).max();
+        self.status(member).map(|status| status.applied_index) < newest
     }
 
     /// Cuts the member off from all others, in the directions given.

@@ -11,6 +11,9 @@ use std::rc::Rc;
 /// Where a trace's text goes. It can be read after the world has ended, in whatever way it did.
 pub type Story = Rc<RefCell<String>>;
 
+/// Where the third column starts, but for a space.
+const WHAT_COLUMN: usize = 18;
+
 /// Collects lines or only their fingerprint.
 #[derive(Debug, Default)]
 pub struct Trace {
@@ -36,7 +39,11 @@ impl Trace {
     ) {
         self.line.clear();
         // Writing into a string cannot fail.
-        let _ = writeln!(self.line, "{now} {who:<6} {what:<10} {details}");
+        let _ = write!(self.line, "{now} {who}");
+        while self.line.len() < WHAT_COLUMN {
+            self.line.push(' ');
+        }
+        let _ = writeln!(self.line, " {what:<10} {details}");
         self.fingerprint.add(self.line.as_bytes());
         self.lines += 1;
         if let Some(story) = &self.story {

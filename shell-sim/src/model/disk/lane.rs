@@ -47,6 +47,7 @@ impl LaneQueue {
             return;
         }
         let Some(first) = self.waiting.pop_front() else { return };
+        counts.begun += 1;
         let is_write = matches!(first.action, DiskOp::Write { .. });
         self.under_way.push(first);
         while is_write && self.under_way.len() < BATCH_JOBS_MAX {

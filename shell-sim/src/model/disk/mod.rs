@@ -101,6 +101,8 @@ impl DiskFaults {
 /// How often each fault fired.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskCounts {
+    /// Times that something was begun: an operation, or writes that share a sync.
+    pub begun: u64,
     /// Operations done.
     pub done: u64,
     /// Syncs done; neighbours share one.

@@ -40,6 +40,12 @@ impl Arguments {
         }
     }
 
+    /// The texts of an option that may be there more than once.
+    pub fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+        let named = self.options.iter().filter(move |(option, _)| option == name);
+        named.filter_map(|(_, value)| value.as_deref())
+    }
+
     /// The option's number, if it is there.
     pub fn number(&self, name: &str) -> Result<Option<u64>, String> {
         let parse = |value: &str| {

@@ -1,24 +1,29 @@
-//! Runs the simulation for people.
-//!
-//! ```text
-//! sim run --seed N [--trace]                one seed; --trace prints every event
-//! sim many --from A --count N [--jobs J]    many seeds, with progress and a summary
-//! sim options --seed N                      what a seed stands for
-//! sim planted [--bug A,B] [--without C,D] [--seeds N] [--jobs J]
-//!                                           plants bugs, and says which seed and check caught each
-//! ```
+//! Runs the simulation for people. `USAGE` below says what there is.
 
 mod arguments;
+mod many;
+mod one;
 mod planted;
 
 use arguments::Arguments;
-use raftkv_sim::world::Story;
-use raftkv_sim::world::options::Options;
-use simtests::{Verdict, campaign, run_seed};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: sim run | many | options | planted, each with options; they are named at the top of its source";
+const USAGE: &str = "\
+usage: sim COMMAND [OPTION...]
+
+  run      --seed N [--trace]            one seed; --trace prints every event, a line each: time, who, what, details
+  options  --seed N                      what a seed stands for
+  draw     --seed N -o FILE [--from MS] [--to MS] [--everything]
+                                         a message-sequence picture (SVG) of a run or a window of it
+  shrink   --seed N                      the shortest failing story near a failing seed, and how to see it
+  many     --from A --count N [--jobs J] many seeds, with progress, faults fired and failing seeds
+  report   --from A --count N [--jobs J] the same, with what every check was fed
+  replay   [--jobs J]                    every seed that once found a bug
+  planted  [--bug A,B] [--without C,D] [--seeds N] [--jobs J]
+                                         plants bugs, and says which seed and check caught each
+
+The first four take --set NAME=VALUE, as often as wanted, to change what the seed stands for, and --bug NAME to plant a bug.";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -33,50 +38,35 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(words: &[String]) -> Result<bool, String> {
-    let (command, words) = words.split_first().ok_or(USAGE)?;
-    let read = |known| Arguments::read(words, known);
-    match command.as_str() {
-        "run" => run(&read(&["--seed", "--trace"])?),
-        "many" => many(&read(&["--from", "--count", "--jobs"])?),
-        "options" => {
-            let seed = read(&["--seed"])?.required("--seed")?;
-            say(&format!("{:#?}", Options::draw(seed)));
-            Ok(true)
-        }
-        "planted" => planted::run(&read(planted::KNOWN)?, words),
-        _ => Err(USAGE.into()),
+    let (command, rest) = words.split_first().ok_or(USAGE)?;
+    let read = |known: &[&str]| Arguments::read(rest, known);
+    let read_one = |known: &[&str]| {
+        let known: Vec<&str> = [known, &["--seed", "--set", "--bug"]].concat();
+        let arguments = Arguments::read(rest, &known)?;
+        Ok::<_, String>((planted::needs_other_build(&arguments), arguments))
+    };
+    let (elsewhere, arguments, action): (bool, Arguments, fn(&Arguments) -> Result<bool, String>) =
+        match command.as_str() {
+            "run" => with(read_one(&["--trace"])?, one::run),
+            "options" => with(read_one(&[])?, one::options),
+            "draw" => with(read_one(&["-o", "--from", "--to", "--everything"])?, one::draw),
+            "shrink" => with(read_one(&[])?, one::shrink),
+            "many" => (false, read(&["--from", "--count", "--jobs"])?, many::many),
+            "report" => (false, read(&["--from", "--count", "--jobs"])?, many::report),
+            "replay" => (false, read(&["--jobs"])?, many::replay),
+            "planted" => (!planted::IS_HERE, read(planted::KNOWN)?, planted::hunt),
+            _ => return Err(USAGE.into()),
+        };
+    if elsewhere {
+        return planted::run_elsewhere(words);
     }
+    action(&arguments)
 }
 
-fn run(arguments: &Arguments) -> Result<bool, String> {
-    let story = arguments.has("--trace").then(Story::default);
-    let seed = arguments.required("--seed")?;
-    let Verdict { report, failure, .. } = run_seed(seed, story.clone());
-    if let Some(story) = story {
-        say(story.borrow().trim_end());
-    }
-    if let Some(report) = report {
-        say(&format!("{report:#?}"));
-    }
-    say(&failure.as_ref().map_or("passed".into(), |failure| format!("FAILED: {failure}")));
-    Ok(failure.is_none())
-}
+type Action = fn(&Arguments) -> Result<bool, String>;
 
-fn many(arguments: &Arguments) -> Result<bool, String> {
-    let (from, count) = (arguments.required("--from")?, arguments.required("--count")?);
-    let end = from.checked_add(count).ok_or("--from plus --count is too large")?;
-    let seeds: Vec<u64> = (from..end).collect();
-    let summary = campaign::run(&seeds, arguments.jobs()?, |verdict, summary| {
-        if let Some(failure) = &verdict.failure {
-            eprintln!("seed {}: {failure}", verdict.seed);
-        }
-        if summary.seeds.is_multiple_of(100) {
-            let failed = summary.failures.len();
-            eprintln!("{} of {count}, {failed} failed, {} to 1", summary.seeds, summary.ratio());
-        }
-    });
-    say(summary.to_string().trim_end());
-    Ok(summary.failures.is_empty())
+fn with((elsewhere, arguments): (bool, Arguments), action: Action) -> (bool, Arguments, Action) {
+    (elsewhere, arguments, action)
 }
 
 /// Prints a line. A reader that has gone is no reason to stop.

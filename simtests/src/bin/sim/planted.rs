@@ -4,48 +4,84 @@ use super::arguments::Arguments;
 
 /// Options of the command.
 pub const KNOWN: &[&str] = &["--bug", "--without", "--seeds", "--jobs"];
+/// Whether this build has the bugs in it.
+pub const IS_HERE: bool = cfg!(planted_bugs);
 
 /// Seeds tried for each bug unless told otherwise.
 #[cfg(planted_bugs)]
 const SEEDS_MAX: u64 = 10_000;
 
-/// Builds with the bugs, and hands the arguments on.
-#[cfg(not(planted_bugs))]
-pub fn run(_: &Arguments, words: &[String]) -> Result<bool, String> {
-    let words: Vec<String> = std::iter::once("planted".into()).chain(words.to_vec()).collect();
-    let status = simtests::planted::command(&words).status();
+/// Whether a bug is wanted that this build does not have.
+pub fn needs_other_build(arguments: &Arguments) -> bool {
+    !IS_HERE && arguments.has("--bug")
+}
+
+/// Builds with the bugs, and runs the same command there.
+pub fn run_elsewhere(words: &[String]) -> Result<bool, String> {
+    let status = simtests::planted::command(words).status();
     Ok(status.map_err(|error| format!("cargo does not start: {error}"))?.success())
 }
 
-/// Hunts.
+#[cfg(not(planted_bugs))]
+pub use absent::{hunt, plant};
+
+#[cfg(not(planted_bugs))]
+mod absent {
+    use super::Arguments;
+
+    /// There is nothing to plant.
+    pub fn plant(_: &Arguments) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// There is nothing to hunt.
+    pub fn hunt(_: &Arguments) -> Result<bool, String> {
+        Err("no bugs are planted in this build".into())
+    }
+}
+
 #[cfg(planted_bugs)]
-pub fn run(arguments: &Arguments, _: &[String]) -> Result<bool, String> {
-    use raftkv_core::planted::Bug;
-    use simtests::planted::{Hunt, hunt};
+pub use present::{hunt, plant};
+
+#[cfg(planted_bugs)]
+mod present {
+    use super::{Arguments, SEEDS_MAX};
+    use crate::say;
+    use raftkv_core::planted::{self, Bug};
+    use simtests::planted::{Hunt, hunt as hunt_all};
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    let named = |list: &str| list.split(',').map(str::to_owned).collect::<Vec<_>>();
-    let only = arguments.text("--bug")?.map(named);
-    let without = arguments.text("--without")?.map(named).unwrap_or_default();
-    let name = |bug: &Bug| format!("{bug:?}");
-    let names: Vec<String> = Bug::ALL.iter().map(name).collect();
-    if let Some(stranger) = only.iter().flatten().chain(&without).find(|bug| !names.contains(bug)) {
-        return Err(format!("{stranger} is no planted bug; these are: {}", names.join(" ")));
+    /// Plants the bug that `--bug` names in what this thread runs.
+    pub fn plant(arguments: &Arguments) -> Result<(), String> {
+        planted::plant(arguments.text("--bug")?.map(bug).transpose()?);
+        Ok(())
     }
-    let wanted = |bug: &&Bug| {
-        let name = name(bug);
-        only.as_ref().is_none_or(|only| only.contains(&name)) && !without.contains(&name)
-    };
-    let bugs: Vec<Bug> = Bug::ALL.iter().filter(wanted).copied().collect();
-    let seeds = arguments.number("--seeds")?.unwrap_or(SEEDS_MAX);
-    // A panic is one way of noticing; its words are in the outcome.
-    std::panic::set_hook(Box::new(|_| {}));
-    let (count, escaped) = (bugs.len(), AtomicU64::new(0));
-    hunt(&Hunt { bugs, seeds, jobs: arguments.jobs()? }, |outcome| {
-        super::say(&outcome.to_string());
-        escaped.fetch_add(u64::from(outcome.failure.is_none()), Ordering::Relaxed);
-    });
-    let escaped = escaped.into_inner();
-    super::say(&format!("{} of {count} planted bugs were caught", count as u64 - escaped));
-    Ok(escaped == 0)
+
+    /// Hunts.
+    pub fn hunt(arguments: &Arguments) -> Result<bool, String> {
+        let only = arguments.text("--bug")?.map(bugs).transpose()?;
+        let without = arguments.text("--without")?.map(bugs).transpose()?.unwrap_or_default();
+        let mut wanted = only.unwrap_or_else(|| Bug::ALL.to_vec());
+        wanted.retain(|bug| !without.contains(bug));
+        let seeds = arguments.number("--seeds")?.unwrap_or(SEEDS_MAX);
+        // A panic is one way of noticing; its words are in the outcome.
+        std::panic::set_hook(Box::new(|_| {}));
+        let (count, escaped) = (wanted.len(), AtomicU64::new(0));
+        hunt_all(&Hunt { bugs: wanted, seeds, jobs: arguments.jobs()? }, |outcome| {
+            say(&outcome.to_string());
+            escaped.fetch_add(u64::from(outcome.failure.is_none()), Ordering::Relaxed);
+        });
+        let escaped = escaped.into_inner();
+        say(&format!("{} of {count} planted bugs were caught", count as u64 - escaped));
+        Ok(escaped == 0)
+    }
+
+    fn bugs(names: &str) -> Result<Vec<Bug>, String> {
+        names.split(',').map(bug).collect()
+    }
+
+    fn bug(name: &str) -> Result<Bug, String> {
+        let found = Bug::ALL.iter().find(|bug| format!("{bug:?}") == name).copied();
+        found.ok_or_else(|| format!("{name} is no planted bug; these are: {:?}", Bug::ALL))
+    }
 }
