@@ -1,6 +1,7 @@
 //! What a campaign did, for people.
 
 use crate::{Verdict, reproduce};
+use raftkv_sim::world::sometimes;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -54,6 +55,12 @@ impl Summary {
         }
     }
 
+    /// Rare states that every large campaign should reach, and this one did not.
+    pub fn never_reached(&self) -> Vec<&'static str> {
+        let unreached = |name: &&&str| !self.sometimes.contains_key(**name);
+        sometimes::REQUIRED.iter().filter(unreached).copied().collect()
+    }
+
     /// Simulated seconds per real second.
     pub fn ratio(&self) -> u128 {
         self.simulated_ns / self.wall.as_nanos().max(1)
@@ -74,10 +81,13 @@ impl fmt::Display for Summary {
             self.elections
         )?;
         for (name, count) in &self.faults {
-            writeln!(f, "  fault      {name:<28} {count:>10}")?;
+            writeln!(f, "  fault      {name:<54} {count:>10}")?;
         }
         for (name, count) in &self.sometimes {
-            writeln!(f, "  sometimes  {name:<28} {count:>10}")?;
+            writeln!(f, "  sometimes  {name:<54} {count:>10}")?;
+        }
+        for name in self.never_reached() {
+            writeln!(f, "  never reached  {name}")?;
         }
         for (seed, failure) in &self.failures {
             writeln!(f, "FAILED seed {seed}: {failure}\n  reproduce: {}", reproduce(*seed))?;

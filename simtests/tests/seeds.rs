@@ -6,7 +6,7 @@ use simtests::{campaign, regressions, run_options};
 use std::process::Command;
 
 /// Seeds 0 up to this.
-const FIXED_SEEDS: u64 = 1_000;
+const FIXED_SEEDS: u64 = 2_000;
 /// Seeds drawn from the commit.
 const COMMIT_SEEDS: u64 = 20;
 /// Seeds run twice, in two processes.
@@ -21,6 +21,7 @@ fn every_seed_survives() {
     let summary = campaign::run(&seeds, campaign::all_processors(), |_, _| {});
     println!("{summary}");
     assert!(summary.failures.is_empty(), "{summary}");
+    assert_eq!(summary.never_reached(), [""; 0], "no seed reached these");
 }
 
 #[test]

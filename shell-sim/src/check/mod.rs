@@ -22,12 +22,13 @@ pub mod state_machine_safety;
 pub mod watch;
 pub mod work;
 
-use crate::history::History;
+use crate::history::{History, Outcome};
 use crate::random::Ppm;
 use crate::time::SimTime;
-use raftkv_core::kv::{KvState, StateHash};
+use raftkv_core::api::{LeaseId, Request, WriteResult};
+use raftkv_core::kv::{self, Action, KvState, StateHash};
 use raftkv_core::log::Entry;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of a whole run after its end.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub struct Evidence<'a> {
     pub genesis: (u64, KvState),
     /// Every entry that was applied, and when it first was.
     pub log: &'a [(&'a Entry, SimTime)],
+    /// When each leader was elected.
+    pub elections: &'a [SimTime],
     /// What clients did and saw.
     pub history: &'a History,
     /// The states of the nodes that live.
@@ -46,12 +49,13 @@ pub struct Evidence<'a> {
     pub with_reference: bool,
 }
 
-/// Checks a whole run after its end. `seen` gives the state hashes seen on the way, by index.
+/// Checks a whole run after its end, and says which rare states it was in. `seen` gives the state hashes seen on the way, by index.
 pub fn after(
     evidence: Evidence<'_>,
     seen: impl Fn(u64) -> Option<StateHash>,
-) -> Result<(), Violation> {
-    let Evidence { genesis: (start, state), log, history, ends, drift, with_reference } = evidence;
+) -> Result<Vec<&'static str>, Violation> {
+    let Evidence { genesis: (start, state), log, elections, history, ends, drift, with_reference } =
+        evidence;
     let entries: Vec<&Entry> = log.iter().map(|(entry, _)| *entry).collect();
     let replay = replay::replay(start, state, &entries, seen)?;
     let applied_at: BTreeMap<u64, SimTime> =
@@ -65,7 +69,56 @@ pub fn after(
     }
     serializability::check(history, &replay)?;
     watch::check(&history.watches, &replay.events)?;
-    work::check(history)
+    work::check(history)?;
+    Ok(rare(history, &replay, &applied_at, elections))
+}
+
+/// Rare states that only the whole run shows.
+fn rare(
+    history: &History,
+    replay: &replay::Replay,
+    applied_at: &BTreeMap<u64, SimTime>,
+    elections: &[SimTime],
+) -> Vec<&'static str> {
+    let mut rare = Vec::new();
+    let elected_between =
+        |from: SimTime, to: SimTime| elections.iter().any(|at| from < *at && *at < to);
+    let survivor = history.operations.iter().find(|operation| {
+        matches!(operation.request, Request::Range(_))
+            && matches!(operation.outcome, Outcome::Done(_))
+            && operation.attempts > 1
+            && elected_between(operation.call, operation.end)
+    });
+    rare.extend(survivor.map(|_| "a read survived a change of leader"));
+    let mut written = BTreeSet::new();
+    let mut granted: BTreeMap<LeaseId, SimTime> = BTreeMap::new();
+    for step in &replay.steps {
+        let at = applied_at.get(&step.index).copied().unwrap_or_default();
+        if let Action::Write { session: Some(session), .. } = &step.command.action
+            && !written.insert((session.session, session.sequence))
+        {
+            rare.push("a write stood in the log twice, and was applied once");
+        }
+        if let kv::Outcome::Write(Ok(WriteResult::Lease { id, .. })) = &step.outcome {
+            granted.insert(*id, at);
+        }
+        let moved = step
+            .leases_expired
+            .iter()
+            .filter_map(|lease| granted.get(lease))
+            .any(|since| elected_between(*since, at));
+        if moved {
+            rare.push("a lease ended under another leader than it began");
+        }
+    }
+    let watchers: BTreeSet<u32> = history.watches.iter().map(|run| run.watcher).collect();
+    if history.watches.len() > watchers.len() {
+        rare.push("a watch was taken up again");
+    }
+    if history.watches.iter().any(|run| run.after_compaction) {
+        rare.push("a watch was overtaken by compaction");
+    }
+    rare
 }
 
 /// A property that does not hold.

@@ -21,6 +21,8 @@ pub struct Configurations {
     applied_index: u64,
     /// Nodes that were members once.
     removed: BTreeSet<NodeId>,
+    /// A change that stood in a log was replaced by another leader's entry.
+    lost_change: bool,
 }
 
 impl Configurations {
@@ -46,6 +48,7 @@ impl Configurations {
         let step = self.proposed.remove(&(index, term));
         while self.proposed.first_key_value().is_some_and(|((at, _), _)| *at <= index) {
             self.proposed.pop_first();
+            self.lost_change = true;
         }
         let Some(step) = step else { return false };
         let next = after(self.newest(), &step);
@@ -78,6 +81,21 @@ impl Configurations {
         let oldest = self.applied.range(..=known).next_back().map_or(0, |(index, _)| *index);
         let next = self.proposed.values().map(|step| after(self.newest(), step));
         self.applied.range(oldest..).map(|(_, conf)| conf.clone()).chain(next).collect()
+    }
+
+    /// Rare states that the configurations went through.
+    pub fn rare(&self) -> Vec<&'static str> {
+        let mut rare = Vec::new();
+        if self.lost_change {
+            rare.push("a change of membership was lost to another leader");
+        }
+        let mut confs = self.applied.values();
+        if confs.next().is_some_and(|first| first.voters.len() == 1)
+            && confs.any(|conf| conf.voters.len() > 1)
+        {
+            rare.push("a lone voter got company");
+        }
+        rare
     }
 
     /// Whether `node` was a member and is none any more.

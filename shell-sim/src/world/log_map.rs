@@ -3,19 +3,22 @@
 //! A log proves that a record was durable only by what later records say. Damage to the records after the last such proof looks exactly
 //! like a power cut, on this and on every other log; so the nemesis spares them. Everything before must be noticed.
 
-use crate::random::Draw;
+use super::damage::Place;
 use raftkv_core::ids::OpId;
 use raftkv_core::io::{DiskOp, FileName};
 use raftkv_core::rng::Rng;
-use raftkv_core::wal::segment::SEGMENT_HEAD_BYTES;
+use raftkv_core::wal::{self, segment::SEGMENT_HEAD_BYTES};
 use std::collections::BTreeMap;
 use std::ops::Range;
+
+/// So many of the newest proven records count as the log's tail.
+const TAIL_RECORDS: usize = 3;
 
 /// The map.
 #[derive(Debug, Default)]
 pub(super) struct LogMap {
-    /// Records by sequence number: segment, and offsets in it.
-    records: BTreeMap<u64, (u64, Range<usize>)>,
+    /// Records by sequence number: segment, offsets in it, and whether it holds nothing but a hard state.
+    records: BTreeMap<u64, (u64, Range<usize>, bool)>,
     on_the_way: BTreeMap<OpId, (u64, u64)>,
     /// Every record up to this number is called durable by a durable one.
     proven: u64,
@@ -35,7 +38,10 @@ impl LogMap {
             return;
         };
         self.records.split_off(&sequence);
-        self.records.insert(sequence, (segment, offset..offset + record.len()));
+        let carried = wal::record::carried_by(action);
+        let only_state = carried.is_some_and(|it| it.entries.is_empty() && it.snapshot.is_none());
+        let place = (segment, offset..offset + record.len(), only_state);
+        self.records.insert(sequence, place);
         self.on_the_way.insert(op, (sequence, sequence.saturating_sub(1 + unsynced)));
     }
 
@@ -47,14 +53,19 @@ impl LogMap {
     }
 
     /// A record, to be damaged, whose damage must be noticed.
-    pub(super) fn some_place(&self, rng: &mut Rng) -> Option<(FileName, Range<usize>)> {
-        let proven: Vec<&(u64, Range<usize>)> =
-            self.records.range(..=self.proven).map(|(_, place)| place).collect();
+    pub(super) fn some_place(&self, rng: &mut Rng) -> Option<Place> {
+        let proven: Vec<_> = self.records.range(..=self.proven).map(|(_, place)| place).collect();
         if proven.is_empty() {
             return None;
         }
-        let (segment, range) = *rng.pick(&proven);
-        Some((FileName::Wal(*segment), range.clone()))
+        let at = rng.below(proven.len() as u64) as usize;
+        let (segment, range, only_state) = proven[at].clone();
+        let what = match only_state {
+            true => "hard state",
+            false if at + TAIL_RECORDS >= proven.len() => "log, tail",
+            false => "log, middle",
+        };
+        Some(Place { file: FileName::Wal(segment), range, what })
     }
 }
 
@@ -92,7 +103,8 @@ mod tests {
         }
         assert_eq!(map.proven, 2);
         for _ in 0..20 {
-            let (file, range) = map.some_place(&mut rng).expect("two records are proven");
+            let Place { file, range, .. } =
+                map.some_place(&mut rng).expect("two records are proven");
             assert_eq!(file, FileName::Wal(1));
             assert!(range.end <= map.records[&3].1.start);
         }

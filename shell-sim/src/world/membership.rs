@@ -11,6 +11,7 @@ use raftkv_core::api::{MemberRole, Request};
 use raftkv_core::ids::NodeId;
 use raftkv_core::log::ConfState;
 use raftkv_core::time::Span;
+use raftkv_core::wire::peer::PeerFrame;
 use std::collections::BTreeSet;
 
 /// A request whose outcome is not known may be carried out this much later: by a node that was paused, or far behind.
@@ -125,6 +126,9 @@ impl World {
                 }
                 Ended::Done(Request::MemberPromote { .. }) => self.count("learner promoted"),
                 Ended::Done(Request::MemberAdd { .. }) => self.count("member added"),
+                Ended::Done(Request::LeaderTransfer { .. }) => {
+                    self.sometimes("leadership was handed over");
+                }
                 Ended::Done(_) => {}
                 Ended::Refused(Request::MemberRemove { member }) => self.atlas.stay(member),
                 Ended::Unknown(Request::MemberRemove { member }) => {
@@ -143,6 +147,17 @@ impl World {
             self.crash(at, Crash::Process, self.now + pause);
         } else {
             self.empty(at);
+        }
+    }
+
+    /// A frame leaves: notes what is rare about snapshots on their way.
+    pub(super) fn notice_snapshot(&mut self, to: NodeId, frame: &PeerFrame) {
+        let PeerFrame::SnapshotChunk { snapshot, offset, .. } = frame else { return };
+        if !self.observer.configurations().newest().voters_outgoing.is_empty() {
+            self.sometimes("snapshot on its way during a joint configuration");
+        }
+        if *offset == 0 && !self.snapshots_begun.insert((to, snapshot.index)) {
+            self.sometimes("a snapshot's transfer began anew");
         }
     }
 

@@ -10,6 +10,7 @@
 mod atlas;
 mod clients;
 mod configurations;
+mod damage;
 mod genesis;
 mod liveness;
 mod log_map;
@@ -21,6 +22,7 @@ pub mod options;
 mod process;
 pub mod scenario;
 mod slot;
+pub mod sometimes;
 mod trace;
 
 use crate::check::{self, Violation};
@@ -38,10 +40,11 @@ use observer::Observer;
 use operator::Operator;
 use options::{FaultKind, Options};
 use process::PeerEnvelope;
+use raftkv_core::ids::NodeId;
 use raftkv_core::rng::{Rng, Seed};
 use raftkv_core::time::Span;
 use slot::{Process, Slot};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use trace::Trace;
 
 pub use trace::Story;
@@ -110,6 +113,8 @@ pub struct World {
     sometimes: BTreeMap<&'static str, u64>,
     /// Last notice that a peer cannot be reached, by the node told and the peer.
     notices: BTreeMap<(Host, Host), SimTime>,
+    /// Snapshots whose transfer has begun, by receiver and index.
+    snapshots_begun: BTreeSet<(NodeId, u64)>,
 }
 
 impl World {
@@ -165,6 +170,7 @@ impl World {
             tally: BTreeMap::new(),
             sometimes: BTreeMap::new(),
             notices: BTreeMap::new(),
+            snapshots_begun: BTreeSet::new(),
             options,
         };
         world.provision();
@@ -190,12 +196,16 @@ impl World {
         let evidence = check::Evidence {
             genesis,
             log: &self.observer.applied_log(),
+            elections: self.observer.election_times(),
             history: &self.history,
             ends: &self.final_states(),
             drift: self.options.clock.drift,
             with_reference: self.options.with_reference,
         };
-        check::after(evidence, |index| states.hash_at(index))
+        let rare = check::after(evidence, |index| states.hash_at(index))?;
+        let rare: Vec<&'static str> = rare.into_iter().chain(self.observer.rare()).collect();
+        rare.into_iter().for_each(|state| self.sometimes(state));
+        Ok(())
     }
 
     /// Lets everything happen that happens up to `end`.
@@ -299,6 +309,7 @@ impl World {
             ("frame replayed", net.replayed),
             ("frame cut", net.cut),
             ("frame clogged", net.clogged),
+            ("frame slowed", net.slowed),
             ("client frame lost", self.wires.counts().lost + self.wires.counts().cut),
         ];
         for disk in self.slots.iter().map(|slot| slot.disk.counts()) {
@@ -309,7 +320,6 @@ impl World {
                 ("disk sync error", disk.sync_errors),
                 ("disk full refusal", disk.full),
                 ("unsynced data at power cut", disk.torn),
-                ("bit flipped", disk.rotten),
             ]);
         }
         counts

@@ -32,6 +32,9 @@ enum End {
     DiskFull(usize),
     /// The calm after a crash: the next one comes.
     Calm(usize),
+    /// The process is killed again.
+    Kill(usize),
+    SlowLinks,
 }
 
 impl Nemesis {
@@ -122,7 +125,14 @@ impl World {
                 self.note(at, "disk full", "");
             }
             FaultKind::DiskLoss => self.lose_disk(at),
-            FaultKind::BitRot => self.rot(at),
+            FaultKind::BitRot
+            | FaultKind::LostWrite
+            | FaultKind::MisdirectedWrite
+            | FaultKind::LostFile => self.damage(kind, at),
+            FaultKind::LeaderPartition => self.part_leader(),
+            FaultKind::SlowLink => self.slow_links(at),
+            FaultKind::RestartStorm => self.restart_storm(at),
+            FaultKind::PauseAll => (0..self.slots.len()).for_each(|at| self.pause(at)),
             FaultKind::LeaderTransfer => {
                 self.count("leader transfer");
                 let member = self.slots[at].member;
@@ -172,7 +182,7 @@ impl World {
         }
     }
 
-    fn some_downtime(&mut self) -> Span {
+    pub(super) fn some_downtime(&mut self) -> Span {
         self.nemesis.rng.tail(Span::from_millis(1_000))
     }
 
@@ -247,28 +257,6 @@ impl World {
         self.vacate(at);
     }
 
-    /// Bits flip in some file. The node finds them when it reads the file: at the next start, or when it sends a snapshot.
-    fn rot(&mut self, at: usize) {
-        if !self.is_member(at) || !self.can_spare(at) {
-            return;
-        }
-        let slot = &mut self.slots[at];
-        let snapshots = self.nemesis.rng.happens(Ppm::percent(50));
-        let target = if snapshots {
-            slot.some_snapshot(&mut self.nemesis.rng)
-        } else {
-            slot.log_map.some_place(&mut self.nemesis.rng)
-        };
-        let Some((file, range)) = target else { return };
-        let Some((file, offset)) = slot.disk.rot(|name| name == file, range) else { return };
-        slot.damaged = true;
-        self.atlas.lose(slot.identity.node);
-        self.count("bit rot");
-        self.note(at, "rot", &format!("{} at {offset}", file.path()));
-        let until = self.now + self.some_downtime();
-        self.crash(at, Crash::Power(CrashPolicy::DropAll), until);
-    }
-
     fn end(&mut self, end: End) {
         match end {
             End::Partition => self.peers.heal_links(),
@@ -276,8 +264,48 @@ impl World {
             End::Slow(at) => self.slots[at].busy = self.options.busy,
             End::DiskFull(at) => self.slots[at].disk.set_full(false),
             End::Calm(at) => self.power_cut(at),
+            End::Kill(at) => self.crash(at, Crash::Process, self.now + Span(200_000)),
+            End::SlowLinks => self.peers.speed_up(),
         }
         self.trace.line(self.now, "world", "end", format_args!("{end:?}"));
+    }
+
+    /// The leader hears nobody, is heard by nobody, or both.
+    fn part_leader(&mut self) {
+        let Some(at) = self.leading() else { return };
+        let leader = self.slots[at].host();
+        let (deaf, mute) = *self.nemesis.rng.pick(&[(true, true), (true, false), (false, true)]);
+        for other in (0..self.slots.len() as u32).map(Host).filter(|other| *other != leader) {
+            if deaf {
+                self.peers.cut(other, leader);
+            }
+            if mute {
+                self.peers.cut(leader, other);
+            }
+        }
+        let until = self.now + self.some_downtime() + Span::from_millis(1_500);
+        self.nemesis.end_at(until, End::Partition);
+        self.count("leader cut off");
+        self.note(at, "partition", &format!("leader, deaf {deaf}, mute {mute}"));
+    }
+
+    /// Everything to and from a machine goes over a slow line: a snapshot keeps heartbeats waiting.
+    fn slow_links(&mut self, at: usize) {
+        let here = self.slots[at].host();
+        let bytes_per_ms = *self.nemesis.rng.pick(&[1, 10, 100]);
+        for other in (0..self.slots.len() as u32).map(Host) {
+            self.peers.slow_down(here, other, bytes_per_ms);
+            self.peers.slow_down(other, here, bytes_per_ms);
+        }
+        let until = self.now + self.some_downtime() + Span::from_millis(3_000);
+        self.nemesis.end_at(until, End::SlowLinks);
+        self.count("slow link");
+        self.note(at, "slow link", &format!("{bytes_per_ms} bytes/ms"));
+    }
+
+    /// Ends a process at a later moment.
+    pub(super) fn crash_at(&mut self, when: SimTime, at: usize, power: bool) {
+        self.nemesis.end_at(when, if power { End::Calm(at) } else { End::Kill(at) });
     }
 
     /// The generator of everything drawn on purpose.
@@ -290,7 +318,7 @@ impl World {
         self.nemesis.resting
     }
 
-    fn note(&mut self, at: usize, what: &str, details: &str) {
+    pub(super) fn note(&mut self, at: usize, what: &str, details: &str) {
         let node = self.slots[at].identity.node;
         self.trace.line(self.now, node, what, format_args!("{details}"));
     }

@@ -42,6 +42,9 @@ pub struct Observer {
     genesis: Option<(u64, KvState)>,
     /// When each entry was first applied anywhere.
     applied_at: BTreeMap<u64, SimTime>,
+    elected_at: Vec<SimTime>,
+    /// Some node's entries were replaced by others.
+    replaced_tail: bool,
 }
 
 /// What the checkers were fed.
@@ -169,6 +172,7 @@ impl Observer {
         let elected = status.role == Role::Leader && self.elections.leads(status.term, node)?;
         let log = self.logs.entry(node).or_default();
         if elected {
+            self.elected_at.push(now);
             let has = |index: u64| log.terms.get(&index).copied();
             leader_completeness::elected(node, status.term, log.base.0, has, self.safety.log())?;
         }
@@ -214,6 +218,17 @@ impl Observer {
     /// What the checkers were fed.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// When each leader was elected.
+    pub fn election_times(&self) -> &[SimTime] {
+        &self.elected_at
+    }
+
+    /// Rare states that logs and configurations went through.
+    pub fn rare(&self) -> impl Iterator<Item = &'static str> {
+        let replaced = self.replaced_tail.then_some("a tail that was not committed was replaced");
+        self.confs.rare().into_iter().chain(replaced)
     }
 
     /// How many terms had a leader.
@@ -269,6 +284,8 @@ impl Observer {
             };
         }
         if let Some(first) = record.entries.first() {
+            self.replaced_tail |=
+                log.terms.get(&first.index).is_some_and(|term| *term != first.term);
             log.terms.split_off(&first.index);
         }
         self.counts.entries += record.entries.len() as u64;

@@ -40,6 +40,20 @@ pub enum FaultKind {
     DiskLoss,
     /// Bits flip in a node's files.
     BitRot,
+    /// Writes that were reported done never were.
+    LostWrite,
+    /// A write went to another place.
+    MisdirectedWrite,
+    /// A file vanishes.
+    LostFile,
+    /// The leader is cut off, in one direction or both.
+    LeaderPartition,
+    /// A node's links carry little.
+    SlowLink,
+    /// A process is ended again and again.
+    RestartStorm,
+    /// All processes stop for a while.
+    PauseAll,
     /// The operator asks for a hand-over of leadership.
     LeaderTransfer,
     /// The operator asks for a snapshot.
@@ -60,7 +74,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [FaultKind; 20] = [
+    pub const ALL: [FaultKind; 27] = [
         FaultKind::Kill,
         FaultKind::PowerCut,
         FaultKind::PowerCutAll,
@@ -73,6 +87,13 @@ impl FaultKind {
         FaultKind::DiskFull,
         FaultKind::DiskLoss,
         FaultKind::BitRot,
+        FaultKind::LostWrite,
+        FaultKind::MisdirectedWrite,
+        FaultKind::LostFile,
+        FaultKind::LeaderPartition,
+        FaultKind::SlowLink,
+        FaultKind::RestartStorm,
+        FaultKind::PauseAll,
         FaultKind::LeaderTransfer,
         FaultKind::SnapshotSave,
         FaultKind::MemberJoin,

@@ -13,7 +13,7 @@ use crate::time::SimTime;
 use raftkv_core::api::{MemberInfo, MemberRole, NodeStatus};
 use raftkv_core::boot::{self, Boot, BootError, BootStep, Image};
 use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId, OpId};
-use raftkv_core::io::{DiskDone, DiskError, DiskOp, Halt, Input, Output};
+use raftkv_core::io::{DiskDone, DiskError, DiskOp, FileName, Halt, Input, Output};
 use raftkv_core::log::{ConfState, Level};
 use raftkv_core::node::Node;
 use raftkv_core::rng::Seed;
@@ -127,6 +127,8 @@ impl World {
             return;
         }
         let was_booting = matches!(slot.process, Process::Booting { .. });
+        let is_temp = |(name, _): &(FileName, u64)| matches!(name, FileName::SnapshotTemp(_));
+        let half_written = slot.disk.listing().iter().any(is_temp);
         let at_stake = slot.disk.crash(crash);
         slot.process = Process::Down { until };
         slot.inbox.clear();
@@ -141,6 +143,9 @@ impl World {
         self.trace.line(self.now, node, "crash", format_args!("{crash:?} at stake {at_stake}"));
         if was_booting {
             self.sometimes("crash during recovery");
+        }
+        if half_written {
+            self.sometimes("crash while a snapshot was being written or received");
         }
     }
 
@@ -267,6 +272,7 @@ impl World {
         self.trace.line(self.now, node, "refused", format_args!("{error}"));
         let slot = &mut self.slots[at];
         if slot.disk_has_failed() {
+            self.sometimes("recovery met a failing disk");
             self.crash(at, Crash::Process, self.now + Span::from_millis(500));
             return Ok(());
         }
@@ -325,6 +331,10 @@ impl World {
                 self.trace.line(self.now, node, "disk", format_args!("{}", describe(&action)));
                 let slot = &mut self.slots[at];
                 slot.log_map.on_asked(op, &action);
+                let rolls = matches!(action, DiskOp::Create { file: FileName::Wal(_), .. });
+                if rolls {
+                    *self.sometimes.entry("a segment of the log was begun").or_default() += 1;
+                }
                 slot.disk.submit(self.now, op, action);
             }
             Output::Reply { req, response } => self.reply(at, req, response),
@@ -332,6 +342,9 @@ impl World {
             Output::Blob { .. } | Output::Work { .. } | Output::Peers(_) => {}
             Output::Event(event) => {
                 self.trace.line(self.now, node, "log", format_args!("{event}"));
+                if event.message.ends_with("is installed") {
+                    self.sometimes("a snapshot was installed");
+                }
                 if event.level == Level::Error && !self.slots[at].disk_has_failed() {
                     return Err(Violation::new("error logged", format!("{node}: {event}")));
                 }
@@ -352,7 +365,10 @@ impl World {
         }
         let target = Host(to.member() - 1);
         let hello = Hello { from: slot.identity, to };
-        let fate = self.peers.submit(self.now, host, target, PeerEnvelope { number, hello, frame });
+        self.notice_snapshot(to, &frame);
+        let bytes = size(&frame);
+        let envelope = PeerEnvelope { number, hello, frame };
+        let fate = self.peers.submit_bytes(self.now, host, target, envelope, bytes);
         if fate == Fate::Cut {
             self.notice_unreachable(host, target, to);
         }
@@ -381,6 +397,9 @@ impl World {
         if self.observer.on_status(self.now, node, &status, conf)? {
             let line = format_args!("term {} last {}", status.term, status.last_index);
             self.trace.line(self.now, node, "elected", line);
+            if !self.observer.configurations().newest().voters_outgoing.is_empty() {
+                self.sometimes("leadership changed during a joint configuration");
+            }
         }
         self.slots[at].status = Some(status);
         Ok(())
@@ -412,12 +431,24 @@ impl World {
                 self.vacate(at);
                 return Ok(());
             }
-            Halt::DiskFailed { .. } | Halt::Unreadable { .. } | Halt::Stopped => {}
+            Halt::DiskFailed { .. } => self.sometimes("a node stopped because of its disk"),
+            Halt::Unreadable { .. } | Halt::Stopped => {}
         }
         let pause = self.rng.span(Span::from_millis(100), Span::from_millis(3_000));
         self.crash(at, Crash::Process, self.now + pause);
         Ok(())
     }
+}
+
+/// About how long a frame is on the wire.
+fn size(frame: &PeerFrame) -> usize {
+    const HEAD_BYTES: usize = 64;
+    HEAD_BYTES
+        + match frame {
+            PeerFrame::Raft(message) => message.entries.iter().map(|entry| entry.data.len()).sum(),
+            PeerFrame::SnapshotChunk { bytes, .. } => bytes.len(),
+            _ => 0,
+        }
 }
 
 fn describe(action: &DiskOp) -> String {

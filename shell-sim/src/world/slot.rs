@@ -1,9 +1,10 @@
 //! One place for a node: a machine with its disk and clocks, and the process that runs on it, if any.
 
+use super::damage::Place;
 use super::log_map::LogMap;
 use super::{OPERATOR_HOST, WATCHER_HOSTS};
 use crate::model::clock::ClockModel;
-use crate::model::disk::{Disk, DiskCounts};
+use crate::model::disk::{Disk, DiskCounts, SECTOR_BYTES};
 use crate::model::network::Host;
 use crate::random::Draw;
 use crate::time::SimTime;
@@ -15,7 +16,6 @@ use raftkv_core::node::Node;
 use raftkv_core::rng::Rng;
 use raftkv_core::time::Span;
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
 
 /// A machine.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl Slot {
     }
 
     /// A snapshot file, to be damaged.
-    pub(super) fn some_snapshot(&self, rng: &mut Rng) -> Option<(FileName, Range<usize>)> {
+    pub(super) fn some_snapshot(&self, rng: &mut Rng) -> Option<Place> {
         let files: Vec<(FileName, u64)> = self
             .disk
             .listing()
@@ -117,8 +117,17 @@ impl Slot {
         if files.is_empty() {
             return None;
         }
-        let (name, length) = *rng.pick(&files);
-        Some((name, 0..length as usize))
+        let (file, length) = *rng.pick(&files);
+        let length = length as usize;
+        // A chunk of it, or less.
+        let start = rng.below(length.max(1) as u64) as usize;
+        Some(Place { file, range: start..length.min(start + SECTOR_BYTES), what: "snapshot" })
+    }
+
+    /// The identity, to be damaged.
+    pub(super) fn identity_place(&self) -> Option<Place> {
+        let length = self.disk.contents(FileName::Identity)?.len();
+        Some(Place { file: FileName::Identity, range: 0..length, what: "identity" })
     }
 
     /// The node, while it runs.

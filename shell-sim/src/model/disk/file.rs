@@ -112,6 +112,14 @@ impl File {
         Some(at)
     }
 
+    /// Puts bytes over what is there, on stable storage and for readers alike; `None` where the file ends before.
+    pub(super) fn overwrite(&mut self, offset: usize, bytes: &[u8]) -> Option<()> {
+        let end = offset + bytes.len();
+        self.stable.get_mut(offset..end)?.copy_from_slice(bytes);
+        self.seen.get_mut(offset..end)?.copy_from_slice(bytes);
+        Some(())
+    }
+
     /// Cuts the file off, on stable storage and for readers alike.
     pub(super) fn truncate(&mut self, length: usize) {
         self.stable.truncate(length);

@@ -1,7 +1,8 @@
 //! One node's data directory on a drive, as bad as its options say.
 //!
 //! # Contract
-//! What never happens without [`Disk::rot`], [`Disk::lose_everything`], [`Disk::lose_file`] or [`Disk::restore`]: bytes that a completed
+//! What never happens without [`Disk::rot`], [`Disk::undo_write`], [`Disk::misdirect`], [`Disk::lose_everything`], [`Disk::lose_file`] or
+//! [`Disk::restore`]: bytes that a completed
 //! `Create`, synced `Write` or `Publish` brought to stable storage change or vanish; a name that such an operation made vanishes; a name that a completed
 //! `Remove` took away comes back; a sector (512 bytes) holds anything but its old or its new bytes.
 //!
@@ -10,6 +11,8 @@
 //! after a kill, as long as no sync has covered it), empty, or hold some of its bytes; a published file may have its old name, its new one, or both (its content is synced before its name changes); a removed one may be there.
 //! Operations that had not begun leave no trace. A killed process loses only what had not begun: what it wrote stays readable,
 //! and stays unsynced. Once an operation of the log's lane has failed, every later one of it fails, too. A failed sync leaves the file in doubt: the next crash, of whatever kind, counts as a power cut.
+//!
+//! A full drive refuses what makes a file or makes one grow, and now and then a new name.
 //!
 //! Operations of a lane are done in order, one batch at a time: writes that queue up behind each other share one sync.
 
@@ -27,6 +30,7 @@ use raftkv_core::planted::{self, Bug};
 use raftkv_core::rng::Rng;
 use raftkv_core::time::Span;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 pub use file::SECTOR_BYTES;
 
@@ -231,22 +235,28 @@ impl Disk {
         self.is_full = is_full;
     }
 
-    /// Flips a bit of a file that `choose` accepts, within the bytes `from..to` of it. Says which file and where.
-    pub fn rot(
-        &mut self,
-        choose: impl Fn(FileName) -> bool,
-        range: std::ops::Range<usize>,
-    ) -> Option<(FileName, usize)> {
-        let names: Vec<FileName> =
-            self.files.keys().copied().filter(|name| choose(*name)).collect();
-        if names.is_empty() {
-            return None;
-        }
-        let name = *self.rng.pick(&names);
+    /// Flips a bit of a file, within these bytes of it. Says where.
+    pub fn rot(&mut self, name: FileName, range: Range<usize>) -> Option<usize> {
         let file = self.files.get_mut(&name)?;
         let at = file.flip_bit(range.start, range.end, &mut self.rng)?;
         self.counts.rotten += 1;
-        Some((name, at))
+        Some(at)
+    }
+
+    /// Makes these bytes what they were before they were written: the drive said that it had written them, and had not.
+    pub fn undo_write(&mut self, name: FileName, range: Range<usize>) -> Option<()> {
+        self.files.get_mut(&name)?.overwrite(range.start, &vec![0; range.len()])
+    }
+
+    /// Makes a write one that went to another place: these bytes stand at `to`, and are missing where they should be.
+    pub fn misdirect(
+        &mut self,
+        (name, range): (FileName, Range<usize>),
+        (to, offset): (FileName, usize),
+    ) -> Option<()> {
+        let bytes = self.files.get(&name)?.seen().get(range.clone())?.to_vec();
+        self.files.get_mut(&to)?.overwrite(offset, &bytes)?;
+        self.undo_write(name, range)
     }
 
     /// Cuts a file off after `length` bytes, as a copy that was interrupted would.
@@ -360,6 +370,11 @@ impl Disk {
                     self.in_doubt = true;
                     return Err(failure(*file, "input/output error in sync"));
                 }
+            }
+            DiskOp::Publish { .. } if self.is_full && self.rng.happens(Ppm::percent(30)) => {
+                self.counts.full += 1;
+                let message = format!("{}: no space left for the name", name.path());
+                return Err(DiskError { kind: DiskErrorKind::Full, message });
             }
             DiskOp::Publish { .. } | DiskOp::Remove { .. } => {}
         }

@@ -144,11 +144,27 @@ fn a_full_drive_still_takes_what_was_reserved() {
 }
 
 #[test]
+fn lost_and_misdirected_writes() {
+    let mut disk = disk(1, DiskFaults::none());
+    disk.provision(&create());
+    disk.provision(&write(0, 1, true));
+    disk.provision(&write(500, 2, true));
+    let before = disk.contents(LOG).expect("it is there").to_vec();
+    disk.misdirect((LOG, 500..510), (LOG, 3)).expect("it fits");
+    let after = disk.contents(LOG).expect("it is there").to_vec();
+    assert_eq!(after[3..13], before[500..510]);
+    assert!(after[500..510].iter().all(|byte| *byte == 0));
+    disk.undo_write(LOG, 0..20).expect("it fits");
+    assert!(disk.contents(LOG).expect("it is there")[..20].iter().all(|byte| *byte == 0));
+    assert_eq!(disk.undo_write(LOG, 0..1 << 30), None);
+}
+
+#[test]
 fn rot_and_images() {
     let mut disk = disk(1, DiskFaults::none());
     disk.provision(&create());
     let image = disk.image();
-    let (file, at) = disk.rot(|file| file == LOG, 0..6).expect("there is a file");
+    let (file, at) = (LOG, disk.rot(LOG, 0..6).expect("there is a file"));
     assert_eq!(file, LOG);
     assert_ne!(disk.contents(LOG).unwrap()[at], b"header"[at]);
     disk.restore(image);

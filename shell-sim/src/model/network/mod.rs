@@ -5,7 +5,7 @@
 //! overtaken by later ones. It is never altered: a corrupted frame fails its authentication in transport and is dropped, so
 //! corruption counts as loss here. It is never made up, and never delivered to or from another host than it was sent.
 //! A cut link loses what is sent while it is cut; what was under way before still arrives. A clogged link
-//! holds everything until it clears. A link holds at most its capacity; what exceeds it is lost.
+//! holds everything until it clears. A slow link carries so many bytes in a millisecond, one frame after the other. A link holds at most its capacity; what exceeds it is lost.
 
 pub mod partition;
 
@@ -99,6 +99,8 @@ pub struct NetworkCounts {
     pub cut: u64,
     /// Frames that had to wait for a clogged link.
     pub clogged: u64,
+    /// Frames that went over a slow link.
+    pub slowed: u64,
 }
 
 /// The network.
@@ -119,6 +121,10 @@ struct Link {
     /// When the last frame in order arrives.
     last: SimTime,
     clogged_until: SimTime,
+    /// Bytes it carries in a millisecond; 0 for as many as there are.
+    bytes_per_ms: u64,
+    /// When the last frame has gone over it.
+    carried: SimTime,
 }
 
 impl<T: Clone> Network<T> {
@@ -135,8 +141,20 @@ impl<T: Clone> Network<T> {
         }
     }
 
-    /// Sends a frame.
+    /// Sends a small frame.
     pub fn submit(&mut self, now: SimTime, from: Host, to: Host, frame: T) -> Fate {
+        self.submit_bytes(now, from, to, frame, 0)
+    }
+
+    /// Sends a frame of so many bytes.
+    pub fn submit_bytes(
+        &mut self,
+        now: SimTime,
+        from: Host,
+        to: Host,
+        frame: T,
+        bytes: usize,
+    ) -> Fate {
         self.counts.sent += 1;
         if self.cuts.contains(&(from, to)) {
             self.counts.cut += 1;
@@ -151,7 +169,7 @@ impl<T: Clone> Network<T> {
             self.counts.corrupted += 1;
             return Fate::Corrupted;
         }
-        let due = self.arrival(now, from, to);
+        let due = self.arrival(now, from, to, bytes);
         if self.rng.happens(self.faults.duplicate) {
             self.counts.duplicated += 1;
             let later = due + self.rng.tail(self.faults.delay_mean);
@@ -198,9 +216,20 @@ impl<T: Clone> Network<T> {
         self.links.values_mut().for_each(|link| link.clogged_until = SimTime(0));
     }
 
+    /// From now on the link carries only so many bytes in a millisecond.
+    pub fn slow_down(&mut self, from: Host, to: Host, bytes_per_ms: u64) {
+        self.links.entry((from, to)).or_default().bytes_per_ms = bytes_per_ms;
+    }
+
+    /// All links carry what there is.
+    pub fn speed_up(&mut self) {
+        self.links.values_mut().for_each(|link| link.bytes_per_ms = 0);
+    }
+
     /// Makes it a good network from now on.
     pub fn heal(&mut self) {
         self.heal_links();
+        self.speed_up();
         self.faults = NetworkFaults::none();
     }
 
@@ -214,12 +243,18 @@ impl<T: Clone> Network<T> {
         self.counts
     }
 
-    fn arrival(&mut self, now: SimTime, from: Host, to: Host) -> SimTime {
+    fn arrival(&mut self, now: SimTime, from: Host, to: Host, bytes: usize) -> SimTime {
         let mut due = now + self.faults.delay_min + self.rng.tail(self.faults.delay_mean);
         let link = self.links.entry((from, to)).or_default();
         if link.clogged_until > now {
             self.counts.clogged += 1;
             due = due.max(link.clogged_until);
+        }
+        if link.bytes_per_ms > 0 {
+            self.counts.slowed += 1;
+            let takes = Span::from_millis(bytes as u64 / link.bytes_per_ms);
+            link.carried = link.carried.max(now) + takes;
+            due = due.max(link.carried);
         }
         if self.faults.ordered {
             due = due.max(link.last);
@@ -285,6 +320,18 @@ mod tests {
         assert!(counts.lost > 200 && counts.corrupted > 0);
         assert!(counts.duplicated > 0 && counts.replayed > 0);
         assert!(!got.is_sorted(), "frames overtake each other");
+    }
+
+    #[test]
+    fn a_slow_link_carries_one_frame_after_the_other() {
+        let mut network = network(NetworkFaults::none());
+        network.slow_down(A, B, 10);
+        network.submit_bytes(SimTime(0), A, B, 1, 1_000);
+        network.submit_bytes(SimTime(0), A, B, 2, 1_000);
+        assert_eq!(network.poll(SimTime::from_millis(99)), None);
+        assert_eq!(network.poll(SimTime::from_millis(110)).map(|d| d.frame), Some(1));
+        assert_eq!(network.poll(SimTime::from_millis(199)), None);
+        assert_eq!(network.poll(SimTime::from_millis(210)).map(|d| d.frame), Some(2));
     }
 
     #[test]
