@@ -65,6 +65,13 @@ pub fn preamble(bytes: &mut [u8]) {
     }
 }
 
+/// A `keys.bin`, whose last four bytes are a checksum over the others. Its MAC stays as it is.
+pub fn keys(bytes: &mut [u8]) {
+    if let Some((covered, crc)) = bytes.split_last_chunk_mut::<4>() {
+        *crc = crc32c::crc32c(covered).to_le_bytes();
+    }
+}
+
 /// Eight bytes of magic, four of version, four of a checksum over everything else.
 fn seal_head(bytes: &mut [u8]) {
     if bytes.len() >= 16 {

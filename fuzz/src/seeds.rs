@@ -5,6 +5,8 @@ use raftkv_core::api::{
     DeleteRequest, KeyRange, MemberInfo, MemberRole, PutRequest, Request, Response, Schedule,
     SessionRef, TxnOp, TxnRequest, WriteOp,
 };
+use raftkv_core::backup::blob::ObjectName;
+use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::boot::{Standing, identity};
 use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId};
 use raftkv_core::io::DiskOp;
@@ -28,9 +30,11 @@ pub const IDENTITY: Identity =
 const SEALED: u8 = 1;
 
 macro_rules! frozen_backup {
-    ($file:literal) => {
+    ($directory:literal, $file:literal) => {
         include_bytes!(concat!(
-            "../../core/tests/frozen/backup-1-plain/cd11a5da-37bc-41a7-af78-95893ef7789c/",
+            "../../core/tests/frozen/",
+            $directory,
+            "/cd11a5da-37bc-41a7-af78-95893ef7789c/",
             $file
         ))
     };
@@ -39,8 +43,13 @@ macro_rules! frozen_backup {
 /// Where a target starts.
 pub fn of(target: &str) -> Vec<Vec<u8>> {
     match target {
-        "backup_metadata" => vec![frozen_backup!("metadata.json").to_vec()],
-        "backup_object" => vec![sealed(frozen_backup!("data.db"))],
+        "backup_keys" => vec![sealed(frozen_backup!("backup-2-encrypted", "keys.bin"))],
+        "backup_markers" => vec![marker()],
+        "backup_metadata" => vec![frozen_backup!("backup-1-plain", "metadata.json").to_vec()],
+        "backup_object" => vec![
+            sealed(frozen_backup!("backup-1-plain", "data.db")),
+            sealed(frozen_backup!("backup-2-plain", "data.db")),
+        ],
         "client_frames" => client_frames(),
         "commands" => vec![commands().map(|command| command.encode()).join(&0xff)],
         "cron" => vec![b"5/15 8-18 1,15 jan-DEC MON\nEurope/Berlin".to_vec()],
@@ -134,6 +143,14 @@ fn snapshot_json(state: &KvState) -> Vec<u8> {
     state.items().for_each(|item| text.push_str(&exporter.item(&item)));
     text.push_str(&exporter.end());
     text.into_bytes()
+}
+
+/// A lock, behind its path.
+fn marker() -> Vec<u8> {
+    let mut marker = Marker::new(ObjectName::lock(7), Owner([1; 16]), "backup create", Wall(0));
+    marker.beats = 3;
+    let path = format!("{}\n", marker.place.path());
+    [path.as_bytes(), &marker.render()].concat()
 }
 
 fn entries() -> Vec<Entry> {

@@ -6,11 +6,14 @@
 use super::seal;
 use super::seeds::IDENTITY;
 use bytes::Bytes;
+use raftkv_core::backup::blob::ObjectName;
 use raftkv_core::backup::cron::Cron;
 use raftkv_core::backup::format::{Plaintext, Preamble};
 use raftkv_core::backup::keys::KeyRing;
+use raftkv_core::backup::marker::Marker;
 use raftkv_core::backup::metadata::Signed;
 use raftkv_core::backup::open::{Frames, open_chunk};
+use raftkv_core::backup::slots::LaterSlots;
 use raftkv_core::backup::{BackupId, Key};
 use raftkv_core::boot::identity;
 use raftkv_core::kv::{Builder, Command, Item, KvState, MemberChange};
@@ -31,6 +34,8 @@ pub type Target = fn(&[u8]) -> bool;
 
 /// Every target, by the name of its file under `fuzz_targets` and its directory under `corpus`.
 pub const ALL: &[(&str, Target)] = &[
+    ("backup_keys", backup_keys),
+    ("backup_markers", backup_markers),
     ("backup_metadata", backup_metadata),
     ("backup_object", backup_object),
     ("client_frames", client_frames),
@@ -207,6 +212,27 @@ pub fn identity_file(data: &[u8]) -> bool {
     let Ok((identity, standing)) = identity::decode(&data) else { return false };
     let again = identity::encode(&identity, &standing);
     assert_eq!(identity::decode(&again), Ok((identity, standing)));
+    true
+}
+
+/// A backup's `keys.bin`.
+pub fn backup_keys(data: &[u8]) -> bool {
+    let Some((flags, data)) = data.split_first() else { return false };
+    let mut data = data.to_vec();
+    if flags & 1 == 1 {
+        seal::keys(&mut data);
+    }
+    LaterSlots::decode(&data).is_ok()
+}
+
+/// A pin, hold or lock: the first line is its path.
+pub fn backup_markers(data: &[u8]) -> bool {
+    let Some(end) = data.iter().position(|byte| *byte == b'\n') else { return false };
+    let (path, document) = (&data[..end], &data[end + 1..]);
+    let place = std::str::from_utf8(path).ok().and_then(ObjectName::from_path);
+    let Some(place) = place else { return false };
+    let Ok(marker) = Marker::parse(place, document) else { return false };
+    assert_eq!(marker.render(), document);
     true
 }
 

@@ -1,10 +1,11 @@
 //! What backup machines ask of an object store, and what comes back.
 //!
-//! Invariants: objects are named by backup and role, never by text from inside an object; every [`BlobOp`] is answered by exactly
+//! Invariants: objects are named by backup and role (locks by a number), never by text from inside an object; every [`BlobOp`] is answered by exactly
 //! one completion with the same `OpId`. Retrying what is transient, with backoff, is the shell's part: an error that arrives here is
 //! final, but its effect may be unknown ([`BlobErrorKind::Unknown`]).
 
 use super::id::BackupId;
+use super::marker::Owner;
 use crate::ids::OpId;
 use bytes::Bytes;
 use std::fmt;
@@ -16,7 +17,18 @@ pub enum Role {
     Data,
     /// What the backup is; its presence makes the backup complete.
     Metadata,
+    /// Key slots that replace those in the front of the data.
+    Keys,
+    /// Retention spares the backup.
+    Pin,
+    /// Something reads the backup, or writes it, just now.
+    Hold(Owner),
+    /// Who makes backups in this store. Belongs to no backup; the highest number counts.
+    Lock(u64),
 }
+
+/// Where locks are below the prefix.
+const LOCKS: &str = "locks";
 
 /// Names an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,17 +163,63 @@ impl ObjectName {
         ObjectName { backup, role: Role::Data }
     }
 
-    /// Where the object is below the store's prefix (usually `backups/`): `{uuid}/data.db` or `{uuid}/metadata.json`.
+    /// The later key slots of a backup.
+    pub fn keys(backup: BackupId) -> Self {
+        ObjectName { backup, role: Role::Keys }
+    }
+
+    /// The pin of a backup.
+    pub fn pin(backup: BackupId) -> Self {
+        ObjectName { backup, role: Role::Pin }
+    }
+
+    /// A hold on a backup.
+    pub fn hold(backup: BackupId, owner: Owner) -> Self {
+        ObjectName { backup, role: Role::Hold(owner) }
+    }
+
+    /// A lock on the store.
+    pub fn lock(number: u64) -> Self {
+        ObjectName { backup: BackupId::NONE, role: Role::Lock(number) }
+    }
+
+    /// Whether it is a lock on the store, and belongs to no backup.
+    pub fn is_lock(&self) -> bool {
+        matches!(self.role, Role::Lock(_))
+    }
+
+    /// Where the object is below the store's prefix (usually `backups/`): `{uuid}/data.db`, `{uuid}/metadata.json` and so on, or
+    /// `locks/{number}.json`.
     pub fn path(&self) -> String {
-        format!("{}/{}", self.backup, self.role)
+        match self.role {
+            Role::Lock(_) => format!("{LOCKS}/{}", self.role),
+            _ => format!("{}/{}", self.backup, self.role),
+        }
     }
 
     /// The object that is at this path below the prefix, if any.
     pub fn from_path(path: &str) -> Option<ObjectName> {
-        let (backup, role) = path.split_once('/')?;
-        let backup = backup.parse().ok()?;
-        let role = [Role::Data, Role::Metadata].into_iter().find(|r| r.to_string() == role)?;
-        Some(ObjectName { backup, role })
+        let (folder, name) = path.split_once('/')?;
+        let object = match (folder, Role::from_name(name)?) {
+            (LOCKS, role) => ObjectName { backup: BackupId::NONE, role },
+            (backup, role) => ObjectName { backup: backup.parse().ok()?, role },
+        };
+        // One object has one name.
+        (object.path() == path).then_some(object)
+    }
+}
+
+impl Role {
+    fn from_name(name: &str) -> Option<Role> {
+        let plain = [Role::Data, Role::Metadata, Role::Keys, Role::Pin];
+        if let Some(role) = plain.into_iter().find(|role| role.to_string() == name) {
+            return Some(role);
+        }
+        let stem = name.strip_suffix(".json")?;
+        match stem.strip_prefix("hold-") {
+            Some(owner) => owner.parse().ok().map(Role::Hold),
+            None => stem.parse().ok().map(Role::Lock),
+        }
     }
 }
 
@@ -183,10 +241,14 @@ impl Listing {
 
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Role::Data => "data.db",
-            Role::Metadata => "metadata.json",
-        })
+        match self {
+            Role::Data => f.write_str("data.db"),
+            Role::Metadata => f.write_str("metadata.json"),
+            Role::Keys => f.write_str("keys.bin"),
+            Role::Pin => f.write_str("pin.json"),
+            Role::Hold(owner) => write!(f, "hold-{owner}.json"),
+            Role::Lock(number) => write!(f, "{number:020}.json"),
+        }
     }
 }
 
@@ -215,20 +277,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_two_roles_have_names() {
+    fn only_objects_of_backups_and_locks_have_names() {
         let id = "d90ad4b2-5a96-475e-85f1-329ec2662b35";
-        let listing = Listing::of(
-            [
-                format!("{id}/metadata.json"),
-                format!("{id}/data.db"),
-                format!("{id}/data.db.tmp"),
-                format!("{id}/../data.db"),
-                "README".to_string(),
-            ]
-            .map(|path| (path, 7)),
-        );
+        let owner = "ab".repeat(16);
+        let ours = [
+            format!("{id}/data.db"),
+            format!("{id}/metadata.json"),
+            format!("{id}/keys.bin"),
+            format!("{id}/pin.json"),
+            format!("{id}/hold-{owner}.json"),
+            "locks/00000000000000000007.json".to_string(),
+        ];
+        let strange = [
+            format!("{id}/data.db.tmp"),
+            format!("{id}/../data.db"),
+            format!("{id}/00000000000000000007.json"),
+            format!("{id}/hold-{}.json", owner.to_uppercase()),
+            "00000000-0000-0000-0000-000000000000/data.db".to_string(),
+            "locks/7.json".to_string(),
+            "locks/+0000000000000000007.json".to_string(),
+            "locks/data.db".to_string(),
+            "README".to_string(),
+        ];
+        let all = ours.iter().chain(&strange).map(|path| (path.clone(), 7));
+        let listing = Listing::of(all);
         let paths: Vec<_> = listing.objects.iter().map(|(object, _)| object.path()).collect();
-        assert_eq!(paths, [format!("{id}/data.db"), format!("{id}/metadata.json")]);
-        assert_eq!(listing.strangers.len(), 3);
+        assert_eq!(paths.len(), ours.len());
+        assert!(ours.iter().all(|path| paths.contains(path)), "{paths:?}");
+        assert_eq!(listing.strangers.len(), strange.len());
     }
 }

@@ -2,18 +2,22 @@
 //!
 //! Every entry is judged by what its objects say: metadata that sits beside the data it describes, an id that matches the path, a
 //! MAC that matches the header where the key is at hand. Invariant: what is incomplete, damaged or forged is shown, never counted as
-//! complete, and never selected. Order is by epoch and log index, not by clocks; the timestamp only breaks ties.
+//! complete, and never selected. Order is by epoch and log index, not by clocks; the timestamp only breaks ties. A pin or a hold that
+//! cannot be read counts as one.
 
-use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, ObjectName, Role};
-use super::format::{FormatError, MAX_PREAMBLE_BYTES, Plaintext, Preamble, Suite};
+use super::blob::{BlobDone, BlobError, BlobOp, Listing, ObjectName, Role};
+use super::format::MAX_PREAMBLE_BYTES;
+use super::found::Found;
 use super::id::BackupId;
 use super::keys::{KeyId, KeyRing};
 use super::machine::{Action, ActionResult, Machine, Outbox, Progress};
-use super::metadata::{MAX_METADATA_BYTES, Metadata, MetadataError, Signed, Status};
-use crate::planted::{self, Bug};
+use super::marker::{MAX_MARKER_BYTES, Owner};
+use super::metadata::{MAX_METADATA_BYTES, Metadata, Status};
+use super::slots::MAX_KEYS_BYTES;
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
 /// One backup as the store shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +30,25 @@ pub struct Entry {
     pub metadata: Option<Metadata>,
     /// Length of `data.db`, if it is there.
     pub data_bytes: Option<u64>,
+    /// Why it is pinned, if it is.
+    pub pin: Option<String>,
+    /// Who uses it just now.
+    pub holds: Vec<Hold>,
+    /// The keys that count for it now. None when it is not encrypted, or its front cannot be read.
+    pub key_ids: Vec<KeyId>,
+    /// The keys at hand that open it: what was tried, not what is written.
+    pub opened_by: Vec<KeyId>,
+}
+
+/// Something that reads a backup, or writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Tells it from others.
+    pub owner: Owner,
+    /// Who it is, for people.
+    pub note: String,
+    /// How often it gave a sign of life; `None` when its marker cannot be read.
+    pub beats: Option<u64>,
 }
 
 /// How a backup stands.
@@ -73,7 +96,8 @@ impl Entry {
         matches!(self.standing, Standing::Complete(_))
     }
 
-    fn order(&self, other: &Entry) -> Ordering {
+    /// Older first, by epoch and log index.
+    pub(super) fn order(&self, other: &Entry) -> Ordering {
         let key = |entry: &Entry| {
             let place = entry.metadata.as_ref().map(|m| (m.epoch, m.index, m.timestamp));
             (place, entry.id)
@@ -87,26 +111,16 @@ impl Entry {
 pub struct ReadCatalog {
     keys: KeyRing,
     outbox: Outbox<Purpose>,
-    waiting: VecDeque<BackupId>,
+    waiting: VecDeque<ObjectName>,
     found: BTreeMap<BackupId, Found>,
     strangers: Vec<String>,
     outcome: Option<Result<Catalog, BlobError>>,
 }
 
-/// What is known of one backup so far.
-#[derive(Debug, Default)]
-struct Found {
-    metadata_listed: bool,
-    data_bytes: Option<u64>,
-    metadata: Option<Result<Bytes, BlobError>>,
-    front: Option<Result<Bytes, BlobError>>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     List,
-    Metadata(BackupId),
-    Front(BackupId),
+    Read(ObjectName),
 }
 
 /// Reads under way at once.
@@ -143,29 +157,36 @@ impl ReadCatalog {
         };
         self.strangers = listing.strangers;
         for (object, len_bytes) in listing.objects {
+            if matches!(object.role, Role::Lock(_)) {
+                continue;
+            }
             let found = self.found.entry(object.backup).or_default();
             match object.role {
                 Role::Data => found.data_bytes = Some(len_bytes),
                 Role::Metadata => {
-                    found.metadata_listed = true;
-                    self.waiting.push_back(object.backup);
+                    self.waiting.push_back(object);
+                    // Listed before it, if it is there.
+                    if found.data_bytes.is_some() {
+                        self.waiting.push_back(ObjectName::data(object.backup));
+                    }
                 }
+                Role::Keys | Role::Pin | Role::Hold(_) => self.waiting.push_back(object),
+                Role::Lock(_) => {}
             }
         }
     }
 
     fn advance(&mut self) {
         while self.outbox.count(|_| true) < READS_IN_FLIGHT
-            && let Some(id) = self.waiting.pop_front()
+            && let Some(object) = self.waiting.pop_front()
         {
-            let object = ObjectName::metadata(id);
-            let len_bytes = MAX_METADATA_BYTES as u64 + 1;
-            self.outbox.blob(Purpose::Metadata(id), BlobOp::Get { object, offset: 0, len_bytes });
-            if self.found.get(&id).is_some_and(|found| found.data_bytes.is_some()) {
-                let object = ObjectName::data(id);
-                let len_bytes = MAX_PREAMBLE_BYTES as u64;
-                self.outbox.blob(Purpose::Front(id), BlobOp::Get { object, offset: 0, len_bytes });
-            }
+            let len_bytes = match object.role {
+                Role::Data => MAX_PREAMBLE_BYTES as u64,
+                Role::Metadata => MAX_METADATA_BYTES as u64 + 1,
+                Role::Keys => MAX_KEYS_BYTES as u64 + 1,
+                _ => MAX_MARKER_BYTES as u64 + 1,
+            };
+            self.outbox.blob(Purpose::Read(object), BlobOp::Get { object, offset: 0, len_bytes });
         }
         if self.outbox.is_idle() && self.outcome.is_none() {
             let found = std::mem::take(&mut self.found);
@@ -185,17 +206,14 @@ impl Machine for ReadCatalog {
 
     fn handle(&mut self, result: ActionResult) {
         let ActionResult::Blob { op, result } = result else { return };
-        let bytes = |result: Result<BlobDone, BlobError>| match result? {
-            BlobDone::Bytes(bytes) => Ok(bytes),
-            _ => Ok(Bytes::new()),
-        };
         match self.outbox.blob_done(op) {
             Some(Purpose::List) => self.listed(result),
-            Some(Purpose::Metadata(id)) => {
-                self.found.entry(id).or_default().metadata = Some(bytes(result));
-            }
-            Some(Purpose::Front(id)) => {
-                self.found.entry(id).or_default().front = Some(bytes(result));
+            Some(Purpose::Read(object)) => {
+                let bytes = result.map(|done| match done {
+                    BlobDone::Bytes(bytes) => bytes,
+                    _ => Bytes::new(),
+                });
+                self.found.entry(object.backup).or_default().read(object, bytes);
             }
             None => return,
         }
@@ -211,77 +229,36 @@ impl Machine for ReadCatalog {
     }
 }
 
-impl Found {
-    fn entry(self, id: BackupId, keys: &KeyRing) -> Entry {
-        let data_bytes = self.data_bytes;
-        let signed = match &self.metadata {
-            Some(Ok(bytes)) => Some(Signed::parse(bytes)),
-            _ => None,
-        };
-        let metadata = match &signed {
-            Some(Ok(signed)) => Some(signed.claims().clone()),
-            _ => None,
-        };
-        let standing = self.standing(id, signed, keys).unwrap_or_else(|standing| standing);
-        Entry { id, standing, metadata, data_bytes }
+impl Standing {
+    /// In one word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Standing::Complete(_) => "complete",
+            Standing::Incomplete => "incomplete",
+            Standing::NotWhole(Status::Failed) => "failed",
+            Standing::NotWhole(_) => "in_progress",
+            Standing::DataMissing | Standing::Damaged(_) => "damaged",
+            Standing::Forged(_) => "forged",
+            Standing::Unreadable(_) => "unreadable",
+        }
     }
 
-    fn standing(
-        self,
-        id: BackupId,
-        signed: Option<Result<Signed, MetadataError>>,
-        keys: &KeyRing,
-    ) -> Result<Standing, Standing> {
-        match self.metadata {
-            Some(Err(error)) if error.kind != BlobErrorKind::NotFound => {
-                return Err(Standing::Unreadable(error.to_string()));
-            }
-            Some(Err(_)) | None => return Err(Standing::Incomplete),
-            Some(Ok(_)) => {}
-        }
-        let Some(signed) = signed else { return Err(Standing::Incomplete) };
-        let signed = signed.map_err(|error| Standing::Damaged(error.to_string()))?;
-        let claims = signed.claims();
-        if claims.id != id {
-            let what = format!("its metadata.json belongs to backup {}", claims.id);
-            return Err(Standing::Forged(what));
-        }
-        if claims.status != Status::Complete {
-            return Err(Standing::NotWhole(claims.status));
-        }
-        if self.data_bytes != Some(claims.data_bytes) && !planted::is(Bug::CatalogIgnoresLength) {
-            return Err(Standing::DataMissing);
-        }
-        match self.front {
-            Some(Ok(front)) => judge(id, signed, &front, keys),
-            Some(Err(error)) => Err(Standing::Unreadable(error.to_string())),
-            None => Err(Standing::DataMissing),
+    /// What is wrong; empty when nothing is, or when the metadata says it.
+    pub fn fault(&self) -> &str {
+        match self {
+            Standing::Complete(_) | Standing::NotWhole(_) => "",
+            Standing::Incomplete => "it has no metadata.json",
+            Standing::DataMissing => "data.db is missing, or not as long as metadata.json says",
+            Standing::Damaged(what) | Standing::Forged(what) | Standing::Unreadable(what) => what,
         }
     }
 }
 
-/// Holds metadata and header against each other.
-fn judge(id: BackupId, signed: Signed, front: &[u8], keys: &KeyRing) -> Result<Standing, Standing> {
-    let damaged = |error: FormatError| Standing::Damaged(format!("data.db: {error}"));
-    let preamble = Preamble::decode(front).map_err(damaged)?;
-    let header = &preamble.header;
-    if header.id != *id.as_bytes() {
-        return Err(Standing::Forged("its data.db belongs to another backup".into()));
-    }
-    let (suite, key_ids) = (header.suite, preamble.key_ids());
-    if suite != signed.claims().suite {
-        return Err(Standing::Forged("metadata.json and data.db disagree on encryption".into()));
-    }
-    let unlocked = match preamble.unlock(keys, Plaintext::Allowed) {
-        Ok(unlocked) => unlocked,
-        Err(FormatError::KeyMissing { .. }) => {
-            return Ok(Standing::Complete(Proof::KeyMissing(key_ids)));
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.fault() {
+            "" => f.write_str(self.word()),
+            fault => write!(f, "{}: {fault}", self.word()),
         }
-        Err(error) => return Err(Standing::Forged(format!("data.db: {error}"))),
-    };
-    match (signed.verify(&unlocked.metadata), suite) {
-        (Err(error), _) => Err(Standing::Forged(error.to_string())),
-        (Ok(_), Suite::Plain) => Ok(Standing::Complete(Proof::Plain)),
-        (Ok(_), Suite::Aes256Gcm) => Ok(Standing::Complete(Proof::Authentic)),
     }
 }

@@ -194,8 +194,16 @@ pub struct Retention {
     pub retention_days: u32,
     /// More than this many may go; 0: number does not matter.
     pub max_backups: u32,
-    /// Never fewer complete ones than this.
+    /// Never fewer complete ones than this, and never none.
     pub min_backups: u32,
+    /// Of so many hours that have backups, the newest backup of each stays, whatever its age.
+    pub keep_hourly: u32,
+    /// The same for days.
+    pub keep_daily: u32,
+    /// The same for weeks.
+    pub keep_weekly: u32,
+    /// The same for months.
+    pub keep_monthly: u32,
     /// Whether retention runs after each backup.
     pub prune_on_backup: bool,
 }
@@ -400,7 +408,16 @@ impl Default for Schedule {
 
 impl Default for Retention {
     fn default() -> Self {
-        Retention { retention_days: 30, max_backups: 10, min_backups: 3, prune_on_backup: false }
+        Retention {
+            retention_days: 30,
+            max_backups: 10,
+            min_backups: 3,
+            keep_hourly: 0,
+            keep_daily: 0,
+            keep_weekly: 0,
+            keep_monthly: 0,
+            prune_on_backup: false,
+        }
     }
 }
 

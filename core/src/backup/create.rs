@@ -7,7 +7,7 @@
 //! A new attempt is a new machine, with a new id, salt and data key.
 
 use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName};
-use super::format::{self, Header, Suite};
+use super::format::{self, Header, Made, Suite};
 use super::id::BackupId;
 use super::keys::Key;
 use super::machine::{Action, ActionResult, Machine, Outbox, Progress, Work, WorkDone};
@@ -116,7 +116,8 @@ impl Create {
         rng: &mut Rng,
     ) -> Result<Self, SettingsError> {
         settings.check()?;
-        let created = format::create(header(&source, &settings, id), &settings.recipients, rng);
+        let created =
+            format::create(header(&source, &settings, id, now), &settings.recipients, rng);
         let mut machine = Create {
             metadata: metadata(&source, &settings, id, now, created.header.suite),
             source,
@@ -451,7 +452,7 @@ impl Data {
     }
 }
 
-fn header(source: &Source, settings: &Settings, id: BackupId) -> Header {
+fn header(source: &Source, settings: &Settings, id: BackupId, now: Wall) -> Header {
     Header {
         suite: Suite::Plain,
         compression: settings.compression,
@@ -464,6 +465,7 @@ fn header(source: &Source, settings: &Settings, id: BackupId) -> Header {
         revision: source.revision,
         state_hash: source.state_hash,
         salt: [0; 32],
+        made: Some(Made { timestamp: now, node: source.node, version: settings.version.clone() }),
     }
 }
 

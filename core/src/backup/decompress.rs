@@ -55,8 +55,19 @@ fn gunzip(bytes: &[u8], declared_bytes: usize) -> Result<Vec<u8>, DecompressErro
     (out.len() == declared_bytes).then_some(out).ok_or(DecompressError::Length { declared_bytes })
 }
 
+/// Decodes in one go into a buffer of the declared length: no window is allocated, whatever the frame asks for.
 #[cfg(feature = "zstd")]
 fn unzstd(bytes: &[u8], declared_bytes: usize) -> Result<Vec<u8>, DecompressError> {
+    use zstd::zstd_safe::{find_frame_compressed_size, get_frame_content_size};
+    // One frame and nothing behind it; the decoder would go on with further ones, and skip some kinds of them.
+    if find_frame_compressed_size(bytes) != Ok(bytes.len()) {
+        return Err(DecompressError::Damaged);
+    }
+    match get_frame_content_size(bytes) {
+        Ok(Some(length)) if length == declared_bytes as u64 => {}
+        Ok(Some(_)) => return Err(DecompressError::Length { declared_bytes }),
+        Ok(None) | Err(_) => return Err(DecompressError::Damaged),
+    }
     let out =
         zstd::bulk::decompress(bytes, declared_bytes).map_err(|_| DecompressError::Damaged)?;
     (out.len() == declared_bytes).then_some(out).ok_or(DecompressError::Length { declared_bytes })
@@ -104,6 +115,25 @@ mod tests {
         );
         bytes.push(0);
         assert_eq!(decompress(GZIP, &bytes, 100), Err(DecompressError::Damaged));
+    }
+
+    #[cfg(feature = "zstd")]
+    #[test]
+    fn a_zstd_bomb_stops_before_it_begins() {
+        const ZSTD: Compression = Compression::Zstd { level: 19 };
+        let bomb = compress(ZSTD, &vec![0; 8 << 20]).unwrap();
+        assert!(bomb.len() < 16 << 10);
+        let declared_bytes = 4096;
+        let length = Err(DecompressError::Length { declared_bytes });
+        assert_eq!(decompress(ZSTD, &bomb, declared_bytes), length);
+        let mut bytes = compress(ZSTD, &[7; 100]).unwrap();
+        assert_eq!(decompress(ZSTD, &bytes, 100), Ok(vec![7; 100]));
+        // A frame that says nothing of its size, and asks for a window of 2 GiB: descriptor 0, window descriptor 21 << 3.
+        let endless = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3, 0x03, 0x00, 0x00, 0x00];
+        assert_eq!(decompress(ZSTD, &endless, 100), Err(DecompressError::Damaged));
+        // Another frame behind, which the decoder would skip.
+        bytes.extend_from_slice(&[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0]);
+        assert_eq!(decompress(ZSTD, &bytes, 100), Err(DecompressError::Damaged));
     }
 
     #[test]

@@ -4,11 +4,12 @@
 //! magic 8 | version u16 | header length u16 | slots length u16 | header | commitment 32 | slots 96 each | CRC-32C u32 | chunks...
 //! ```
 //! Numbers are little-endian. Every backup has its own id, salt and data key, drawn afresh for each attempt. The data key is wrapped
-//! into one slot per recipient key. From the data key, the salt and a hash over magic, version and header, HKDF derives the chunk
-//! key, the metadata key and the commitment.
+//! into one slot per recipient key ([`super::slots`]). From the data key, the salt and a hash over magic, version and header, HKDF
+//! derives the chunk key, the metadata key, the key of later slots and the commitment. Format 2 says when and by whom the backup was made
+//! as well ([`Made`]), so that lost metadata can be rebuilt to the byte; format 1 is still read.
 //!
 //! Invariants: a change of one bit in the header changes every derived key, so nothing sealed under one header opens under another;
-//! the slots are outside that hash and authenticate themselves, so a rotation of keys rewrites slots and leaves chunks alone; the
+//! the slots are outside that hash and authenticate themselves, so a rotation of keys writes slots and leaves chunks alone; the
 //! commitment ties header to data key (AES-GCM alone would let one ciphertext open under two keys). Without encryption the
 //! commitment is the header's hash: it finds damage, not malice.
 //! Sources: Hoang, Reyhanitabar, Rogaway, Vizár, "Online Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance" (STREAM),
@@ -20,28 +21,27 @@ use super::keys::{KEY_BYTES, Key, KeyId, KeyRing};
 use super::metadata::MetadataKey;
 use super::open::OpenKey;
 use super::seal::SealKey;
-use crate::ids::{ClusterId, Epoch};
+use super::slots::{KeysError, LaterSlots, SLOT_BYTES, Slot, SlotForged, expand};
+use crate::ids::{ClusterId, Epoch, NodeId};
 use crate::kv::StateHash;
 use crate::rng::Rng;
-use aes_gcm::aead::{Aead, Payload};
-use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
+use crate::time::Wall;
 use hkdf::Hkdf;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+pub use super::slots::MAX_RECIPIENTS;
+
 /// First bytes of every `data.db`.
 pub const MAGIC: [u8; 8] = *b"RAFTKVBK";
 
 /// The newest format this software reads, and the one it writes.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
 
 /// No preamble is longer: reading this much of `data.db` is enough to decode it.
 pub const MAX_PREAMBLE_BYTES: usize = 4096;
-
-/// Most keys a backup can be sealed for.
-pub const MAX_RECIPIENTS: usize = 16;
 
 /// Smallest and largest length of a chunk's plain bytes.
 pub const CHUNK_BYTES_RANGE: std::ops::RangeInclusive<u32> = 4096..=(16 << 20);
@@ -49,7 +49,6 @@ pub const CHUNK_BYTES_RANGE: std::ops::RangeInclusive<u32> = 4096..=(16 << 20);
 const PROLOGUE_BYTES: usize = 14;
 const MAX_HEADER_BYTES: usize = 1024;
 const COMMITMENT_BYTES: usize = 32;
-const SLOT_BYTES: usize = 96;
 const CRC_BYTES: usize = 4;
 
 /// How chunks are protected.
@@ -86,15 +85,20 @@ pub struct Header {
     pub state_hash: StateHash,
     /// Makes the derived keys unique to this backup.
     pub salt: [u8; 32],
+    /// When and by whom it was made. Format 1 does not say.
+    #[serde(skip)]
+    pub made: Option<Made>,
 }
 
-/// A data key, wrapped for one recipient key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slot {
-    /// For which key.
-    pub key: KeyId,
-    salt: [u8; 32],
-    wrapped: [u8; KEY_BYTES + 16],
+/// When and by whom a backup was made, as its metadata says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// When it was begun.
+    pub timestamp: Wall,
+    /// The node it was taken from.
+    pub node: NodeId,
+    /// The software that made it.
+    pub version: String,
 }
 
 /// The decoded front of a `data.db`; nothing in it is authenticated before [`Preamble::unlock`].
@@ -108,6 +112,7 @@ pub struct Preamble {
     pub len_bytes: usize,
     header_bytes: Vec<u8>,
     commitment: [u8; COMMITMENT_BYTES],
+    later: Option<LaterSlots>,
 }
 
 /// What opens a backup, after header and key were found to belong together.
@@ -185,6 +190,9 @@ pub enum FormatError {
         /// Whose slot.
         key: KeyId,
     },
+    /// The slots that came later cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// Header and data key do not belong together.
     #[error("the backup's header was altered: it does not match its key commitment")]
     HeaderForged,
@@ -201,6 +209,18 @@ impl Header {
         BackupId::from_bytes(self.id)
             .map_err(|_| FormatError::Damaged { what: "its id is no UUID" })
     }
+
+    fn version(&self) -> u16 {
+        if self.made.is_some() { 2 } else { 1 }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = postcard::to_stdvec(self).expect("a header always encodes");
+        if let Some(made) = &self.made {
+            bytes.extend(postcard::to_stdvec(made).expect("a header always encodes"));
+        }
+        bytes
+    }
 }
 
 /// Makes the front of a new backup: draws salt and data key, wraps it for every recipient. No recipients: not encrypted.
@@ -211,11 +231,11 @@ pub fn create(mut header: Header, recipients: &[Key], rng: &mut Rng) -> Created 
     header.suite = if recipients.is_empty() { Suite::Plain } else { Suite::Aes256Gcm };
     header.salt = rng.bytes();
     let data_key = Key::draw(rng);
-    let header_bytes = postcard::to_stdvec(&header).expect("a header always encodes");
+    let header_bytes = header.encode();
     let keys = Derived::new(&header, &header_bytes, &data_key);
     let slots: Vec<Slot> =
         recipients.iter().map(|key| Slot::wrap(key, &data_key, &header.id, rng)).collect();
-    let bytes = encode(&header_bytes, &keys.commitment, &slots);
+    let bytes = encode(header.version(), &header_bytes, &keys.commitment, &slots);
     let metadata = keys.metadata_key(header.suite);
     Created { bytes, chunks: SealKey::new(keys.chunks), header, metadata }
 }
@@ -231,7 +251,7 @@ impl Preamble {
         let prologue = bytes.get(..PROLOGUE_BYTES).ok_or_else(truncated)?;
         let number = |at: usize| u16::from_le_bytes([prologue[at], prologue[at + 1]]);
         let (found, header_len, slots_len) = (number(8), number(10) as usize, number(12) as usize);
-        if found != FORMAT_VERSION {
+        if !(1..=FORMAT_VERSION).contains(&found) {
             return Err(FormatError::UnknownVersion { found, newest: FORMAT_VERSION });
         }
         if header_len > MAX_HEADER_BYTES
@@ -249,11 +269,19 @@ impl Preamble {
             return Err(FormatError::Damaged { what: "its checksum is wrong" });
         }
         let header_bytes = bytes[PROLOGUE_BYTES..commitment_at].to_vec();
-        let header = decode_header(&header_bytes)?;
+        let header = decode_header(found, &header_bytes)?;
         let mut commitment = [0; COMMITMENT_BYTES];
         commitment.copy_from_slice(&bytes[commitment_at..slots_at]);
         let slots = bytes[slots_at..crc_at].chunks_exact(SLOT_BYTES).map(Slot::decode).collect();
-        Ok(Preamble { header, slots, len_bytes, header_bytes, commitment })
+        Ok(Preamble { header, slots, len_bytes, header_bytes, commitment, later: None })
+    }
+
+    /// Takes the content of the `keys.bin` beside it into account.
+    pub fn with_later_slots(mut self, keys_bin: &[u8]) -> Result<Preamble, FormatError> {
+        let later = LaterSlots::decode(keys_bin)?;
+        later.check_place(&self.header.id)?;
+        self.later = Some(later);
+        Ok(self)
     }
 
     /// Finds a key that opens the backup, and checks that the header is the one it was sealed with.
@@ -269,45 +297,66 @@ impl Preamble {
         if !bool::from(derived.commitment.ct_eq(&self.commitment)) {
             return Err(FormatError::HeaderForged);
         }
+        if let Some(later) = &self.later {
+            later.check_mac(&derived.slots)?;
+        }
         let metadata = derived.metadata_key(self.header.suite);
         Ok(Unlocked { chunks: OpenKey::new(derived.chunks, &self.header), metadata })
     }
 
-    /// The same front with the data key wrapped for other keys. Chunks stay as they are.
-    pub fn rewrap(
+    /// A `keys.bin` after which `remove` does not count any more and `add` does. Front and chunks stay as they are.
+    ///
+    /// Panics when that leaves no slot, or more than [`MAX_RECIPIENTS`].
+    pub fn rotate(
         &self,
         keys: &KeyRing,
-        recipients: &[Key],
+        remove: KeyId,
+        add: &Key,
         rng: &mut Rng,
     ) -> Result<Vec<u8>, FormatError> {
-        assert!(
-            (1..=MAX_RECIPIENTS).contains(&recipients.len()),
-            "the configuration bounds the number of keys"
-        );
         self.unlock(keys, Plaintext::Refused)?;
         let data_key = self.data_key(keys)?;
-        let slots: Vec<Slot> =
-            recipients.iter().map(|key| Slot::wrap(key, &data_key, &self.header.id, rng)).collect();
-        Ok(encode(&self.header_bytes, &self.commitment, &slots))
+        let stays = |slot: &&Slot| slot.key != remove && slot.key != add.id();
+        let mut slots: Vec<Slot> = self.current_slots().iter().filter(stays).cloned().collect();
+        slots.push(Slot::wrap(add, &data_key, &self.header.id, rng));
+        assert!(slots.len() <= MAX_RECIPIENTS, "one slot takes the place of another");
+        let derived = Derived::new(&self.header, &self.header_bytes, &data_key);
+        Ok(LaterSlots::encode(&slots, &self.header.id, &derived.slots))
     }
 
-    /// The keys the backup is sealed for.
+    /// The keys that the backup was sealed for when it was made.
     pub fn key_ids(&self) -> Vec<KeyId> {
         self.slots.iter().map(|slot| slot.key).collect()
     }
 
+    /// The keys that count now: those of `keys.bin`, where there is one.
+    pub fn current_key_ids(&self) -> Vec<KeyId> {
+        self.current_slots().iter().map(|slot| slot.key).collect()
+    }
+
+    fn current_slots(&self) -> &[Slot] {
+        self.later.as_ref().map_or(&self.slots, |later| &later.slots)
+    }
+
     fn data_key(&self, keys: &KeyRing) -> Result<Key, FormatError> {
-        let found = self.slots.iter().find_map(|slot| Some((slot, keys.get(slot.key)?)));
+        let later = self.later.iter().flat_map(|later| &later.slots);
+        let found = later.chain(&self.slots).find_map(|slot| Some((slot, keys.get(slot.key)?)));
         let (slot, key) = found.ok_or_else(|| FormatError::KeyMissing {
-            wanted: self.key_ids(),
+            wanted: self.current_key_ids(),
             at_hand: keys.ids().collect(),
         })?;
-        slot.unwrap(key, &self.header.id)
+        let opened = slot.unwrap(key, &self.header.id);
+        opened.map_err(|SlotForged| FormatError::SlotForged { key: slot.key })
     }
 }
 
-fn encode(header: &[u8], commitment: &[u8; COMMITMENT_BYTES], slots: &[Slot]) -> Vec<u8> {
-    let mut bytes = prologue(header.len(), slots.len() * SLOT_BYTES).to_vec();
+fn encode(
+    version: u16,
+    header: &[u8],
+    commitment: &[u8; COMMITMENT_BYTES],
+    slots: &[Slot],
+) -> Vec<u8> {
+    let mut bytes = prologue(version, header.len(), slots.len() * SLOT_BYTES).to_vec();
     bytes.extend_from_slice(header);
     bytes.extend_from_slice(commitment);
     slots.iter().for_each(|slot| slot.encode(&mut bytes));
@@ -315,20 +364,24 @@ fn encode(header: &[u8], commitment: &[u8; COMMITMENT_BYTES], slots: &[Slot]) ->
     bytes
 }
 
-fn prologue(header_len: usize, slots_len: usize) -> [u8; PROLOGUE_BYTES] {
+fn prologue(version: u16, header_len: usize, slots_len: usize) -> [u8; PROLOGUE_BYTES] {
     let short = |len: usize| u16::try_from(len).expect("bounded by constants").to_le_bytes();
     let mut prologue = [0; PROLOGUE_BYTES];
     prologue[..8].copy_from_slice(&MAGIC);
-    prologue[8..10].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    prologue[8..10].copy_from_slice(&version.to_le_bytes());
     prologue[10..12].copy_from_slice(&short(header_len));
     prologue[12..14].copy_from_slice(&short(slots_len));
     prologue
 }
 
-fn decode_header(bytes: &[u8]) -> Result<Header, FormatError> {
+fn decode_header(version: u16, bytes: &[u8]) -> Result<Header, FormatError> {
     let damaged = |what| FormatError::Damaged { what };
-    let (header, rest) = postcard::take_from_bytes::<Header>(bytes)
-        .map_err(|_| damaged("its fields cannot be read"))?;
+    let unreadable = |_| damaged("its fields cannot be read");
+    let (mut header, mut rest) = postcard::take_from_bytes::<Header>(bytes).map_err(unreadable)?;
+    if version >= 2 {
+        let (made, end) = postcard::take_from_bytes::<Made>(rest).map_err(unreadable)?;
+        (header.made, rest) = (Some(made), end);
+    }
     if !rest.is_empty() {
         return Err(damaged("bytes follow its fields"));
     }
@@ -340,55 +393,11 @@ fn decode_header(bytes: &[u8]) -> Result<Header, FormatError> {
     Ok(header)
 }
 
-impl Slot {
-    fn wrap(key: &Key, data_key: &Key, backup: &[u8; 16], rng: &mut Rng) -> Slot {
-        let (id, salt) = (key.id(), rng.bytes());
-        let message = Payload { msg: data_key.secret(), aad: &id.0 };
-        let sealed = wrapping_cipher(key, &salt, backup)
-            .encrypt(&Nonce::default(), message)
-            .expect("32 bytes are within the cipher's limits");
-        let mut wrapped = [0; KEY_BYTES + 16];
-        wrapped.copy_from_slice(&sealed);
-        Slot { key: id, salt, wrapped }
-    }
-
-    fn unwrap(&self, key: &Key, backup: &[u8; 16]) -> Result<Key, FormatError> {
-        let message = Payload { msg: &self.wrapped, aad: &self.key.0 };
-        let opened = wrapping_cipher(key, &self.salt, backup)
-            .decrypt(&Nonce::default(), message)
-            .map(Zeroizing::new)
-            .map_err(|_| FormatError::SlotForged { key: self.key })?;
-        let mut data_key = Zeroizing::new([0; KEY_BYTES]);
-        data_key.copy_from_slice(&opened);
-        Ok(Key::from_bytes(*data_key))
-    }
-
-    fn encode(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(&self.key.0);
-        bytes.extend_from_slice(&self.salt);
-        bytes.extend_from_slice(&self.wrapped);
-    }
-
-    fn decode(bytes: &[u8]) -> Slot {
-        let mut slot = Slot { key: KeyId([0; 16]), salt: [0; 32], wrapped: [0; KEY_BYTES + 16] };
-        slot.key.0.copy_from_slice(&bytes[..16]);
-        slot.salt.copy_from_slice(&bytes[16..48]);
-        slot.wrapped.copy_from_slice(&bytes[48..SLOT_BYTES]);
-        slot
-    }
-}
-
-/// A cipher for one slot only: its key depends on a fresh salt, so the nonce may be constant.
-fn wrapping_cipher(key: &Key, salt: &[u8; 32], backup: &[u8; 16]) -> Aes256Gcm {
-    let mut okm = Zeroizing::new([0; KEY_BYTES]);
-    expand(&Hkdf::new(Some(salt), key.secret()), "slot", backup, okm.as_mut());
-    Aes256Gcm::new_from_slice(okm.as_ref()).expect("the key has 32 bytes")
-}
-
 /// Everything that is derived from one data key for one header.
 struct Derived {
     chunks: ChunkSecret,
     metadata: Zeroizing<[u8; KEY_BYTES]>,
+    slots: Zeroizing<[u8; KEY_BYTES]>,
     commitment: [u8; COMMITMENT_BYTES],
 }
 
@@ -408,7 +417,7 @@ impl Derived {
     fn new(header: &Header, header_bytes: &[u8], data_key: &Key) -> Derived {
         let header_hash: [u8; 32] = Sha256::new()
             .chain_update(MAGIC)
-            .chain_update(FORMAT_VERSION.to_le_bytes())
+            .chain_update(header.version().to_le_bytes())
             .chain_update(header_bytes)
             .finalize()
             .into();
@@ -423,11 +432,13 @@ impl Derived {
         expand(&hkdf, "chunk nonce", &header_hash, &mut chunks.nonce_prefix);
         let mut metadata = Zeroizing::new([0; KEY_BYTES]);
         expand(&hkdf, "metadata", &header_hash, metadata.as_mut());
+        let mut slots = Zeroizing::new([0; KEY_BYTES]);
+        expand(&hkdf, "slots", &header_hash, slots.as_mut());
         let mut commitment = header_hash;
         if header.suite != Suite::Plain {
             expand(&hkdf, "commitment", &header_hash, &mut commitment);
         }
-        Derived { chunks, metadata, commitment }
+        Derived { chunks, metadata, slots, commitment }
     }
 
     fn metadata_key(&self, suite: Suite) -> MetadataKey {
@@ -437,11 +448,6 @@ impl Derived {
             Suite::Aes256Gcm => MetadataKey::new(*self.metadata),
         }
     }
-}
-
-fn expand(hkdf: &Hkdf<Sha256>, label: &str, context: &[u8], okm: &mut [u8]) {
-    hkdf.expand_multi_info(&[b"raftkv backup 1 ", label.as_bytes(), b"\0", context], okm)
-        .expect("HKDF yields this much");
 }
 
 fn list(ids: &[KeyId]) -> String {

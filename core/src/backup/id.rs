@@ -21,6 +21,9 @@ pub struct BackupId([u8; 16]);
 pub struct BadBackupId;
 
 impl BackupId {
+    /// Names no backup: not a UUID of version 4, so it is never drawn and never read.
+    pub(super) const NONE: BackupId = BackupId([0; 16]);
+
     /// Draws a fresh id.
     pub fn draw(rng: &mut Rng) -> Self {
         let mut bytes: [u8; 16] = rng.bytes();

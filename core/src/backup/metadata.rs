@@ -6,7 +6,7 @@
 //! is noticed, and no two JSON parsers can read it differently.
 
 use super::compress::Compression;
-use super::format::{FORMAT_VERSION, Suite};
+use super::format::Suite;
 use super::id::BackupId;
 use super::keys::KeyId;
 use crate::api::{MemberInfo, MemberRole};
@@ -19,6 +19,9 @@ use sha2::Sha256;
 use std::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
+
+/// The version that is written, and the newest that is read.
+pub const METADATA_VERSION: u16 = 1;
 
 /// No document is longer.
 pub const MAX_METADATA_BYTES: usize = 64 << 10;
@@ -117,7 +120,7 @@ pub enum MetadataError {
     TooLong,
     /// Made by newer software.
     #[error(
-        "metadata.json has format {found}; this software reads up to {FORMAT_VERSION}: use a newer version"
+        "metadata.json has format {found}; this software reads up to {METADATA_VERSION}: use a newer version"
     )]
     UnknownVersion {
         /// What it says.
@@ -150,7 +153,7 @@ impl Signed {
         }
         let malformed = |error: serde_json::Error| MetadataError::Malformed(error.to_string());
         let Versioned { format_version } = serde_json::from_slice(bytes).map_err(malformed)?;
-        if format_version != u64::from(FORMAT_VERSION) {
+        if format_version != u64::from(METADATA_VERSION) {
             return Err(MetadataError::UnknownVersion { found: format_version });
         }
         let document: Document = serde_json::from_slice(bytes).map_err(malformed)?;
@@ -244,7 +247,7 @@ impl Document {
             role: member.role,
         };
         Document {
-            format_version: FORMAT_VERSION,
+            format_version: METADATA_VERSION,
             id: m.id.to_string(),
             timestamp: rfc3339(m.timestamp),
             status: m.status,
@@ -312,7 +315,7 @@ pub fn rfc3339(wall: Wall) -> String {
     format!("{:.3}", jiff::Timestamp::from_millisecond(wall.0).unwrap_or(nearest))
 }
 
-fn wall(text: &str) -> Option<Wall> {
+pub(super) fn wall(text: &str) -> Option<Wall> {
     text.parse::<jiff::Timestamp>().ok().map(|time| Wall(time.as_millisecond()))
 }
 

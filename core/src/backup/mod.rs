@@ -1,9 +1,9 @@
 //! Backups: the whole state at one log index, compressed, sealed and carried to an object store, and back.
 //!
 //! A backup is two objects. `data.db` holds a header ([`mod@format`]) and sealed chunks ([`seal`], [`open`]) of a snapshot stream;
-//! `metadata.json` ([`metadata`]) is written last, and its presence alone makes the backup complete. Everything is decided here:
-//! [`create`], [`catalog`], [`restore`] and [`verify`] are machines that ask a shell for object store operations ([`blob`]) and for
-//! pure work on chunks that may run on any thread ([`machine`]).
+//! `metadata.json` ([`metadata`]) is written last, and its presence alone makes the backup complete. Small markers beside them ([`marker`])
+//! keep retention away. Everything is decided here: [`create`], [`catalog`], [`restore`], [`verify`] and [`remove`] are machines that ask a
+//! shell for object store operations ([`blob`]) and for pure work on chunks that may run on any thread ([`machine`]).
 //!
 //! Invariants: a complete backup restores to exactly its state hash; what is incomplete is never listed as complete; what was
 //! altered yields nothing at all; no pair of key and nonce is used twice; when encryption is asked for, no plain byte leaves.
@@ -17,19 +17,29 @@ pub mod create;
 pub mod cron;
 pub mod decompress;
 pub mod format;
+mod found;
+pub mod fsck;
 pub mod id;
 pub mod keys;
+pub mod lock;
 pub mod machine;
 pub mod making;
+pub mod mark;
+pub mod marker;
 pub mod metadata;
 pub mod open;
 pub mod outcome;
 pub mod read;
 mod read_error;
+pub mod rebuild;
+pub mod remove;
 pub mod restore;
+pub mod retention;
+pub mod rotate;
 pub mod seal;
 pub mod select;
 mod settings;
+pub mod slots;
 pub mod verify;
 
 pub use id::BackupId;

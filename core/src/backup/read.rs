@@ -4,7 +4,7 @@
 //! machine without an error says that everything was there and agreed with everything else. Memory is bounded by [`ReadBounds`].
 
 use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName};
-use super::format::{FormatError, MAX_PREAMBLE_BYTES, Plaintext, Preamble};
+use super::format::{FormatError, MAX_PREAMBLE_BYTES, Plaintext, Preamble, Suite};
 use super::id::BackupId;
 use super::keys::{KeyId, KeyRing};
 use super::machine::{Action, ActionResult, Machine, Outbox, Progress, Work, WorkDone};
@@ -13,6 +13,7 @@ use super::metadata::{
 };
 use super::open::{ChunkError, ChunkFault, Frames, OpenKey, Opened};
 use super::seal::Trailer;
+use super::slots::MAX_KEYS_BYTES;
 use super::verify::Level;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -62,6 +63,7 @@ pub struct Reader<S> {
     bounds: ReadBounds,
     outbox: Outbox<Purpose>,
     signed: Option<Signed>,
+    later_slots: Option<Bytes>,
     windows: Windows,
     chunks: Option<Chunks>,
     sink: S,
@@ -72,6 +74,7 @@ pub struct Reader<S> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     Metadata,
+    Keys,
     Length,
     Window { offset: u64, len_bytes: u64 },
 }
@@ -134,6 +137,7 @@ impl<S: Sink> Reader<S> {
             },
             outbox,
             signed: None,
+            later_slots: None,
             windows,
             chunks: None,
             sink,
@@ -154,6 +158,11 @@ impl<S: Sink> Reader<S> {
     fn blob_done(&mut self, purpose: Purpose, done: BlobDone) -> Result<(), ReadError> {
         match (purpose, done) {
             (Purpose::Metadata, BlobDone::Bytes(bytes)) => self.metadata(&bytes),
+            (Purpose::Keys, BlobDone::Bytes(bytes)) => {
+                self.later_slots = Some(bytes);
+                self.ask_length();
+                Ok(())
+            }
             (Purpose::Length, BlobDone::Length(length)) => self.length(length),
             (Purpose::Window { offset, len_bytes }, BlobDone::Bytes(bytes)) => {
                 self.window(offset, len_bytes, bytes)
@@ -176,9 +185,19 @@ impl<S: Sink> Reader<S> {
         if claims.status != Status::Complete {
             return Err(ReadError::NotWhole { id: self.id, status: claims.status });
         }
+        let is_sealed = claims.suite != Suite::Plain;
         self.signed = Some(signed);
-        self.outbox.blob(Purpose::Length, BlobOp::Head { object: ObjectName::data(self.id) });
+        if is_sealed && self.level >= Level::Decrypt {
+            let (object, len_bytes) = (ObjectName::keys(self.id), MAX_KEYS_BYTES as u64 + 1);
+            self.outbox.blob(Purpose::Keys, BlobOp::Get { object, offset: 0, len_bytes });
+        } else {
+            self.ask_length();
+        }
         Ok(())
+    }
+
+    fn ask_length(&mut self) {
+        self.outbox.blob(Purpose::Length, BlobOp::Head { object: ObjectName::data(self.id) });
     }
 
     fn length(&mut self, found: u64) -> Result<(), ReadError> {
@@ -213,10 +232,13 @@ impl<S: Sink> Reader<S> {
     fn front(&mut self, bytes: &[u8]) -> Result<(), ReadError> {
         let id = self.id;
         let header_error = |error| ReadError::Header { id, error };
-        let preamble = Preamble::decode(bytes).map_err(header_error)?;
+        let mut preamble = Preamble::decode(bytes).map_err(header_error)?;
         let found = preamble.header.backup_id().map_err(header_error)?;
         if found != id {
             return Err(ReadError::Misplaced { object: ObjectName::data(id), found });
+        }
+        if let Some(later_slots) = &self.later_slots {
+            preamble = preamble.with_later_slots(later_slots).map_err(header_error)?;
         }
         if self.level < Level::Decrypt {
             let claims = self.claims().clone();
@@ -401,6 +423,7 @@ impl<S: Sink> Reader<S> {
     fn object(&self, purpose: Purpose) -> ObjectName {
         match purpose {
             Purpose::Metadata => ObjectName::metadata(self.id),
+            Purpose::Keys => ObjectName::keys(self.id),
             Purpose::Length | Purpose::Window { .. } => ObjectName::data(self.id),
         }
     }
@@ -419,8 +442,16 @@ impl<S: Sink> Reader<S> {
                 if self.outcome.is_some() {
                     return Ok(());
                 }
-                let done = result.map_err(|error| self.store_error(purpose, error))?;
-                self.blob_done(purpose, done)?;
+                match result {
+                    // Its keys were never changed.
+                    Err(error)
+                        if purpose == Purpose::Keys && error.kind == BlobErrorKind::NotFound =>
+                    {
+                        self.ask_length();
+                    }
+                    Err(error) => return Err(self.store_error(purpose, error)),
+                    Ok(done) => self.blob_done(purpose, done)?,
+                }
             }
             ActionResult::Work(WorkDone::Opened { number, result }) => {
                 self.outbox.work_done();

@@ -8,6 +8,9 @@ use crate::ids::{ClusterId, Epoch, NodeId};
 use crate::kv::StateHash;
 use crate::snapshot::Header;
 
+/// No name of the software that made a backup is longer.
+pub const MAX_VERSION_BYTES: usize = 128;
+
 /// The state that is backed up, frozen at one log index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
@@ -75,6 +78,12 @@ pub enum SettingsError {
         /// How many.
         found: usize,
     },
+    /// The software's name is too long for a header.
+    #[error("a version of {found_bytes} bytes is too long: use up to {MAX_VERSION_BYTES}")]
+    VersionLength {
+        /// How long it is.
+        found_bytes: usize,
+    },
     /// A bound is zero.
     #[error("the bounds on chunks and parts must not be zero")]
     ZeroBound,
@@ -134,6 +143,9 @@ impl Settings {
         }
         if self.recipients.len() > MAX_RECIPIENTS {
             return Err(SettingsError::TooManyKeys { found: self.recipients.len() });
+        }
+        if self.version.len() > MAX_VERSION_BYTES {
+            return Err(SettingsError::VersionLength { found_bytes: self.version.len() });
         }
         if chunks_in_flight == 0 || part_bytes == 0 || parts_in_flight == 0 {
             return Err(SettingsError::ZeroBound);

@@ -6,7 +6,11 @@
 mod catalog;
 mod create;
 mod frozen;
+mod lock;
+mod remove;
 mod restore;
+mod retention;
+mod rotate;
 mod sample;
 mod store;
 mod tamper;

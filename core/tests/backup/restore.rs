@@ -5,7 +5,7 @@ use super::store::{Fault, Store};
 use raftkv_core::backup::KeyRing;
 use raftkv_core::backup::blob::BlobErrorKind;
 use raftkv_core::backup::compress::Compression;
-use raftkv_core::backup::format::{FormatError, Plaintext, Preamble};
+use raftkv_core::backup::format::{FormatError, Plaintext};
 use raftkv_core::backup::metadata::Checksum;
 use raftkv_core::backup::read::{Access, ReadError, ReadTrouble};
 use raftkv_core::backup::restore::{REVISION_GAP, rebase};
@@ -60,22 +60,6 @@ fn any_recipient_opens_and_a_stranger_is_told_which_key_is_missing() {
     };
     assert_eq!(wanted, [key(1).id(), key(2).id()]);
     assert_eq!(at_hand, [key(3).id()]);
-}
-
-#[test]
-fn new_keys_open_a_rewrapped_header_over_the_same_chunks() {
-    let state = state(50);
-    let mut store = Store::default();
-    let id = backup(&mut store, &state, 42, settings(GZIP, &[key(1)]));
-    let data = store.objects[&format!("{id}/data.db")].clone();
-    let preamble = Preamble::decode(&data).unwrap();
-    let front = preamble.rewrap(&KeyRing::new([key(1)]), &[key(5), key(6)], &mut rng(8)).unwrap();
-    let rewrapped = Preamble::decode(&front).unwrap();
-    assert_eq!(rewrapped.key_ids(), [key(5).id(), key(6).id()]);
-    assert!(rewrapped.unlock(&KeyRing::new([key(6)]), Plaintext::Refused).is_ok());
-    let old = rewrapped.unlock(&KeyRing::new([key(1)]), Plaintext::Refused);
-    assert!(matches!(old, Err(FormatError::KeyMissing { .. })));
-    assert_eq!(rewrapped.header, preamble.header);
 }
 
 #[test]

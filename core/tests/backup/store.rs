@@ -57,6 +57,13 @@ impl Store {
         }
     }
 
+    /// Carries out the machine's next operation in the store, and no more: for machines that take turns.
+    pub fn step(&mut self, machine: &mut impl Machine) {
+        let Some(Action::Blob { op, action }) = machine.poll_action() else { return };
+        let result = self.answer(op, action);
+        machine.handle(ActionResult::Blob { op, result });
+    }
+
     /// What becomes of one operation.
     pub fn answer(&mut self, op: OpId, action: BlobOp) -> Result<BlobDone, BlobError> {
         let number = self.asked.len();

@@ -1,0 +1,152 @@
+//! What a list found of one backup, and how the backup stands by that.
+
+use super::blob::{BlobError, BlobErrorKind, ObjectName, Role};
+use super::catalog::{Entry, Hold, Proof, Standing};
+use super::format::{FormatError, Plaintext, Preamble, Suite};
+use super::id::BackupId;
+use super::keys::{KeyId, KeyRing};
+use super::marker::Marker;
+use super::metadata::{Signed, Status};
+use crate::planted::{self, Bug};
+use bytes::Bytes;
+
+/// What is known of one backup so far.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Length of `data.db`, if it was listed.
+    pub data_bytes: Option<u64>,
+    metadata: Option<Result<Bytes, BlobError>>,
+    front: Option<Result<Bytes, BlobError>>,
+    later_slots: Option<Result<Bytes, BlobError>>,
+    pin: Option<String>,
+    holds: Vec<Hold>,
+}
+
+impl Found {
+    /// Takes what was read of an object: its beginning, or why not.
+    pub fn read(&mut self, object: ObjectName, bytes: Result<Bytes, BlobError>) {
+        let is_gone = bytes.as_ref().is_err_and(|error| error.kind == BlobErrorKind::NotFound);
+        match object.role {
+            Role::Data => self.front = Some(bytes),
+            Role::Metadata => self.metadata = Some(bytes),
+            // Gone since the list was made.
+            _ if is_gone => {}
+            Role::Keys => self.later_slots = Some(bytes),
+            Role::Pin => {
+                self.pin = Some(marker(object, bytes).map_or_else(|what| what, |pin| pin.note));
+            }
+            Role::Hold(owner) => {
+                let marker = marker(object, bytes);
+                let beats = marker.as_ref().ok().map(|hold| hold.beats);
+                let note = marker.map_or_else(|what| what, |hold| hold.to_string());
+                self.holds.push(Hold { owner, note, beats });
+            }
+            Role::Lock(_) => {}
+        }
+    }
+
+    /// How the backup stands.
+    pub fn entry(mut self, id: BackupId, keys: &KeyRing) -> Entry {
+        self.holds.sort_by_key(|hold| hold.owner);
+        let signed = match &self.metadata {
+            Some(Ok(bytes)) => Some(Signed::parse(bytes)),
+            _ => None,
+        };
+        let metadata = match &signed {
+            Some(Ok(signed)) => Some(signed.claims().clone()),
+            _ => None,
+        };
+        let preamble = self.preamble();
+        let (key_ids, opened_by) = match &preamble {
+            Ok(preamble) => (preamble.current_key_ids(), opened_by(preamble, keys)),
+            Err(_) => Default::default(),
+        };
+        let standing = match &self.metadata {
+            Some(Err(error)) if error.kind != BlobErrorKind::NotFound => {
+                Standing::Unreadable(error.to_string())
+            }
+            Some(Err(_)) | None => Standing::Incomplete,
+            Some(Ok(_)) => signed
+                .unwrap_or_else(|| Signed::parse(&[]))
+                .map_err(|error| Standing::Damaged(error.to_string()))
+                .and_then(|signed| self.judge(id, signed, preamble, keys))
+                .unwrap_or_else(|standing| standing),
+        };
+        let Found { data_bytes, pin, holds, .. } = self;
+        Entry { id, standing, metadata, data_bytes, pin, holds, key_ids, opened_by }
+    }
+
+    /// The front of the data, with the slots that came later.
+    fn preamble(&self) -> Result<Preamble, Standing> {
+        let unreadable = |error: &BlobError| Standing::Unreadable(error.to_string());
+        let damaged = |error: FormatError| Standing::Damaged(format!("data.db: {error}"));
+        let front = self.front.as_ref().ok_or(Standing::DataMissing)?;
+        let preamble = Preamble::decode(front.as_ref().map_err(unreadable)?).map_err(damaged)?;
+        match &self.later_slots {
+            Some(later) if preamble.header.suite != Suite::Plain => {
+                let later = later.as_ref().map_err(unreadable)?;
+                let altered = |error: FormatError| Standing::Forged(error.to_string());
+                preamble.with_later_slots(later).map_err(altered)
+            }
+            _ => Ok(preamble),
+        }
+    }
+
+    /// Holds metadata and front against each other.
+    fn judge(
+        &self,
+        id: BackupId,
+        signed: Signed,
+        preamble: Result<Preamble, Standing>,
+        keys: &KeyRing,
+    ) -> Result<Standing, Standing> {
+        let claims = signed.claims();
+        if claims.id != id {
+            let what = format!("its metadata.json belongs to backup {}", claims.id);
+            return Err(Standing::Forged(what));
+        }
+        if claims.status != Status::Complete {
+            return Err(Standing::NotWhole(claims.status));
+        }
+        if self.data_bytes != Some(claims.data_bytes) && !planted::is(Bug::CatalogIgnoresLength) {
+            return Err(Standing::DataMissing);
+        }
+        let preamble = preamble?;
+        if preamble.header.id != *id.as_bytes() {
+            return Err(Standing::Forged("its data.db belongs to another backup".into()));
+        }
+        let suite = preamble.header.suite;
+        if suite != claims.suite {
+            let what = "metadata.json and data.db disagree on encryption";
+            return Err(Standing::Forged(what.into()));
+        }
+        let unlocked = match preamble.unlock(keys, Plaintext::Allowed) {
+            Ok(unlocked) => unlocked,
+            Err(FormatError::KeyMissing { wanted, .. }) => {
+                return Ok(Standing::Complete(Proof::KeyMissing(wanted)));
+            }
+            Err(error) => return Err(Standing::Forged(format!("data.db: {error}"))),
+        };
+        match (signed.verify(&unlocked.metadata), suite) {
+            (Err(error), _) => Err(Standing::Forged(error.to_string())),
+            (Ok(_), Suite::Plain) => Ok(Standing::Complete(Proof::Plain)),
+            (Ok(_), Suite::Aes256Gcm) => Ok(Standing::Complete(Proof::Authentic)),
+        }
+    }
+}
+
+/// The keys at hand that open it, each tried alone.
+fn opened_by(preamble: &Preamble, keys: &KeyRing) -> Vec<KeyId> {
+    if preamble.header.suite == Suite::Plain {
+        return Vec::new();
+    }
+    let alone = |id: &KeyId| keys.get(*id).map(|key| KeyRing::new([key.clone()]));
+    let opens =
+        |id: &KeyId| alone(id).is_some_and(|key| preamble.unlock(&key, Plaintext::Refused).is_ok());
+    keys.ids().filter(opens).collect()
+}
+
+fn marker(object: ObjectName, bytes: Result<Bytes, BlobError>) -> Result<Marker, String> {
+    let bytes = bytes.map_err(|error| error.to_string())?;
+    Marker::parse(object, &bytes).map_err(|error| error.to_string())
+}

@@ -1,0 +1,116 @@
+//! What is wrong in a store, and what can be done about it.
+//!
+//! Judged by a catalog that was read while the store's lock was held, so that no backup is being made in the meantime; what a copy or a restore
+//! uses shows in its hold. Invariants: something damaged or forged is reported and never touched: it may be the only trace of what
+//! happened; data without metadata is never called useless before it was read.
+
+use super::blob::ObjectName;
+use super::catalog::{Catalog, Entry, Standing};
+use super::id::BackupId;
+use super::marker::Owner;
+use std::fmt;
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Whole data without metadata: it broke off at the very end, was removed in part, or lost its metadata.
+    Orphan(BackupId),
+    /// Small objects of a backup that is not there any more.
+    Leftover(BackupId),
+    /// What an upload left behind that broke off, and nothing else of that backup.
+    Partial(BackupId),
+    /// A backup that says of itself that it failed, or is being made while nobody makes one.
+    Abandoned(BackupId),
+    /// Something keeps a backup in use. Whether it is still there, watching tells.
+    Hold(BackupId, Owner),
+    /// It cannot be used: why.
+    Broken(BackupId, String),
+    /// It belongs to no backup.
+    Stranger(String),
+}
+
+/// What can be done about a [`Finding`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Rebuild the metadata, or remove the data.
+    RebuildOrRemove,
+    /// Remove it.
+    Remove,
+    /// Watch it, and remove it when there is no sign of life.
+    Watch,
+    /// Nothing, without knowing more.
+    None,
+}
+
+/// Everything that is not as it should be.
+pub fn examine(catalog: &Catalog) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = catalog.entries.iter().filter_map(judge).collect();
+    let holds = catalog
+        .entries
+        .iter()
+        .flat_map(|entry| entry.holds.iter().map(|hold| Finding::Hold(entry.id, hold.owner)));
+    findings.extend(holds);
+    let is_listed = |id| catalog.entries.iter().any(|entry| entry.id == id);
+    findings.extend(catalog.strangers.iter().map(|path| {
+        let object = path.strip_suffix(".partial").and_then(ObjectName::from_path);
+        match object {
+            // Beside other objects of a backup it does no harm, and removing it would remove them.
+            Some(object) if !object.is_lock() && !is_listed(object.backup) => {
+                Finding::Partial(object.backup)
+            }
+            _ => Finding::Stranger(path.clone()),
+        }
+    }));
+    findings
+}
+
+fn judge(entry: &Entry) -> Option<Finding> {
+    match &entry.standing {
+        Standing::Complete(_) => None,
+        // In use: being copied, or removed under a reader.
+        Standing::Incomplete if !entry.holds.is_empty() => None,
+        Standing::Incomplete if entry.data_bytes.is_none() => Some(Finding::Leftover(entry.id)),
+        Standing::Incomplete => Some(Finding::Orphan(entry.id)),
+        Standing::NotWhole(_) => Some(Finding::Abandoned(entry.id)),
+        standing => Some(Finding::Broken(entry.id, standing.to_string())),
+    }
+}
+
+impl Finding {
+    /// What can be done about it.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Finding::Orphan(_) => Remedy::RebuildOrRemove,
+            Finding::Leftover(_) | Finding::Partial(_) | Finding::Abandoned(_) => Remedy::Remove,
+            Finding::Hold(..) => Remedy::Watch,
+            Finding::Broken(..) | Finding::Stranger(_) => Remedy::None,
+        }
+    }
+
+    /// Which backup it is about.
+    pub fn backup(&self) -> Option<BackupId> {
+        match self {
+            Finding::Orphan(id)
+            | Finding::Leftover(id)
+            | Finding::Partial(id)
+            | Finding::Abandoned(id)
+            | Finding::Hold(id, _)
+            | Finding::Broken(id, _) => Some(*id),
+            Finding::Stranger(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Finding::Orphan(_) => f.write_str("data.db without metadata.json"),
+            Finding::Leftover(_) => f.write_str("small objects without data.db and metadata.json"),
+            Finding::Partial(_) => f.write_str("what an upload left behind that broke off"),
+            Finding::Abandoned(_) => f.write_str("a backup that failed or was never finished"),
+            Finding::Hold(_, owner) => write!(f, "in use by {owner}"),
+            Finding::Broken(_, what) => f.write_str(what),
+            Finding::Stranger(path) => write!(f, "{path} belongs to no backup"),
+        }
+    }
+}

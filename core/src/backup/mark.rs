@@ -1,0 +1,117 @@
+//! Puts a pin or a hold beside a backup, renews it, and takes it away.
+//!
+//! The marker is written first and the metadata looked for afterwards: whoever removes a backup works the other way round
+//! ([`super::remove`]), so one of the two notices the other. Invariant: a marker that came too late is taken away again.
+
+use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName};
+use super::id::BackupId;
+use super::machine::{Action, ActionResult, Machine, Outbox, Progress};
+use super::marker::Marker;
+
+/// Why a marker is not there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MarkError {
+    /// The backup is not complete, or is being removed.
+    #[error("backup {id} is not complete, or was removed meanwhile")]
+    Gone {
+        /// Which.
+        id: BackupId,
+    },
+    /// The store failed.
+    #[error("{object}: {error}")]
+    Store {
+        /// Which object.
+        object: ObjectName,
+        /// How.
+        error: BlobError,
+    },
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Mark {
+    object: ObjectName,
+    outbox: Outbox<Purpose>,
+    outcome: Option<Result<(), MarkError>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    Put,
+    Look,
+    Only,
+    CleanUp,
+}
+
+impl Mark {
+    /// Puts a marker beside a complete backup.
+    pub fn put(marker: &Marker) -> Self {
+        Mark::begin(marker.place, Purpose::Put, write(marker))
+    }
+
+    /// Says that whoever put the marker is still there.
+    pub fn renew(marker: &mut Marker) -> Self {
+        marker.beats = marker.beats.saturating_add(1);
+        Mark::begin(marker.place, Purpose::Only, write(marker))
+    }
+
+    /// Takes a marker away.
+    pub fn remove(object: ObjectName) -> Self {
+        Mark::begin(object, Purpose::Only, BlobOp::Delete { object })
+    }
+
+    fn begin(object: ObjectName, purpose: Purpose, action: BlobOp) -> Self {
+        let mut outbox = Outbox::new();
+        outbox.blob(purpose, action);
+        Mark { object, outbox, outcome: None }
+    }
+
+    /// Whether it is done, once it has ended.
+    pub fn outcome(&self) -> Option<&Result<(), MarkError>> {
+        self.outcome.as_ref().filter(|_| self.outbox.is_idle())
+    }
+
+    fn done(&mut self, purpose: Purpose, result: Result<BlobDone, BlobError>) {
+        let backup = self.object.backup;
+        match (purpose, result) {
+            (Purpose::Put, Ok(_)) => {
+                let object = ObjectName::metadata(backup);
+                self.outbox.blob(Purpose::Look, BlobOp::Head { object });
+            }
+            (Purpose::Look, Err(error)) if error.kind == BlobErrorKind::NotFound => {
+                self.outbox.blob(Purpose::CleanUp, BlobOp::Delete { object: self.object });
+                self.outcome = Some(Err(MarkError::Gone { id: backup }));
+            }
+            (Purpose::CleanUp, _) => {}
+            (_, Ok(_)) => self.outcome = Some(Ok(())),
+            (_, Err(error)) => {
+                self.outcome = Some(Err(MarkError::Store { object: self.object, error }));
+            }
+        }
+    }
+}
+
+fn write(marker: &Marker) -> BlobOp {
+    BlobOp::Put { object: marker.place, bytes: marker.render().into(), if_absent: false }
+}
+
+impl Machine for Mark {
+    fn poll_action(&mut self) -> Option<Action> {
+        self.outbox.poll()
+    }
+
+    fn handle(&mut self, result: ActionResult) {
+        let ActionResult::Blob { op, result } = result else { return };
+        if let Some(purpose) = self.outbox.blob_done(op) {
+            self.done(purpose, result);
+        }
+    }
+
+    fn is_ended(&self) -> bool {
+        self.outcome().is_some()
+    }
+
+    fn progress(&self) -> Progress {
+        Progress::default()
+    }
+}

@@ -1,0 +1,387 @@
+//! Which backups may go, and why each of the others stays. A pure plan: what carries it out is [`super::remove`].
+//!
+//! Backups are ordered by restore epoch and log index, never by clocks. Age is all that a clock decides, and only while the clock agrees
+//! with the newest backups and with the store; otherwise there is no plan. A backup counts as no older than any that precedes it in
+//! that order, so that one node's wrong clock makes nothing old.
+//!
+//! Invariants: the newest complete backup stays, and so do the newest [`Retention::min_backups`]; what is pinned or held stays; an entry that
+//! is not complete and genuine neither goes nor counts nor changes what happens to others; each decision carries its reason.
+
+use super::catalog::{Entry, Proof, Standing};
+use super::config::Retention;
+use super::format::Plaintext;
+use super::id::BackupId;
+use super::metadata::{Metadata, rfc3339};
+use crate::ids::{ClusterId, Epoch};
+use crate::time::Wall;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// How far clocks may differ before nothing is pruned.
+pub const CLOCK_TOLERANCE_MS: i64 = 60 * 60 * 1000;
+
+/// With an age limit, a time without backups that is longer than this, and than twice the limit, looks like a clock that jumped.
+pub const MAX_GAP_DAYS: i64 = 90;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// What time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// By the clock of whoever asks.
+    pub now: Wall,
+    /// By the store's, where it tells.
+    pub store: Option<Wall>,
+}
+
+/// What happens to each backup, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// One for each entry of the catalog.
+    pub decisions: Vec<Decision>,
+}
+
+/// What happens to one backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Which.
+    pub id: BackupId,
+    /// What, and why.
+    pub verdict: Verdict,
+}
+
+/// Whether a backup stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It stays.
+    Keep(Keep),
+    /// It goes.
+    Delete(Delete),
+}
+
+/// Why a backup stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// It is pinned, for this reason.
+    Pinned(String),
+    /// Something reads it, or writes it elsewhere.
+    Held(String),
+    /// It is one of the newest that always stay.
+    Minimum(u32),
+    /// It is the newest of its hour, day, week or month.
+    Newest(Period),
+    /// It is neither too old nor one too many.
+    WithinLimits,
+    /// Retention has no say over it: it is not a complete, genuine backup.
+    NotCounted(String),
+}
+
+/// Why a backup goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delete {
+    /// It is older than it may be.
+    Age {
+        /// How old.
+        days: i64,
+        /// How old it may be.
+        limit: u32,
+    },
+    /// There are enough newer ones.
+    Count {
+        /// How many there may be.
+        limit: u32,
+    },
+}
+
+/// What keep rules count in. UTC; weeks begin on Mondays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Period {
+    /// An hour.
+    Hour,
+    /// A day.
+    Day,
+    /// A week.
+    Week,
+    /// A calendar month.
+    Month,
+}
+
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RetentionError {
+    /// A backup is from the future.
+    #[error(
+        "nothing is pruned: backup {id} was made at {}, after now, which is {}: one of the clocks is wrong", rfc3339(*.timestamp), rfc3339(*.now)
+    )]
+    Future {
+        /// Which.
+        id: BackupId,
+        /// When it says that it was made.
+        timestamp: Wall,
+        /// By the clock of whoever asks.
+        now: Wall,
+    },
+    /// Of the newest backups, a newer one has an older time.
+    #[error(
+        "nothing is pruned: backup {newer} is newer than {older} by log index, but {} ms older by its time: a node's clock is wrong", .behind_ms
+    )]
+    Disorder {
+        /// The one before.
+        older: BackupId,
+        /// The one after.
+        newer: BackupId,
+        /// How much.
+        behind_ms: i64,
+    },
+    /// The clock, or that of the newest backups, is far from the rest.
+    #[error(
+        "nothing is pruned: {days} days lie between backup {id} and what follows it: a clock jumped, or no backup was made for so long; \
+         prune again when newer backups have been made, or delete by id"
+    )]
+    Gap {
+        /// The backup before the gap.
+        id: BackupId,
+        /// How long it is.
+        days: i64,
+    },
+    /// The store's clock is another.
+    #[error(
+        "nothing is pruned: it is {} by this clock, but {} by the store's", rfc3339(*.now), rfc3339(*.store)
+    )]
+    StoreClock {
+        /// By the clock of whoever asks.
+        now: Wall,
+        /// By the store's.
+        store: Wall,
+    },
+    /// Two clusters that do not descend from each other keep backups in one place.
+    #[error(
+        "nothing is pruned: clusters {one} and {other} both keep backups of epoch {} here, and have no common order: give each a prefix of its own", .epoch.0
+    )]
+    TwoClusters {
+        /// One cluster.
+        one: ClusterId,
+        /// The other.
+        other: ClusterId,
+        /// The epoch of both.
+        epoch: Epoch,
+    },
+}
+
+/// Decides on every entry of a catalog. `plaintext` says whether backups that are not encrypted count as ours.
+pub fn plan(
+    rules: &Retention,
+    plaintext: Plaintext,
+    entries: &[Entry],
+    clocks: Clocks,
+) -> Result<Plan, RetentionError> {
+    let mut ordered: Vec<&Entry> = entries.iter().collect();
+    ordered.sort_by(|one, other| one.order(other));
+    let good: Vec<Good> = ordered.iter().filter_map(|entry| Good::of(entry, plaintext)).collect();
+    check_lineage(&good)?;
+    check_clocks(&good, rules, clocks)?;
+    let mut verdicts = verdicts(&good, rules, clocks.now);
+    let decision = |entry: &&Entry| Decision {
+        id: entry.id,
+        verdict: verdicts.remove(&entry.id).unwrap_or_else(|| not_counted(entry)),
+    };
+    Ok(Plan { decisions: ordered.iter().map(decision).collect() })
+}
+
+impl Plan {
+    /// What goes, oldest first.
+    pub fn deletions(&self) -> impl Iterator<Item = BackupId> + '_ {
+        let goes = |decision: &&Decision| matches!(decision.verdict, Verdict::Delete(_));
+        self.decisions.iter().filter(goes).map(|decision| decision.id)
+    }
+}
+
+/// A backup that counts.
+struct Good<'a> {
+    entry: &'a Entry,
+    metadata: &'a Metadata,
+}
+
+impl<'a> Good<'a> {
+    fn of(entry: &'a Entry, plaintext: Plaintext) -> Option<Self> {
+        let counts = match &entry.standing {
+            Standing::Complete(Proof::Authentic) => true,
+            Standing::Complete(Proof::Plain) => plaintext == Plaintext::Allowed,
+            _ => false,
+        };
+        let metadata = entry.metadata.as_ref().filter(|_| counts)?;
+        Some(Good { entry, metadata })
+    }
+}
+
+fn check_lineage(good: &[Good]) -> Result<(), RetentionError> {
+    for pair in good.windows(2) {
+        let (one, other) = (pair[0].metadata, pair[1].metadata);
+        if one.epoch == other.epoch && one.cluster != other.cluster {
+            let (one, other, epoch) = (one.cluster, other.cluster, one.epoch);
+            return Err(RetentionError::TwoClusters { one, other, epoch });
+        }
+    }
+    Ok(())
+}
+
+/// Holds the clock against the store's and against the newest backups, as many as always stay and one more.
+fn check_clocks(good: &[Good], rules: &Retention, clocks: Clocks) -> Result<(), RetentionError> {
+    let now = clocks.now;
+    if let Some(store) = clocks.store
+        && now.0.abs_diff(store.0) > CLOCK_TOLERANCE_MS as u64
+    {
+        return Err(RetentionError::StoreClock { now, store });
+    }
+    let future = |one: &&Good| one.metadata.timestamp.0 > now.0.saturating_add(CLOCK_TOLERANCE_MS);
+    if let Some(Good { entry, metadata }) = good.iter().find(future) {
+        let timestamp = metadata.timestamp;
+        return Err(RetentionError::Future { id: entry.id, timestamp, now });
+    }
+    let first = good.len().saturating_sub(minimum(rules) + 1);
+    let newest = &good[first..];
+    for pair in newest.windows(2) {
+        let (older, newer) = (&pair[0], &pair[1]);
+        let behind_ms = older.metadata.timestamp.0.saturating_sub(newer.metadata.timestamp.0);
+        if behind_ms > CLOCK_TOLERANCE_MS {
+            let (older, newer) = (older.entry.id, newer.entry.id);
+            return Err(RetentionError::Disorder { older, newer, behind_ms });
+        }
+    }
+    let times = newest.iter().map(|one| one.metadata.timestamp.0).chain([now.0]);
+    let max_gap_days = MAX_GAP_DAYS.max(2 * i64::from(rules.retention_days));
+    for (one, next) in newest.iter().zip(times.skip(1)) {
+        let days = next.saturating_sub(one.metadata.timestamp.0) / DAY_MS;
+        if rules.retention_days > 0 && days > max_gap_days {
+            return Err(RetentionError::Gap { id: one.entry.id, days });
+        }
+    }
+    Ok(())
+}
+
+fn minimum(rules: &Retention) -> usize {
+    rules.min_backups.max(1) as usize
+}
+
+fn verdicts(good: &[Good], rules: &Retention, now: Wall) -> BTreeMap<BackupId, Verdict> {
+    let times = times(good);
+    let mut verdicts = protections(good, &times, rules);
+    if rules.retention_days > 0 {
+        for (one, time_ms) in good.iter().zip(&times) {
+            let days = now.0.saturating_sub(*time_ms) / DAY_MS;
+            if days >= i64::from(rules.retention_days) {
+                let age = Delete::Age { days, limit: rules.retention_days };
+                verdicts.entry(one.entry.id).or_insert(Verdict::Delete(age));
+            }
+        }
+    }
+    let stays = |verdicts: &BTreeMap<BackupId, Verdict>, one: &&Good| {
+        !matches!(verdicts.get(&one.entry.id), Some(Verdict::Delete(_)))
+    };
+    let left: Vec<&Good> = good.iter().filter(|one| stays(&verdicts, one)).collect();
+    let limit = rules.max_backups;
+    let excess = if limit == 0 { 0 } else { left.len().saturating_sub(limit as usize) };
+    for (place, one) in left.into_iter().enumerate() {
+        let verdict = match place < excess {
+            true => Verdict::Delete(Delete::Count { limit }),
+            false => Verdict::Keep(Keep::WithinLimits),
+        };
+        verdicts.entry(one.entry.id).or_insert(verdict);
+    }
+    verdicts
+}
+
+/// When each backup was made, but no earlier than any before it.
+fn times(good: &[Good]) -> Vec<i64> {
+    let mut latest = i64::MIN;
+    let mut time = |one: &Good| {
+        latest = latest.max(one.metadata.timestamp.0);
+        latest
+    };
+    good.iter().map(&mut time).collect()
+}
+
+/// What stays whatever its age and number.
+fn protections(good: &[Good], times: &[i64], rules: &Retention) -> BTreeMap<BackupId, Verdict> {
+    let mut kept = BTreeMap::new();
+    let mut keep = |id, why| {
+        kept.entry(id).or_insert(Verdict::Keep(why));
+    };
+    for one in good {
+        if let Some(reason) = &one.entry.pin {
+            keep(one.entry.id, Keep::Pinned(reason.clone()));
+        } else if let Some(holder) = one.entry.holds.first() {
+            keep(one.entry.id, Keep::Held(holder.note.clone()));
+        }
+    }
+    for one in good.iter().rev().take(minimum(rules)) {
+        keep(one.entry.id, Keep::Minimum(minimum(rules) as u32));
+    }
+    let periods = [
+        (Period::Hour, rules.keep_hourly),
+        (Period::Day, rules.keep_daily),
+        (Period::Week, rules.keep_weekly),
+        (Period::Month, rules.keep_monthly),
+    ];
+    for (period, count) in periods {
+        let mut seen = BTreeSet::new();
+        for (one, time_ms) in good.iter().zip(times).rev() {
+            if seen.len() < count as usize && seen.insert(period.number(*time_ms)) {
+                keep(one.entry.id, Keep::Newest(period));
+            }
+        }
+    }
+    kept
+}
+
+fn not_counted(entry: &Entry) -> Verdict {
+    let why = match &entry.standing {
+        Standing::Complete(Proof::KeyMissing(_)) => "its key is not at hand".into(),
+        Standing::Complete(_) => "it is not encrypted, although encryption is configured".into(),
+        standing => standing.to_string(),
+    };
+    Verdict::Keep(Keep::NotCounted(why))
+}
+
+impl Period {
+    /// Which hour, day, week or month a time is in, counted from somewhere.
+    fn number(self, time_ms: i64) -> i64 {
+        let day = time_ms.div_euclid(DAY_MS);
+        match self {
+            Period::Hour => time_ms.div_euclid(DAY_MS / 24),
+            Period::Day => day,
+            // The first day, 1 January 1970, was a Thursday.
+            Period::Week => (day + 3).div_euclid(7),
+            Period::Month => month(time_ms),
+        }
+    }
+}
+
+fn month(time_ms: i64) -> i64 {
+    let nearest = if time_ms < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+    let time = jiff::Timestamp::from_millisecond(time_ms).unwrap_or(nearest);
+    let date = jiff::tz::TimeZone::UTC.to_datetime(time).date();
+    i64::from(date.year()) * 12 + i64::from(date.month())
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Keep(Keep::Pinned(reason)) if reason.is_empty() => f.write_str("it is pinned"),
+            Verdict::Keep(Keep::Pinned(reason)) => write!(f, "it is pinned: {reason}"),
+            Verdict::Keep(Keep::Held(holder)) => write!(f, "it is in use by {holder}"),
+            Verdict::Keep(Keep::Minimum(count)) => write!(f, "the newest {count} always stay"),
+            Verdict::Keep(Keep::Newest(period)) => {
+                write!(f, "it is the newest of its {}", format!("{period:?}").to_lowercase())
+            }
+            Verdict::Keep(Keep::WithinLimits) => f.write_str("it is within the limits"),
+            Verdict::Keep(Keep::NotCounted(why)) => write!(f, "not counted: {why}"),
+            Verdict::Delete(Delete::Age { days, limit }) => {
+                write!(f, "it is {days} days old, and {limit} is the limit")
+            }
+            Verdict::Delete(Delete::Count { limit }) => {
+                write!(f, "there are {limit} newer ones, which is the limit")
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Removing backups, beside readers, pins and failures.
+
+use super::sample::*;
+use super::store::{Fault, Store};
+use raftkv_core::backup::blob::{BlobErrorKind, ObjectName};
+use raftkv_core::backup::catalog::{Catalog, ReadCatalog, Standing};
+use raftkv_core::backup::fsck::{Finding, Remedy, examine};
+use raftkv_core::backup::mark::{Mark, MarkError};
+use raftkv_core::backup::marker::{Marker, Owner};
+use raftkv_core::backup::remove::{Fate, Force, Remove};
+use raftkv_core::backup::{BackupId, KeyRing};
+use raftkv_core::time::Wall;
+
+const READER: Owner = Owner([5; 16]);
+
+fn store_with_two() -> (Store, [BackupId; 2]) {
+    let mut store = Store::default();
+    let ids =
+        [10, 20].map(|index| backup(&mut store, &state(20), index, settings(GZIP, &[key(1)])));
+    (store, ids)
+}
+
+fn remove(store: &mut Store, ids: &[BackupId], force: Force) -> Vec<Fate> {
+    let mut machine = Remove::new(ids.iter().copied(), force);
+    store.drive(&mut machine);
+    machine.outcome().expect("the machine ends").map(|(_, fate)| fate.clone()).collect()
+}
+
+fn put(store: &mut Store, place: ObjectName) -> Result<(), MarkError> {
+    let mut machine = Mark::put(&Marker::new(place, READER, "a reader", Wall(0)));
+    store.drive(&mut machine);
+    machine.outcome().expect("the machine ends").clone()
+}
+
+fn catalog(store: &mut Store) -> Catalog {
+    let mut machine = ReadCatalog::new(KeyRing::new([key(1)]));
+    store.drive(&mut machine);
+    machine.outcome().unwrap().clone().unwrap()
+}
+
+#[test]
+fn what_is_removed_leaves_nothing_and_touches_nothing_else() {
+    let (mut store, ids) = store_with_two();
+    put(&mut store, ObjectName::pin(ids[1])).unwrap();
+    let others: Vec<String> = store.objects.keys().cloned().collect();
+    assert_eq!(remove(&mut store, &ids[..1], Force::Respect), [Fate::Removed]);
+    let left: Vec<String> =
+        others.into_iter().filter(|path| !path.starts_with(&ids[0].to_string())).collect();
+    assert_eq!(store.objects.keys().cloned().collect::<Vec<_>>(), left);
+    // Once more: nothing to do.
+    assert_eq!(remove(&mut store, &ids[..1], Force::Respect), [Fate::Removed]);
+}
+
+#[test]
+fn pins_and_holds_are_respected_unless_forced() {
+    let (mut store, mut ids) = store_with_two();
+    ids.sort();
+    put(&mut store, ObjectName::pin(ids[0])).unwrap();
+    put(&mut store, ObjectName::hold(ids[1], READER)).unwrap();
+    let before = store.objects.clone();
+    let fates = remove(&mut store, &ids, Force::Respect);
+    assert_eq!(fates, [Fate::Pinned, Fate::Held(vec![READER])]);
+    assert_eq!(store.objects, before);
+    let listed = catalog(&mut store);
+    let entry = |id| listed.entries.iter().find(|entry| entry.id == id).unwrap();
+    assert_eq!(entry(ids[0]).pin.as_deref(), Some("a reader"));
+    assert_eq!(entry(ids[1]).holds[0].owner, READER);
+    assert_eq!(remove(&mut store, &ids, Force::Override), [Fate::Removed, Fate::Removed]);
+    assert!(store.objects.is_empty());
+}
+
+#[test]
+fn a_reader_that_found_the_metadata_keeps_its_data_whenever_it_came() {
+    // The reader's steps between any two steps of the removal.
+    let mut seen = (false, false);
+    for before in 0..12 {
+        let (mut store, ids) = store_with_two();
+        let mut removal = Remove::new([ids[0]], Force::Respect);
+        for _ in 0..before {
+            store.step(&mut removal);
+        }
+        let reads = put(&mut store, ObjectName::hold(ids[0], READER)).is_ok();
+        store.drive(&mut removal);
+        let has_data = store.objects.contains_key(&ObjectName::data(ids[0]).path());
+        match reads {
+            true => assert!(has_data, "after {before} steps"),
+            false => assert!(!has_data || before < 12),
+        }
+        seen = (seen.0 | reads, seen.1 | !reads);
+    }
+    assert_eq!(seen, (true, true), "both outcomes happened");
+}
+
+#[test]
+fn a_removal_that_breaks_off_anywhere_leaves_nothing_that_looks_complete() {
+    for keep in 1..8 {
+        let (mut store, ids) = store_with_two();
+        let mut removal = Remove::new([ids[0]], Force::Respect);
+        for _ in 0..keep {
+            store.step(&mut removal);
+        }
+        let listed = catalog(&mut store);
+        if let Some(entry) = listed.entries.iter().find(|entry| entry.id == ids[0]) {
+            let whole = restore(&mut store, ids[0], access(&[key(1)])).is_ok();
+            assert_eq!(entry.is_complete(), whole, "after {keep} steps: {:?}", entry.standing);
+            if entry.standing == Standing::Incomplete {
+                let findings = examine(&listed);
+                assert_eq!(findings, [Finding::Orphan(ids[0])]);
+                assert_eq!(findings[0].remedy(), Remedy::RebuildOrRemove);
+            }
+        }
+        assert!(restore(&mut store, ids[1], access(&[key(1)])).is_ok());
+    }
+}
+
+#[test]
+fn metadata_that_cannot_be_deleted_keeps_its_data() {
+    let (mut store, ids) = store_with_two();
+    let asked = store.asked.len();
+    let kind = BlobErrorKind::Denied;
+    store.fault = Some(Fault::Fails { at: asked + 1, kind });
+    let fates = remove(&mut store, &ids[..1], Force::Respect);
+    assert!(matches!(&fates[..], [Fate::Failed(_)]), "{fates:?}");
+    assert!(restore(&mut store, ids[0], access(&[key(1)])).is_ok());
+}
+
+#[test]
+fn a_pin_needs_a_complete_backup() {
+    let (mut store, ids) = store_with_two();
+    store.objects.remove(&ObjectName::metadata(ids[0]).path());
+    assert_eq!(put(&mut store, ObjectName::pin(ids[0])), Err(MarkError::Gone { id: ids[0] }));
+    assert!(!store.objects.contains_key(&ObjectName::pin(ids[0]).path()));
+    put(&mut store, ObjectName::pin(ids[1])).unwrap();
+    let mut unpin = Mark::remove(ObjectName::pin(ids[1]));
+    store.drive(&mut unpin);
+    assert_eq!(unpin.outcome(), Some(&Ok(())));
+    assert!(!store.objects.contains_key(&ObjectName::pin(ids[1]).path()));
+}
+
+#[test]
+fn a_damaged_pin_or_hold_counts_as_one() {
+    let (mut store, ids) = store_with_two();
+    for place in [ObjectName::pin(ids[0]), ObjectName::hold(ids[0], READER)] {
+        put(&mut store, place).unwrap();
+        store.objects.get_mut(&place.path()).unwrap()[30] ^= 1;
+    }
+    let listed = catalog(&mut store);
+    let entry = listed.entries.iter().find(|entry| entry.id == ids[0]).unwrap();
+    assert!(entry.pin.as_ref().unwrap().contains("marker"), "{:?}", entry.pin);
+    assert_eq!(entry.holds[0].beats, None);
+    assert!(entry.is_complete());
+}
+
+#[test]
+fn what_is_wrong_in_a_store_is_found() {
+    let (mut store, ids) = store_with_two();
+    let [whole, orphan] = ids;
+    store.objects.remove(&ObjectName::metadata(orphan).path());
+    let other = BackupId::draw(&mut rng(99));
+    let leftover = Marker::new(ObjectName::pin(other), READER, "", Wall(0));
+    store.objects.insert(leftover.place.path(), leftover.render());
+    let partial = BackupId::draw(&mut rng(98));
+    let partial_path = format!("{}.partial", ObjectName::data(partial).path());
+    store.objects.insert(partial_path, b"half".to_vec());
+    // Beside a backup that is there, it must not take that along.
+    let beside = format!("{}.partial", ObjectName::metadata(whole).path());
+    store.objects.insert(beside.clone(), b"half".to_vec());
+    store.objects.insert("notes.txt".into(), b"hello".to_vec());
+    put(&mut store, ObjectName::hold(whole, READER)).unwrap();
+    let findings = examine(&catalog(&mut store));
+    for expected in [
+        Finding::Orphan(orphan),
+        Finding::Leftover(other),
+        Finding::Partial(partial),
+        Finding::Stranger("notes.txt".into()),
+        Finding::Stranger(beside),
+        Finding::Hold(whole, READER),
+    ] {
+        assert!(findings.contains(&expected), "{expected:?} is not in {findings:?}");
+    }
+    assert_eq!(findings.len(), 6);
+}
