@@ -1,12 +1,16 @@
 //! `backup`: make backups, look at them, check them, restore them. Keys and store credentials stay with whoever runs the command.
 
 mod browse;
+mod catalog;
+mod confirm;
 mod create;
+mod delete;
 mod diff;
 mod key;
 mod list;
 mod load;
 mod progress;
+mod prune;
 pub mod restore;
 mod restore_keys;
 mod setup;
@@ -39,6 +43,17 @@ pub enum Backup {
     Diff(diff::Diff),
     /// Put keys of a backup back into the live cluster
     RestoreKeys(restore_keys::RestoreKeys),
+    /// Let old backups go by the retention rules
+    Prune(prune::Prune),
+    /// Delete one backup
+    Delete(delete::Delete),
+    /// Keep a backup from retention and deletion
+    Pin(delete::Pin),
+    /// Let retention have a backup again
+    Unpin(delete::Unpin),
+    /// Find what is wrong in the store, and put it right
+    #[command(subcommand)]
+    Catalog(catalog::Catalog),
     /// Keys for encryption
     #[command(subcommand)]
     Key(key::Key),
@@ -56,6 +71,11 @@ pub async fn run(context: &Context, backup: Backup) -> Result<(), Failure> {
         Backup::Get(get) => browse::get(context, get).await,
         Backup::Diff(diff) => diff::run(context, diff).await,
         Backup::RestoreKeys(asked) => restore_keys::run(context, asked).await,
-        Backup::Key(key) => key::run(context, key),
+        Backup::Prune(prune) => prune::run(context, prune).await,
+        Backup::Delete(delete) => delete::delete(context, delete).await,
+        Backup::Pin(pin) => delete::pin(context, pin).await,
+        Backup::Unpin(unpin) => delete::unpin(context, unpin).await,
+        Backup::Catalog(catalog) => catalog::run(context, catalog).await,
+        Backup::Key(key) => key::run(context, key).await,
     }
 }

@@ -7,3 +7,4 @@ mod cluster;
 mod offline;
 mod online;
 mod recovery;
+mod retention;

@@ -21,6 +21,8 @@ pub struct Keys {
     pub recipients: Vec<Key>,
     /// What only opens old ones.
     pub old: Vec<Key>,
+    /// Where each of them is from: those of `recipients`, then those of `old`.
+    sources: Vec<KeySource>,
     /// What whoever runs this should know.
     pub warnings: Vec<String>,
 }
@@ -94,6 +96,13 @@ impl Keys {
         Ok(keys)
     }
 
+    /// All of them, with where each is from and whether new backups are sealed for it.
+    pub fn named(&self) -> impl Iterator<Item = (&Key, &KeySource, bool)> {
+        let recipients = self.recipients.iter().map(|key| (key, true));
+        let keys = recipients.chain(self.old.iter().map(|key| (key, false)));
+        keys.zip(&self.sources).map(|((key, seals), source)| (key, source, seals))
+    }
+
     /// All of them.
     pub fn ring(&self) -> KeyRing {
         KeyRing::new(self.recipients.iter().chain(&self.old).cloned())
@@ -105,7 +114,10 @@ impl Keys {
             KeySource::Env(name) => variable(source, name)?,
             KeySource::Command(argv) => output(source, argv)?,
         };
-        Key::parse(&content).map_err(|error| SourceError::Content { key: source.clone(), error })
+        let key = Key::parse(&content)
+            .map_err(|error| SourceError::Content { key: source.clone(), error })?;
+        self.sources.push(source.clone());
+        Ok(key)
     }
 
     fn file(&mut self, source: &KeySource, path: &Path) -> Result<Zeroizing<Vec<u8>>, SourceError> {

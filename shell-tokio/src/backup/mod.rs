@@ -4,6 +4,7 @@
 //! asked for and not possible is an error.
 
 pub mod keys;
+pub mod lock;
 
 use keys::{Keys, SourceError};
 use raftkv_core::backup::KeyRing;

@@ -20,7 +20,7 @@ pub enum Piece {
 
 /// Runs a machine to its end. `observe` is told now and then how far it is.
 pub async fn drive(
-    machine: &mut dyn Machine,
+    machine: &mut (dyn Machine + Send),
     store: &mut dyn BlobStore,
     mut observe: impl FnMut(Progress),
 ) {
@@ -67,7 +67,7 @@ pub async fn drive_create(
 struct UnderWay(JoinSet<ActionResult>);
 
 impl UnderWay {
-    fn start(&mut self, machine: &mut dyn Machine, store: &mut dyn BlobStore) {
+    fn start(&mut self, machine: &mut (dyn Machine + Send), store: &mut dyn BlobStore) {
         while let Some(action) = machine.poll_action() {
             match action {
                 Action::Blob { op, action } => {

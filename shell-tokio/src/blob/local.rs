@@ -217,6 +217,8 @@ fn length(entry: &fs::DirEntry) -> Result<u64, BlobError> {
 fn delete(root: &Path, object: ObjectName) -> Result<BlobDone, BlobError> {
     let path = path(root, object);
     remove(&path)?;
+    // What an upload left behind that broke off.
+    remove(&partial(&path))?;
     let dir = path.parent().expect("objects lie in the directory of their backup");
     match sync_directory(dir) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(unknown(dir, &error)),

@@ -1,11 +1,14 @@
 //! `backup key`: keys for encryption.
 
-use super::setup::rng;
+use super::setup::{ConfigFile, Setup, read_failure, rng};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::output::Report;
+use crate::output::{Report, table};
 use clap::Subcommand;
-use raftkv_core::backup;
+use raftkv_core::backup::catalog::{Entry, Proof, Standing};
+use raftkv_core::backup::rotate::{Rotate, Rotated};
+use raftkv_core::backup::{self, KeyId};
+use raftkv_node::blob::drive;
 use serde::Serialize;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
@@ -20,6 +23,27 @@ pub enum Key {
         /// Where to; must not exist
         file: PathBuf,
     },
+    /// List the keys that the configuration names
+    List {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Say which backups each key opens
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Give a new key the old one's place in every backup, without touching their data. May be repeated
+    Rotate {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Id of the key whose place is taken
+        #[arg(long, value_name = "KEY_ID")]
+        old: KeyId,
+        /// Id of the key that takes it; the configuration names it
+        #[arg(long, value_name = "KEY_ID")]
+        new: KeyId,
+    },
 }
 
 #[derive(Debug, Serialize)]
@@ -28,9 +52,61 @@ struct Generated {
     file: PathBuf,
 }
 
-/// Runs it. An existing file is never replaced: it may be the only copy of a key that backups need.
-pub fn run(context: &Context, key: Key) -> Result<(), Failure> {
-    let Key::Generate { file: path } = key;
+#[derive(Debug, Serialize)]
+struct Keys {
+    keys: Vec<KeyView>,
+}
+
+#[derive(Debug, Serialize)]
+struct KeyView {
+    key_id: String,
+    source: String,
+    /// Whether new backups are sealed for it.
+    seals: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Checked {
+    backups: Vec<CheckedBackup>,
+}
+
+#[derive(Debug, Serialize)]
+struct CheckedBackup {
+    id: String,
+    status: &'static str,
+    encrypted: Option<bool>,
+    /// The keys that count for it.
+    key_ids: Vec<String>,
+    /// The keys at hand that open it, each tried alone.
+    opened_by: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct RotatedView {
+    old: String,
+    new: String,
+    backups: Vec<RotatedBackup>,
+}
+
+#[derive(Debug, Serialize)]
+struct RotatedBackup {
+    id: String,
+    outcome: &'static str,
+    error: Option<String>,
+}
+
+/// Runs it.
+pub async fn run(context: &Context, key: Key) -> Result<(), Failure> {
+    match key {
+        Key::Generate { file } => generate(context, file),
+        Key::List { config } => list(context, &config.open()?),
+        Key::Check { config } => check(context, &mut config.open()?).await,
+        Key::Rotate { config, old, new } => rotate(context, &mut config.open()?, old, new).await,
+    }
+}
+
+/// An existing file is never replaced: it may be the only copy of a key that backups need.
+fn generate(context: &Context, path: PathBuf) -> Result<(), Failure> {
     let key = backup::Key::draw(&mut rng("backup key")?);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
     let mut file = file.map_err(|error| match error.kind() {
@@ -46,8 +122,116 @@ pub fn run(context: &Context, key: Key) -> Result<(), Failure> {
     context.print(&Generated { key_id: key.id().to_string(), file: path })
 }
 
+fn list(context: &Context, setup: &Setup) -> Result<(), Failure> {
+    let keys = &setup.loaded.keys;
+    let views = keys.named().map(|(key, source, seals)| KeyView {
+        key_id: key.id().to_string(),
+        source: source.to_string(),
+        seals,
+    });
+    context.print(&Keys { keys: views.collect() })
+}
+
+async fn check(context: &Context, setup: &mut Setup) -> Result<(), Failure> {
+    let catalog = setup.catalog().await?;
+    let names = |ids: &[KeyId]| ids.iter().map(ToString::to_string).collect();
+    let backup = |entry: &Entry| CheckedBackup {
+        id: entry.id.to_string(),
+        status: entry.standing.word(),
+        encrypted: match entry.standing {
+            Standing::Complete(Proof::Plain) => Some(false),
+            Standing::Complete(_) => Some(true),
+            _ => None,
+        },
+        key_ids: names(&entry.key_ids),
+        opened_by: names(&entry.opened_by),
+    };
+    let backups: Vec<_> = catalog.entries.iter().map(backup).collect();
+    let locked = backups.iter().filter(|b| b.encrypted == Some(true) && b.opened_by.is_empty());
+    let locked = locked.count();
+    context.print(&Checked { backups })?;
+    match locked {
+        0 => Ok(()),
+        count => {
+            let what = format!("{count} backups are opened by none of the keys at hand");
+            Err(Failure::new(Exit::Key, what))
+        }
+    }
+}
+
+/// Every backup is tried even when one fails; the first failure decides the exit code.
+async fn rotate(
+    context: &Context,
+    setup: &mut Setup,
+    old: KeyId,
+    new: KeyId,
+) -> Result<(), Failure> {
+    let ring = setup.loaded.ring();
+    let Some(new_key) = ring.get(new).cloned() else {
+        let what = format!("the configuration names no key {new}: backup key list shows them");
+        return Err(Failure::new(Exit::Key, what));
+    };
+    if old == new {
+        return Err(Failure::new(Exit::Usage, "--old and --new are the same key"));
+    }
+    let catalog = setup.catalog().await?;
+    let (mut backups, mut first) = (Vec::new(), None);
+    for entry in catalog.entries.iter().filter(|entry| entry.is_complete()) {
+        let rng = rng("key rotation")?;
+        let mut machine = Rotate::new(entry.id, old, new_key.clone(), ring.clone(), rng);
+        drive(&mut machine, setup.store.as_mut(), |_| {}).await;
+        let result = machine.outcome().expect("a driven machine has an outcome");
+        let outcome = match result {
+            Ok(Rotated::Changed) => "changed",
+            Ok(Rotated::Already) => "already",
+            Ok(Rotated::NotConcerned) => "not sealed for the old key",
+            Ok(Rotated::Plain) => "not encrypted",
+            Err(_) => "failed",
+        };
+        let error = result.as_ref().err();
+        first = first.or_else(|| error.map(read_failure));
+        let error = error.map(ToString::to_string);
+        backups.push(RotatedBackup { id: entry.id.to_string(), outcome, error });
+    }
+    context.print(&RotatedView { old: old.to_string(), new: new.to_string(), backups })?;
+    first.map_or(Ok(()), Err)
+}
+
 impl Report for Generated {
     fn table(&self) -> String {
         format!("key {} in {}", self.key_id, self.file.display())
+    }
+}
+
+impl Report for Keys {
+    fn table(&self) -> String {
+        let mut rows = table::new(&["KEY", "FROM", "NEW BACKUPS"]);
+        for key in &self.keys {
+            let seals = if key.seals { "sealed for it" } else { "-" };
+            rows.add_row([key.key_id.clone(), key.source.clone(), seals.to_owned()]);
+        }
+        table::text(&rows)
+    }
+}
+
+impl Report for Checked {
+    fn table(&self) -> String {
+        let mut rows = table::new(&["ID", "STATUS", "SEALED FOR", "OPENED BY"]);
+        for backup in &self.backups {
+            let (sealed_for, opened_by) = (backup.key_ids.join(" "), backup.opened_by.join(" "));
+            rows.add_row([backup.id.clone(), backup.status.to_owned(), sealed_for, opened_by]);
+        }
+        table::text(&rows)
+    }
+}
+
+impl Report for RotatedView {
+    fn table(&self) -> String {
+        let mut rows = table::new(&["ID", "RESULT"]);
+        for backup in &self.backups {
+            let result = backup.error.clone().unwrap_or_else(|| backup.outcome.to_owned());
+            rows.add_row([backup.id.clone(), result]);
+        }
+        table::text(&rows)
     }
 }

@@ -12,6 +12,7 @@ use raftkv_core::backup::catalog::{Catalog, Entry, Standing};
 use raftkv_core::backup::metadata::rfc3339;
 use raftkv_core::backup::read::{ReadBounds, ReadError, ReadTrouble};
 use raftkv_core::backup::restore::{Restore, Restored};
+use raftkv_node::backup::lock::Guard;
 use raftkv_node::blob::drive;
 
 /// How backups are read.
@@ -35,7 +36,8 @@ impl Loading {
         let mut entry = pick(&catalog, asked)?;
         warn_of_newer(&catalog, entry, asked);
         loop {
-            let error = match self.read(context, &mut setup, entry).await {
+            let hold = setup.hold(entry.id, "a restore").await?;
+            let error = match self.read(context, &mut setup, entry, hold).await {
                 Ok(restored) => return Ok(restored),
                 Err(error) => error,
             };
@@ -58,12 +60,16 @@ impl Loading {
         context: &Context,
         setup: &mut Setup,
         entry: &Entry,
+        hold: Option<Guard>,
     ) -> Result<Restored, ReadError> {
         let access = setup.loaded.access(self.allow_plaintext);
         let mut machine = Restore::new(entry.id, access, ReadBounds::default());
         let meter = Meter::new(context);
         drive(&mut machine, setup.store.as_mut(), |progress| meter.show(progress)).await;
         meter.finish_and_clear();
+        if let Some(hold) = hold {
+            hold.release().await;
+        }
         machine.take().expect("a driven machine has an outcome")
     }
 }

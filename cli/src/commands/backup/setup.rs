@@ -2,15 +2,22 @@
 
 use crate::failure::{Exit, Failure};
 use clap::Args;
-use raftkv_core::backup::blob::{BlobError, BlobErrorKind};
+use raftkv_core::backup::BackupId;
+use raftkv_core::backup::blob::{BlobError, BlobErrorKind, ObjectName};
 use raftkv_core::backup::catalog::{Catalog, Entry, ReadCatalog};
 use raftkv_core::backup::config::ConfigError;
+use raftkv_core::backup::lock::LockError;
+use raftkv_core::backup::mark::MarkError;
+use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::backup::read::{ReadError, ReadTrouble};
 use raftkv_core::backup::select::{SelectError, Selector};
 use raftkv_core::rng::{Rng, Seed};
+use raftkv_core::time::Wall;
+use raftkv_node::backup::lock::Guard;
 use raftkv_node::backup::{BackupConfig, LoadError};
 use raftkv_node::blob::{self, BlobStore, drive};
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Names the configuration.
 #[derive(Debug, Args)]
@@ -35,7 +42,7 @@ impl ConfigFile {
         for warning in &loaded.keys.warnings {
             eprintln!("raftkv-cli: {warning}");
         }
-        let store = blob::open(&loaded.config).map_err(|error| Failure::new(Exit::Usage, error))?;
+        let store = open_store(&loaded)?;
         Ok(Setup { loaded, store })
     }
 }
@@ -56,6 +63,50 @@ impl Setup {
     pub async fn select(&mut self, asked: &str) -> Result<Entry, Failure> {
         pick(&self.catalog().await?, asked).cloned()
     }
+
+    /// Takes the store's lock, so that no backup is made beside this command.
+    pub async fn lock(&self, command: &str) -> Result<Guard, Failure> {
+        let owner = Owner::draw(&mut rng("lock")?);
+        let store = open_store(&self.loaded)?;
+        let lock = Guard::lock(store, owner, &who(command), now()).await;
+        lock.map_err(|error| {
+            let exit = match error {
+                LockError::Held(_) | LockError::Lost => Exit::Refused,
+                LockError::Store(_) => Exit::Storage,
+            };
+            Failure::new(exit, error)
+        })
+    }
+
+    /// Keeps a backup from being removed while this command reads it. Reading does not depend on it: a store may be read-only, or full.
+    pub async fn hold(&self, id: BackupId, command: &str) -> Result<Option<Guard>, Failure> {
+        let owner = Owner::draw(&mut rng("hold")?);
+        let hold = Marker::new(ObjectName::hold(id, owner), owner, &who(command), now());
+        match Guard::hold(open_store(&self.loaded)?, hold).await {
+            Ok(guard) => return Ok(Some(guard)),
+            // What is wrong with it, reading it will tell.
+            Err(MarkError::Gone { .. }) => {}
+            Err(MarkError::Store { error, .. }) if error.kind == BlobErrorKind::Denied => {}
+            Err(error) => eprintln!("raftkv-cli: nothing keeps others from removing it: {error}"),
+        }
+        Ok(None)
+    }
+}
+
+fn open_store(loaded: &BackupConfig) -> Result<Box<dyn BlobStore>, Failure> {
+    blob::open(&loaded.config).map_err(|error| Failure::new(Exit::Usage, error))
+}
+
+/// Who a marker is from, for people.
+fn who(command: &str) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{command}, process {} on {}", std::process::id(), host.trim())
+}
+
+/// The time, for people and for retention.
+pub fn now() -> Wall {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Wall(since.as_millis() as i64)
 }
 
 /// Picks the backup that was asked for: by id, `latest` or `@TIME`.

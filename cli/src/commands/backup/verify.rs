@@ -56,11 +56,15 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
     let mut first = None;
     let mut backups = Vec::new();
     for id in ids {
+        let hold = setup.hold(id, "backup verify").await?;
         let access = setup.loaded.access(verify.allow_plaintext);
         let mut machine = Machine::new(id, verify.level, access, ReadBounds::default());
         let meter = Meter::new(context);
         drive(&mut machine, setup.store.as_mut(), |progress| meter.show(progress)).await;
         meter.finish_and_clear();
+        if let Some(hold) = hold {
+            hold.release().await;
+        }
         let report = machine.report().expect("a driven machine has an outcome");
         let error = report.result.err();
         backups.push(VerifiedBackup {

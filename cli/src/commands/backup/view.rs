@@ -33,6 +33,8 @@ pub struct BackupView {
     key_ids: Vec<String>,
     /// Whether the metadata is known to be genuine; unknown without its key.
     authentic: Option<bool>,
+    /// Why it is pinned, if it is.
+    pinned: Option<String>,
     version: Option<String>,
 }
 
@@ -51,16 +53,24 @@ pub struct OneBackup(pub BackupView);
 impl BackupView {
     /// As the catalog sees it.
     pub fn of_entry(entry: &Entry) -> Self {
-        let (status, error, authentic) = standing(&entry.standing);
+        let authentic = match &entry.standing {
+            Standing::Complete(Proof::Authentic) => Some(true),
+            Standing::Forged(_) => Some(false),
+            _ => None,
+        };
         let mut view = match &entry.metadata {
             Some(metadata) => BackupView::of_metadata(metadata),
             None => BackupView::unknown(entry.id.to_string()),
         };
-        if !error.is_empty() {
-            view.error = error;
+        if !entry.standing.fault().is_empty() {
+            view.error = entry.standing.fault().to_owned();
         }
         view.compressed_size = view.compressed_size.or(entry.data_bytes);
-        BackupView { status, authentic, ..view }
+        view.pinned = entry.pin.clone();
+        if !entry.key_ids.is_empty() {
+            view.key_ids = entry.key_ids.iter().map(ToString::to_string).collect();
+        }
+        BackupView { status: entry.standing.word(), authentic, ..view }
     }
 
     /// As its metadata says.
@@ -92,6 +102,7 @@ impl BackupView {
             encryption_type: Some(metadata.suite.name()),
             key_ids: metadata.key_ids.iter().map(ToString::to_string).collect(),
             authentic: None,
+            pinned: None,
             version: Some(metadata.version.clone()),
         }
     }
@@ -119,27 +130,9 @@ impl BackupView {
             encryption_type: None,
             key_ids: Vec::new(),
             authentic: None,
+            pinned: None,
             version: None,
         }
-    }
-}
-
-/// Status, error, and whether it is known to be genuine.
-fn standing(standing: &Standing) -> (&'static str, String, Option<bool>) {
-    match standing {
-        Standing::Complete(Proof::Authentic) => ("complete", String::new(), Some(true)),
-        Standing::Complete(Proof::KeyMissing(_) | Proof::Plain) => {
-            ("complete", String::new(), None)
-        }
-        Standing::Incomplete => ("incomplete", "it has no metadata.json".into(), None),
-        Standing::NotWhole(Status::Failed) => ("failed", String::new(), None),
-        Standing::NotWhole(_) => ("in_progress", String::new(), None),
-        Standing::DataMissing => {
-            ("damaged", "data.db is missing, or not as long as metadata.json says".into(), None)
-        }
-        Standing::Damaged(what) => ("damaged", what.clone(), None),
-        Standing::Forged(what) => ("forged", what.clone(), Some(false)),
-        Standing::Unreadable(what) => ("unreadable", what.clone(), None),
     }
 }
 

@@ -1,0 +1,154 @@
+//! `backup delete`, `backup pin` and `backup unpin`.
+
+use super::confirm::Confirmation;
+use super::prune::{first_failure, remove};
+use super::setup::{ConfigFile, Setup, now, rng};
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::output::Report;
+use clap::Args;
+use raftkv_core::backup::BackupId;
+use raftkv_core::backup::blob::ObjectName;
+use raftkv_core::backup::catalog::{Catalog, Entry};
+use raftkv_core::backup::mark::{Mark, MarkError};
+use raftkv_core::backup::marker::{Marker, Owner};
+use raftkv_core::backup::remove::{Fate, Force};
+use raftkv_node::blob::drive;
+use serde::Serialize;
+
+/// Arguments of `delete`.
+#[derive(Debug, Args)]
+pub struct Delete {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Which: an id, or the beginning of one
+    #[arg(long, value_name = "ID")]
+    backup: String,
+    /// Delete it even if it is pinned, in use or the only complete one, without asking
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    confirmation: Confirmation,
+}
+
+/// Arguments of `pin`.
+#[derive(Debug, Args)]
+pub struct Pin {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Which: an id, the beginning of one, or latest
+    #[arg(value_name = "ID|latest")]
+    backup: String,
+    /// Why, for whoever wonders later
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+/// Arguments of `unpin`.
+#[derive(Debug, Args)]
+pub struct Unpin {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Which: an id, or the beginning of one
+    #[arg(value_name = "ID")]
+    backup: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Deleted {
+    id: String,
+    outcome: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Pinned {
+    id: String,
+    pinned: bool,
+    reason: String,
+}
+
+/// Runs `delete`.
+pub async fn delete(context: &Context, delete: Delete) -> Result<(), Failure> {
+    let mut setup = delete.config.open()?;
+    let catalog = setup.catalog().await?;
+    let entry = super::setup::pick(&catalog, &delete.backup)?;
+    let id = entry.id;
+    let mut force = Force::Override;
+    if !delete.force {
+        check(entry, &catalog)?;
+        let revision = entry.metadata.as_ref().map_or("unknown".into(), |m| m.revision.to_string());
+        let what = format!("{} backup {id}, revision {revision}", entry.standing.word());
+        delete.confirmation.ask(&format!("Delete the {what}?"))?;
+        force = Force::Respect;
+    }
+    let fates = remove(&mut setup, vec![id], force).await;
+    first_failure(&fates)?;
+    match fates.get(&id) {
+        Some(fate @ (Fate::Pinned | Fate::Held(_))) => Err(refused(id, &fate.to_string())),
+        fate => {
+            let outcome = fate.map(ToString::to_string).unwrap_or_default();
+            context.print(&Deleted { id: id.to_string(), outcome })
+        }
+    }
+}
+
+/// What is better not deleted by accident.
+fn check(entry: &Entry, catalog: &Catalog) -> Result<(), Failure> {
+    if let Some(reason) = &entry.pin {
+        return Err(refused(entry.id, &format!("it is pinned: {reason}")));
+    }
+    if let Some(hold) = entry.holds.first() {
+        return Err(refused(entry.id, &format!("it is in use by {}", hold.note)));
+    }
+    let complete = catalog.entries.iter().filter(|entry| entry.is_complete()).count();
+    if entry.is_complete() && complete == 1 {
+        return Err(refused(entry.id, "it is the only complete one"));
+    }
+    Ok(())
+}
+
+fn refused(id: BackupId, why: &str) -> Failure {
+    Failure::new(Exit::Refused, format!("backup {id} was not deleted: {why} (--force overrides)"))
+}
+
+/// Runs `pin`.
+pub async fn pin(context: &Context, pin: Pin) -> Result<(), Failure> {
+    let mut setup = pin.config.open()?;
+    let id = setup.select(&pin.backup).await?.id;
+    let owner = Owner::draw(&mut rng("pin")?);
+    let marker = Marker::new(ObjectName::pin(id), owner, &pin.reason, now());
+    mark(&mut setup, Mark::put(&marker)).await?;
+    context.print(&Pinned { id: id.to_string(), pinned: true, reason: marker.note })
+}
+
+/// Runs `unpin`.
+pub async fn unpin(context: &Context, unpin: Unpin) -> Result<(), Failure> {
+    let mut setup = unpin.config.open()?;
+    let id = setup.select(&unpin.backup).await?.id;
+    mark(&mut setup, Mark::remove(ObjectName::pin(id))).await?;
+    context.print(&Pinned { id: id.to_string(), pinned: false, reason: String::new() })
+}
+
+async fn mark(setup: &mut Setup, mut machine: Mark) -> Result<(), Failure> {
+    drive(&mut machine, setup.store.as_mut(), |_| {}).await;
+    let outcome = machine.outcome().expect("a driven machine has an outcome");
+    outcome.clone().map_err(|error| match error {
+        MarkError::Gone { .. } => Failure::new(Exit::NotFound, error),
+        MarkError::Store { .. } => Failure::new(Exit::Storage, error),
+    })
+}
+
+impl Report for Deleted {
+    fn table(&self) -> String {
+        format!("backup {}: {}", self.id, self.outcome)
+    }
+}
+
+impl Report for Pinned {
+    fn table(&self) -> String {
+        match self.pinned {
+            true => format!("backup {} is pinned", self.id),
+            false => format!("backup {} is not pinned any more", self.id),
+        }
+    }
+}

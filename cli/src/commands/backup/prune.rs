@@ -1,0 +1,158 @@
+//! `backup prune`: let old backups go by the retention rules. `--dry-run` shows the plan.
+
+use super::confirm::Confirmation;
+use super::setup::{ConfigFile, Setup, now};
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::output::{Report, table};
+use clap::Args;
+use raftkv_core::backup::BackupId;
+use raftkv_core::backup::catalog::Catalog;
+use raftkv_core::backup::metadata::rfc3339;
+use raftkv_core::backup::remove::{Fate, Force, Remove};
+use raftkv_core::backup::retention::{Clocks, Plan, Verdict, plan};
+use raftkv_node::blob::drive;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Arguments.
+#[derive(Debug, Args)]
+pub struct Prune {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Only show what would go, and why everything else stays
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    confirmation: Confirmation,
+}
+
+#[derive(Debug, Serialize)]
+struct Pruned {
+    dry_run: bool,
+    backups: Vec<PrunedBackup>,
+}
+
+#[derive(Debug, Serialize)]
+struct PrunedBackup {
+    id: String,
+    timestamp: Option<String>,
+    epoch: Option<u64>,
+    raft_index: Option<u64>,
+    /// `keep` or `delete`.
+    action: &'static str,
+    reason: String,
+    /// What came of the deletion; nothing when there was none.
+    outcome: Option<String>,
+}
+
+/// Runs it.
+pub async fn run(context: &Context, prune: Prune) -> Result<(), Failure> {
+    let mut setup = prune.config.open()?;
+    let catalog = setup.catalog().await?;
+    let plan = decide(&setup, &catalog)?;
+    let going: Vec<BackupId> = plan.deletions().collect();
+    let mut fates = BTreeMap::new();
+    if !prune.dry_run && !going.is_empty() {
+        let reasons: String = plan
+            .decisions
+            .iter()
+            .filter(|decision| matches!(decision.verdict, Verdict::Delete(_)))
+            .map(|decision| format!("{}: {}\n", decision.id, decision.verdict))
+            .collect();
+        let question = format!("{reasons}Delete these {} backups?", going.len());
+        prune.confirmation.ask(&question)?;
+        fates = remove(&mut setup, going, Force::Respect).await;
+    }
+    context.print(&Pruned::new(prune.dry_run, &catalog, &plan, &fates))?;
+    first_failure(&fates)
+}
+
+/// What the configuration's rules come to.
+fn decide(setup: &Setup, catalog: &Catalog) -> Result<Plan, Failure> {
+    let rules = &setup.loaded.config.retention;
+    let plaintext = setup.loaded.access(false).plaintext;
+    let clocks = Clocks { now: now(), store: None };
+    plan(rules, plaintext, &catalog.entries, clocks)
+        .map_err(|error| Failure::new(Exit::Refused, error))
+}
+
+/// Lets go what the rules say, after a backup. That backup is made, so whatever goes wrong here is only said.
+pub async fn after_backup(setup: &mut Setup) {
+    let pruned = async {
+        let catalog = setup.catalog().await?;
+        let going: Vec<BackupId> = decide(setup, &catalog)?.deletions().collect();
+        first_failure(&remove(setup, going, Force::Respect).await)
+    };
+    if let Err(failure) = pruned.await {
+        eprintln!("raftkv-cli: the backup is complete, but older ones were not pruned: {failure}");
+    }
+}
+
+/// Removes backups, and says what became of each.
+pub async fn remove(
+    setup: &mut Setup,
+    ids: Vec<BackupId>,
+    force: Force,
+) -> BTreeMap<BackupId, Fate> {
+    let mut machine = Remove::new(ids, force);
+    drive(&mut machine, setup.store.as_mut(), |_| {}).await;
+    let fates = machine.outcome().expect("a driven machine has an outcome");
+    fates.map(|(id, fate)| (id, fate.clone())).collect()
+}
+
+/// The first backup that the store would not let go.
+pub fn first_failure(fates: &BTreeMap<BackupId, Fate>) -> Result<(), Failure> {
+    for (id, fate) in fates {
+        if let Fate::Failed(error) = fate {
+            let what = format!("backup {id} was not removed, or not all of it: {error}");
+            return Err(Failure::new(Exit::Storage, what));
+        }
+    }
+    Ok(())
+}
+
+impl Pruned {
+    fn new(
+        dry_run: bool,
+        catalog: &Catalog,
+        plan: &Plan,
+        fates: &BTreeMap<BackupId, Fate>,
+    ) -> Self {
+        let backup = |decision: &raftkv_core::backup::retention::Decision| {
+            let entry = catalog.entries.iter().find(|entry| entry.id == decision.id);
+            let metadata = entry.and_then(|entry| entry.metadata.as_ref());
+            PrunedBackup {
+                id: decision.id.to_string(),
+                timestamp: metadata.map(|metadata| rfc3339(metadata.timestamp)),
+                epoch: metadata.map(|metadata| metadata.epoch.0),
+                raft_index: metadata.map(|metadata| metadata.index),
+                action: match decision.verdict {
+                    Verdict::Keep(_) => "keep",
+                    Verdict::Delete(_) => "delete",
+                },
+                reason: decision.verdict.to_string(),
+                outcome: fates.get(&decision.id).map(ToString::to_string),
+            }
+        };
+        Pruned { dry_run, backups: plan.decisions.iter().map(backup).collect() }
+    }
+}
+
+impl Report for Pruned {
+    fn table(&self) -> String {
+        let mut rows = table::new(&["ID", "TIME", "INDEX", "ACTION", "REASON", "OUTCOME"]);
+        for backup in &self.backups {
+            let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+            rows.add_row([
+                backup.id.clone(),
+                or_dash(&backup.timestamp),
+                backup.raft_index.map_or("-".into(), |index| index.to_string()),
+                backup.action.to_owned(),
+                backup.reason.clone(),
+                or_dash(&backup.outcome),
+            ]);
+        }
+        table::text(&rows)
+    }
+}

@@ -1,0 +1,163 @@
+//! Backups over time: which go, which stay, whose keys open them, and what becomes of a store that was damaged.
+
+use super::backup::{data_of, encrypted, fill};
+use super::cluster::{Cli, Cluster, arg};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Backups of a stopped node, with a configuration that ends in `more`.
+struct Store {
+    cluster: Cluster,
+    config: PathBuf,
+}
+
+impl Store {
+    fn new(more: &str) -> Store {
+        let mut cluster = Cluster::start(1);
+        fill(&cluster, 50);
+        cluster.kill(0);
+        let config = encrypted(&cluster.path("backup"));
+        let yaml = fs::read_to_string(&config).unwrap();
+        fs::write(&config, format!("{yaml}{more}")).unwrap();
+        Store { cluster, config }
+    }
+
+    fn create(&self) -> Value {
+        let db = self.cluster.data_dir(0);
+        self.json(&["create", "--db", arg(&db)])
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        Cli::offline().json(&self.args(args))
+    }
+
+    fn fails(&self, exit: i32, args: &[&str]) -> String {
+        Cli::offline().fails(exit, &self.args(args))
+    }
+
+    fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+        [&["backup"], args, &["--config", arg(&self.config)]].concat()
+    }
+
+    fn statuses(&self) -> Vec<(String, String)> {
+        let listed = self.json(&["list"]);
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let backups = listed["backups"].as_array().unwrap().iter();
+        backups.map(|backup| (text(&backup["id"]), text(&backup["status"]))).collect()
+    }
+}
+
+fn id(backup: &Value) -> &str {
+    backup["id"].as_str().unwrap()
+}
+
+#[test]
+fn old_backups_go_by_the_rules_and_pins_keep_them() {
+    let store = Store::new("retention:\n  max_backups: 2\n  min_backups: 1\n");
+    let made = [store.create(), store.create(), store.create()];
+    let oldest = id(&made[0]);
+    let planned = store.json(&["prune", "--dry-run"]);
+    let actions = |planned: &Value| -> Vec<Value> {
+        planned["backups"].as_array().unwrap().iter().map(|b| b["action"].clone()).collect()
+    };
+    assert_eq!(actions(&planned), ["delete", "keep", "keep"]);
+    assert_eq!(planned["backups"][0]["id"], oldest);
+    assert_eq!(planned["backups"][2]["reason"], "the newest 1 always stay");
+    assert!(store.fails(13, &["prune"]).contains("--yes"));
+    store.json(&["pin", oldest, "--reason", "before the migration"]);
+    assert_eq!(store.json(&["show", oldest])["pinned"], "before the migration");
+    assert_eq!(actions(&store.json(&["prune", "--yes"])), ["keep", "keep", "keep"]);
+    assert!(store.fails(13, &["delete", "--backup", oldest, "--yes"]).contains("migration"));
+    store.json(&["unpin", oldest]);
+    let pruned = store.json(&["prune", "--yes"]);
+    assert_eq!(pruned["backups"][0]["outcome"], "removed");
+    assert_eq!(store.statuses().len(), 2);
+    store.json(&["delete", "--backup", id(&made[1]), "--yes"]);
+    let last = ["delete", "--backup", id(&made[2])];
+    assert!(store.fails(13, &[&last[..], &["--yes"]].concat()).contains("only complete"));
+    store.json(&[&last[..], &["--force"]].concat());
+    assert_eq!(store.statuses(), []);
+}
+
+#[test]
+fn a_backup_lets_older_ones_go_where_that_is_configured() {
+    let store =
+        Store::new("retention:\n  max_backups: 2\n  min_backups: 1\n  prune_on_backup: true\n");
+    let made = [store.create(), store.create(), store.create()];
+    let left: Vec<String> = store.statuses().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(left, [id(&made[1]), id(&made[2])]);
+}
+
+#[test]
+fn a_new_key_takes_the_old_ones_place() {
+    let store = Store::new("");
+    let made = store.create();
+    let new_key = store.cluster.path("new-key");
+    let generated = Cli::offline().json(&["backup", "key", "generate", arg(&new_key)]);
+    let new = generated["key_id"].as_str().unwrap();
+    let old_key = store.config.with_file_name("key");
+    let old_yaml = fs::read_to_string(&store.config).unwrap();
+    let only_new = old_yaml.replace(arg(&old_key), arg(&new_key));
+    let both = only_new.replace("    key_file:", "    old_keys: [{file: OLD}]\n    key_file:");
+    fs::write(&store.config, both.replace("OLD", arg(&old_key))).unwrap();
+    let listed = store.json(&["key", "list"]);
+    assert_eq!(listed["keys"][0]["key_id"], new);
+    assert_eq!(listed["keys"][1]["seals"], json!(false));
+    let old = listed["keys"][1]["key_id"].as_str().unwrap().to_owned();
+    let rotate = ["key", "rotate", "--old", &old, "--new", new];
+    let before = fs::read(data_of(&store.config, &made)).unwrap();
+    assert_eq!(store.json(&rotate)["backups"][0]["outcome"], "changed");
+    assert_eq!(store.json(&rotate)["backups"][0]["outcome"], "already");
+    assert_eq!(fs::read(data_of(&store.config, &made)).unwrap(), before);
+    let checked = store.json(&["key", "check"]);
+    assert_eq!(checked["backups"][0]["key_ids"], json!([new]));
+
+    fs::write(&store.config, only_new).unwrap();
+    let db = store.cluster.path("restored");
+    let restored = store.json(&["restore", "--backup", "latest", "--db", arg(&db)]);
+    assert_eq!(restored["keys"], 50);
+    let other = store.cluster.path("other-key");
+    Cli::offline().ok(&["backup", "key", "generate", arg(&other)]);
+    fs::write(&store.config, old_yaml.replace(arg(&old_key), arg(&other))).unwrap();
+    store.fails(12, &["key", "check"]);
+}
+
+#[test]
+fn a_store_is_put_right() {
+    let store = Store::new("");
+    let made = [store.create(), store.create()];
+    let object = |place: usize, name: &str| -> PathBuf {
+        data_of(&store.config, &made[place]).with_file_name(name)
+    };
+    assert_eq!(store.json(&["catalog", "fsck"])["findings"], json!([]));
+    let lost = object(0, "metadata.json");
+    let written = fs::read(&lost).unwrap();
+    fs::remove_file(&lost).unwrap();
+    let other = object(1, "data.db");
+    let broken_off = other.parent().unwrap().with_file_name(fresh_id(&other));
+    fs::create_dir(&broken_off).unwrap();
+    fs::write(broken_off.join("data.db.partial"), b"half").unwrap();
+    store.fails(5, &["catalog", "fsck"]);
+    assert!(store.fails(13, &["catalog", "fsck", "--repair"]).contains("--yes"));
+    let repaired = store.json(&["catalog", "fsck", "--repair", "--yes"]);
+    assert_eq!(repaired["findings"][0]["outcome"], "rebuilt");
+    assert_eq!(repaired["findings"][1]["outcome"], "removed");
+    assert_eq!(fs::read(&lost).unwrap(), written, "the document is the one that was lost");
+    assert!(!broken_off.exists());
+    assert_eq!(store.json(&["catalog", "fsck"])["findings"], json!([]));
+
+    fs::remove_file(&lost).unwrap();
+    let rebuilt = store.json(&["catalog", "rebuild"]);
+    assert_eq!(rebuilt["findings"][0]["outcome"], "rebuilt");
+    fs::remove_file(&lost).unwrap();
+    store.json(&["catalog", "fsck", "--repair", "--remove-orphans", "--yes"]);
+    assert_eq!(store.statuses(), [(id(&made[1]).to_owned(), "complete".to_owned())]);
+}
+
+/// An id that no backup has: that of this path with one digit changed.
+fn fresh_id(object: &Path) -> String {
+    let id = object.parent().unwrap().file_name().unwrap().to_str().unwrap();
+    let first = if id.starts_with('0') { '1' } else { '0' };
+    format!("{first}{}", &id[1..])
+}
