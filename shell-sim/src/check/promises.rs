@@ -25,15 +25,15 @@ pub fn kept(
         Err(Violation::new("promises", detail))
     };
     match message.kind {
-        RaftKind::RequestVoteResponse if !message.reject => {
-            if !has_voted(&state, message.term, message.to) {
-                return broken("the vote is not durable");
-            }
+        RaftKind::RequestVoteResponse
+            if !message.reject && !has_voted(&state, message.term, message.to) =>
+        {
+            return broken("the vote is not durable");
         }
-        RaftKind::RequestVote | RaftKind::Append | RaftKind::Heartbeat => {
-            if !has_voted(&state, message.term, node) {
-                return broken("its vote for itself is not durable");
-            }
+        RaftKind::RequestVote | RaftKind::Append | RaftKind::Heartbeat
+            if !has_voted(&state, message.term, node) =>
+        {
+            return broken("its vote for itself is not durable");
         }
         RaftKind::AppendResponse if !message.reject => {
             if state.term < message.term {
