@@ -250,10 +250,9 @@ impl<T: Clone> Network<T> {
             self.counts.clogged += 1;
             due = due.max(link.clogged_until);
         }
-        if link.bytes_per_ms > 0 {
+        if let Some(takes_ms) = (bytes as u64).checked_div(link.bytes_per_ms) {
             self.counts.slowed += 1;
-            let takes = Span::from_millis(bytes as u64 / link.bytes_per_ms);
-            link.carried = link.carried.max(now) + takes;
+            link.carried = link.carried.max(now) + Span::from_millis(takes_ms);
             due = due.max(link.carried);
         }
         if self.faults.ordered {
