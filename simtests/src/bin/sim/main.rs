@@ -45,18 +45,17 @@ fn dispatch(words: &[String]) -> Result<bool, String> {
         let arguments = Arguments::read(rest, &known)?;
         Ok::<_, String>((planted::needs_other_build(&arguments), arguments))
     };
-    let (elsewhere, arguments, action): (bool, Arguments, fn(&Arguments) -> Result<bool, String>) =
-        match command.as_str() {
-            "run" => with(read_one(&["--trace"])?, one::run),
-            "options" => with(read_one(&[])?, one::options),
-            "draw" => with(read_one(&["-o", "--from", "--to", "--everything"])?, one::draw),
-            "shrink" => with(read_one(&[])?, one::shrink),
-            "many" => (false, read(&["--from", "--count", "--jobs"])?, many::many),
-            "report" => (false, read(&["--from", "--count", "--jobs"])?, many::report),
-            "replay" => (false, read(&["--jobs"])?, many::replay),
-            "planted" => (!planted::IS_HERE, read(planted::KNOWN)?, planted::hunt),
-            _ => return Err(USAGE.into()),
-        };
+    let (elsewhere, arguments, action): (bool, Arguments, Action) = match command.as_str() {
+        "run" => with(read_one(&["--trace"])?, one::run),
+        "options" => with(read_one(&[])?, one::options),
+        "draw" => with(read_one(&["-o", "--from", "--to", "--everything"])?, one::draw),
+        "shrink" => with(read_one(&[])?, one::shrink),
+        "many" => (false, read(&["--from", "--count", "--jobs"])?, many::many),
+        "report" => (false, read(&["--from", "--count", "--jobs"])?, many::report),
+        "replay" => (false, read(&["--jobs"])?, many::replay),
+        "planted" => (!planted::IS_HERE, read(planted::KNOWN)?, planted::hunt),
+        _ => return Err(USAGE.into()),
+    };
     if elsewhere {
         return planted::run_elsewhere(words);
     }
