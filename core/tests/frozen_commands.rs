@@ -9,11 +9,11 @@
 use bytes::Bytes;
 use raftkv_core::api::{
     Compare, CompareOp, CompareTarget, DeleteRequest, KeyRange, MemberInfo, MemberRole, PutRequest,
-    RangeRequest, SessionRef, TxnOp, TxnRequest, WriteOp,
+    RangeRequest, RunOutcome, Schedule, SessionRef, TxnOp, TxnRequest, WriteOp,
 };
 use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId};
 use raftkv_core::kv::command::Action;
-use raftkv_core::kv::{Command, KvState, MemberChange};
+use raftkv_core::kv::{BackupOp, Command, KvState, MemberChange, Outcome};
 use raftkv_core::log::ConfState;
 use raftkv_core::snapshot::{Encoder, Header, Loader};
 use raftkv_core::time::Wall;
@@ -151,4 +151,50 @@ fn membership() {
     let today = lengths_and_data(std::iter::once(change().encode()));
     let file = frozen("member-change-v1.bin", &today);
     assert_eq!(MemberChange::decode(&data_of(&file)[0]).unwrap(), change());
+}
+
+/// What is done about backups, of every kind.
+fn backup_commands() -> Vec<Command> {
+    let id = "d90ad4b2-5a96-475e-85f1-329ec2662b35".parse().unwrap();
+    let schedule = Schedule { cron: "*/30 * * * *".into(), timezone: "UTC".into(), prune: true };
+    let start = |slot| BackupOp::Start { id, slot, node: IDENTITY.node, life: 9, lease_ms: 60_000 };
+    let end = |number, outcome| BackupOp::End { number, outcome };
+    let ops = [
+        BackupOp::Schedule(Some(schedule)),
+        BackupOp::Pause(true),
+        BackupOp::Pause(false),
+        start(None),
+        BackupOp::Extend { number: 4, lease_ms: 60_000 },
+        BackupOp::Commit { number: 4, lease_ms: 60_000 },
+        end(4, RunOutcome::Complete { data_bytes: 4096 }),
+        start(Some(Wall(1_700_001_000_000))),
+        end(8, RunOutcome::Unchanged { since: id }),
+        start(None),
+        end(10, RunOutcome::Failed { why: "store unavailable".into() }),
+        start(None),
+        BackupOp::Abandon { number: 12 },
+        BackupOp::Schedule(None),
+    ];
+    let stamped = |(index, op): (u64, BackupOp)| {
+        let (log_time_ms, wall) = (60_000 * index, Wall(1_700_000_000_000 + index as i64));
+        Command { log_time_ms, wall, action: Action::Backup(op) }
+    };
+    (1..).zip(ops).map(stamped).collect()
+}
+
+#[test]
+fn commands_about_backups() {
+    let today = lengths_and_data(backup_commands().iter().map(Command::encode));
+    let file = frozen("commands-v2.bin", &today);
+    let read: Vec<Command> =
+        data_of(&file).iter().map(|data| Command::decode(data).unwrap()).collect();
+    assert_eq!(read, backup_commands());
+    let mut state = KvState::new();
+    for (index, command) in (1..).zip(&read) {
+        let outcome = state.apply(index, command);
+        assert_eq!(outcome, Outcome::Backup(Ok(())), "command {index}");
+    }
+    let backups = state.backups();
+    assert_eq!(backups.last.as_ref().map(|last| &last.outcome), Some(&RunOutcome::Abandoned));
+    assert_eq!(backups.complete.as_ref().map(|complete| complete.number), Some(4));
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "frozen examples are files")]
 
 use bytes::Bytes;
-use raftkv_core::api::{MemberInfo, MemberRole};
+use raftkv_core::api::{Backups, Ended, MemberInfo, MemberRole, Run, RunOutcome, Schedule};
 use raftkv_core::boot::{Standing, identity};
 use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId};
 use raftkv_core::io::DiskOp;
@@ -139,6 +139,59 @@ fn snapshot() {
     let file = frozen("snapshot-v1.snap", &today);
     let mut decoder = Decoder::new();
     assert_eq!(decoder.push(&file).unwrap(), items());
+    assert_eq!(decoder.finish().unwrap().0, header());
+}
+
+/// A state that knows of a schedule, a run under way, and runs that ended.
+fn backups() -> Backups {
+    let id = "d90ad4b2-5a96-475e-85f1-329ec2662b35".parse().unwrap();
+    let (node, slot) = (NodeId::new(3, 1), Some(Wall(1_764_900_000_000)));
+    let ended = |number, outcome| Ended {
+        number,
+        id,
+        slot,
+        node,
+        revision: 300,
+        started: Wall(1_764_900_000_100),
+        ended: Wall(1_764_900_000_900),
+        committing: true,
+        outcome,
+    };
+    Backups {
+        schedule: Some(Schedule {
+            cron: "0 2 * * *".into(),
+            timezone: "Europe/Berlin".into(),
+            prune: true,
+        }),
+        paused: true,
+        slot: Wall(1_764_900_000_000),
+        failures: 2,
+        rest_until_ms: 77,
+        run: Some(Run {
+            number: 690,
+            id,
+            slot: None,
+            node,
+            life: 1 << 60,
+            revision: 320,
+            same_as: Some((id, 4096)),
+            started: Wall(1_764_900_001_000),
+            deadline_ms: 60_099,
+            committing: false,
+        }),
+        last: Some(ended(680, RunOutcome::Failed { why: "store unavailable".into() })),
+        complete: Some(ended(650, RunOutcome::Complete { data_bytes: 4096 })),
+    }
+}
+
+#[test]
+fn snapshot_that_knows_of_backups() {
+    let mut with = items();
+    with.insert(1, Item::Backups(Box::new(backups())));
+    let today: Vec<u8> = Encoder::new(header(), with.clone().into_iter()).flatten().collect();
+    let file = frozen("snapshot-v2.snap", &today);
+    let mut decoder = Decoder::new();
+    assert_eq!(decoder.push(&file).unwrap(), with);
     assert_eq!(decoder.finish().unwrap().0, header());
 }
 

@@ -14,6 +14,9 @@ pub enum Failure {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The backup configuration.
+    #[error("`backup_config`: {0}")]
+    Backup(String),
     /// The network.
     #[error(transparent)]
     Net(#[from] NetError),
@@ -33,7 +36,7 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Failure::System(_) => 1,
-            Failure::Config(_) | Failure::Net(NetError::Tls(_)) => 2,
+            Failure::Config(_) | Failure::Backup(_) | Failure::Net(NetError::Tls(_)) => 2,
             Failure::Net(NetError::Listen { .. }) => 4,
             Failure::Start(error) => match error {
                 StartError::Directory(DirectoryError::Io { .. }) | StartError::Disk(_) => 6,

@@ -1,6 +1,7 @@
 //! A whole node, from its settings to its end.
 
-use crate::blob::Uploads;
+use crate::backup::BackupConfig;
+use crate::blob::{self, BlobStore, Uploads};
 use crate::clock::SystemClock;
 use crate::config::{LogFormat, Settings};
 use crate::disk::{Directory, Lanes};
@@ -9,11 +10,13 @@ use crate::exit::Failure;
 use crate::leaf::{Clock as _, Inbox};
 use crate::net::{NetSettings, Port, close};
 use crate::start;
+use raftkv_core::backup::create::Settings as Making;
 use raftkv_core::ids::Identity;
 use raftkv_core::io::{Halt, Input};
 use raftkv_core::node::Node;
 use raftkv_core::rng::Seed;
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use zeroize::Zeroize as _;
@@ -23,6 +26,7 @@ const INBOX_INPUTS_MAX: usize = 16_384;
 
 /// Runs a node until it is told to stop, or cannot go on.
 pub async fn run(settings: Settings) -> Result<(), Failure> {
+    let backups = settings.backup_config.as_deref().map(with_backups).transpose()?;
     let directory = Directory::open(&settings.data_dir)?;
     let port = Port::bind(NetSettings {
         listen: settings.listen,
@@ -38,10 +42,14 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     survive_file_size_limit()?;
     let disk = Lanes::start(&directory, &inbox)?;
     let net = port.serve(identity, &inbox);
-    let blob = Uploads::new(None, &inbox);
-    drop(inbox);
     let clock = SystemClock::new();
-    let node = Node::new(settings.core.clone(), *image, seed()?, clock.now());
+    let mut node = Node::new(settings.core.clone(), *image, seed()?, clock.now());
+    let store = backups.map(|(making, store)| {
+        node.make_backups(making);
+        store
+    });
+    let blob = Uploads::new(store, &inbox);
+    drop(inbox);
     greet(&settings, &identity)?;
 
     let driver = Driver::new(node, inputs, net, disk, blob, clock);
@@ -52,6 +60,15 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
         Halt::Stopped => Ok(()),
         halt => Err(Failure::Halted(halt)),
     }
+}
+
+/// How this node makes backups, and where to.
+fn with_backups(path: &Path) -> Result<(Making, Box<dyn BlobStore>), Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::Backup(error.to_string());
+    let loaded = BackupConfig::load(path).map_err(|error| failed(&error))?;
+    let making = loaded.settings(env!("CARGO_PKG_VERSION")).map_err(|error| failed(&error))?;
+    let store = blob::open(&loaded.config).map_err(|error| failed(&error))?;
+    Ok((making, store))
 }
 
 /// Log lines go to standard error.

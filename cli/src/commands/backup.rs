@@ -13,6 +13,7 @@ mod progress;
 mod prune;
 pub mod restore;
 mod restore_keys;
+mod schedule;
 mod setup;
 mod source;
 mod verify;
@@ -54,6 +55,9 @@ pub enum Backup {
     /// Find what is wrong in the store, and put it right
     #[command(subcommand)]
     Catalog(catalog::Catalog),
+    /// Backups that are made by themselves
+    #[command(subcommand)]
+    Schedule(schedule::Schedule),
     /// Keys for encryption
     #[command(subcommand)]
     Key(key::Key),
@@ -76,6 +80,7 @@ pub async fn run(context: &Context, backup: Backup) -> Result<(), Failure> {
         Backup::Pin(pin) => delete::pin(context, pin).await,
         Backup::Unpin(unpin) => delete::unpin(context, unpin).await,
         Backup::Catalog(catalog) => catalog::run(context, catalog).await,
+        Backup::Schedule(schedule) => schedule::run(context, schedule).await,
         Backup::Key(key) => key::run(context, key).await,
     }
 }

@@ -45,6 +45,18 @@ impl Cluster {
         self.spawn(place, &["--initial-cluster", &members]);
     }
 
+    /// As [`Self::launch`], with these flags beside.
+    pub fn launch_with(&mut self, place: usize, flags: &[&str]) {
+        let members = self.initial_cluster();
+        self.spawn(place, &[&["--initial-cluster", &members], flags].concat());
+    }
+
+    /// Waits for a node to end by itself; its exit code.
+    pub fn ended(&mut self, place: usize) -> Option<i32> {
+        let mut node = self.nodes[place].take().unwrap();
+        node.wait().unwrap().code()
+    }
+
     /// Starts a node with an empty directory that joins the one at `seed`.
     pub fn launch_joining(&mut self, place: usize, seed: usize) {
         let seed = self.addresses[seed].clone();

@@ -8,3 +8,4 @@ mod offline;
 mod online;
 mod recovery;
 mod retention;
+mod schedule;

@@ -84,6 +84,9 @@ pub struct Ended {
     pub started: Wall,
     /// When it ended, by the leader's calendar.
     pub ended: Wall,
+    /// `metadata.json` may have been written: where the outcome is a bad one, the backup may be complete all the same, as the store tells.
+    /// Otherwise it never can be.
+    pub committing: bool,
     /// How.
     pub outcome: RunOutcome,
 }
@@ -107,12 +110,8 @@ pub enum RunOutcome {
         /// Why.
         why: String,
     },
-    /// The node was not heard of in time. Where it was about to write `metadata.json`, the backup may be complete all the same: the
-    /// store tells.
-    Abandoned {
-        /// Whether it was.
-        committing: bool,
-    },
+    /// The node was not heard of in time.
+    Abandoned,
 }
 
 /// What a node answers about backups.
@@ -138,5 +137,10 @@ impl Ended {
     /// Whether the state of this run is in the store, as far as the cluster knows.
     pub fn is_good(&self) -> bool {
         matches!(self.outcome, RunOutcome::Complete { .. } | RunOutcome::Unchanged { .. })
+    }
+
+    /// The backup of this run if it is none and never can be: what is there of it may go.
+    pub fn orphan(&self) -> Option<BackupId> {
+        (!self.is_good() && !self.committing).then_some(self.id)
     }
 }

@@ -29,6 +29,8 @@ pub struct Order {
     pub started: Wall,
     /// The backup that is complete and holds the same keys, and the length of its data.
     pub same_as: Option<(BackupId, u64)>,
+    /// A backup that was given up and never can be complete: its data is deleted, if there is any.
+    pub orphan: Option<BackupId>,
 }
 
 /// The machine.
@@ -43,11 +45,12 @@ pub struct Making {
     ended: Option<RunOutcome>,
 }
 
-/// What is looked up of an older backup.
+/// What is done about older backups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Metadata,
     Data,
+    Sweep,
 }
 
 impl Making {
@@ -55,6 +58,9 @@ impl Making {
     pub fn new(order: Order, encoder: Encoder, rng: Rng) -> Self {
         let mut lookup = Outbox::starting_at(order.first_op);
         let same_as = order.same_as;
+        if let Some(orphan) = order.orphan {
+            lookup.blob(Part::Sweep, BlobOp::Delete { object: ObjectName::data(orphan) });
+        }
         if let Some((id, _)) = same_as {
             lookup.blob(Part::Metadata, BlobOp::Head { object: ObjectName::metadata(id) });
         }
@@ -68,19 +74,23 @@ impl Making {
 
     /// The next thing to do; `None` until more results arrive.
     pub fn poll_action(&mut self) -> Option<Action> {
-        let create = self.create.as_mut().and_then(|create| create.poll_action());
-        create.or_else(|| self.lookup.poll())
+        let create = self.create.as_mut();
+        self.lookup.poll().or_else(|| create.and_then(|create| create.poll_action()))
     }
 
     /// Takes the result of an action.
     pub fn handle(&mut self, result: ActionResult) {
-        if let Some(create) = &mut self.create {
-            return create.handle(result);
-        }
-        if let ActionResult::Blob { op, result } = result
-            && let Some(part) = self.lookup.blob_done(op)
+        if let ActionResult::Blob { op, result } = &result
+            && let Some(part) = self.lookup.blob_done(*op)
         {
-            self.looked_up(part, &result);
+            // What could not be swept is listed as incomplete, and harms nobody.
+            if part != Part::Sweep {
+                self.looked_up(part, result);
+            }
+            return;
+        }
+        if let Some(create) = &mut self.create {
+            create.handle(result);
         }
     }
 

@@ -131,8 +131,7 @@ impl KvState {
                 if run.deadline_ms > log_time_ms {
                     return Err(Error::Conflict("the run was heard of in time".into()));
                 }
-                let committing = run.committing;
-                backups.end(RunOutcome::Abandoned { committing }, wall, log_time_ms);
+                backups.end(RunOutcome::Abandoned, wall, log_time_ms);
             }
         }
         Ok(())
@@ -224,14 +223,14 @@ impl Backups {
     }
 
     fn end(&mut self, outcome: RunOutcome, wall: Wall, log_time_ms: u64) {
-        let Some(Run { number, id, slot, node, revision, started, .. }) = self.run.take() else {
-            return;
-        };
+        let Some(run) = self.run.take() else { return };
+        let Run { number, id, slot, node, revision, started, committing, .. } = run;
         let outcome = match outcome {
             RunOutcome::Failed { why } => RunOutcome::Failed { why: cut(why) },
             outcome => outcome,
         };
-        let ended = Ended { number, id, slot, node, revision, started, ended: wall, outcome };
+        let ended =
+            Ended { number, id, slot, node, revision, started, ended: wall, committing, outcome };
         if slot.is_some_and(|slot| slot == self.slot) {
             if ended.is_good() {
                 self.failures = 0;

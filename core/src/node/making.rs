@@ -5,7 +5,7 @@
 //! was uploaded is taken back.
 
 use super::Node;
-use crate::api::{Run, RunOutcome};
+use crate::api::{Ended, Run, RunOutcome};
 use crate::backup::create::{Settings, Source};
 use crate::backup::machine::{Action, ActionResult, WorkDone};
 use crate::backup::making::{Making, Order};
@@ -98,6 +98,7 @@ impl Node {
             settings,
             started: run.started,
             same_as: run.same_as,
+            orphan: self.state.backups().last.as_ref().and_then(Ended::orphan),
         };
         let encoder = Encoder::new(header, self.state.items());
         let rng = Seed::from_bytes(self.maker.rng.bytes()).fork("backup");

@@ -13,6 +13,8 @@ use raftkv_core::backup::restore::{Rebased, Restore, rebase};
 use raftkv_core::backup::{BackupId, Key, KeyRing};
 use raftkv_core::boot;
 use raftkv_core::ids::{ClusterId, Identity, NodeId};
+use raftkv_core::io::Input;
+use raftkv_core::node::Node;
 use raftkv_core::rng::Seed;
 use raftkv_core::time::Wall;
 use std::fmt::Write;
@@ -34,6 +36,9 @@ pub const COMMANDS: &str = "
     fail N             the store's operation N from now on fails, counted from 0
     flip AT            a bit of the newest backup's data changes
     objects            what the store holds
+    able NODE          lets it make backups for its cluster
+    run NODE           asks for a backup that the cluster makes
+    serve NODE [N]     N operations in the store or pieces of work, or all, and what follows
 ";
 
 impl Backups {
@@ -65,6 +70,18 @@ impl Backups {
                     };
                     writeln!(cluster.trace, "store: holds {path}{length}").unwrap();
                 }
+            }
+            "able" => {
+                let host = cluster.hosts.get_mut(&(number(1)? as u32)).expect("a host");
+                host.prepare = able;
+                host.node.as_mut().map(able).expect("a node");
+            }
+            "run" => {
+                cluster.ask(number(1)? as u32, Request::BackupRun);
+            }
+            "serve" => {
+                let (node, count) = (number(1)? as u32, number(2).unwrap_or(u64::MAX));
+                (0..count).find(|_| !self.serve(cluster, node));
             }
             _ => return Ok(false),
         }
@@ -164,11 +181,36 @@ impl Backups {
         writeln!(cluster.trace, "restored: state {hash}, as a new cluster of {size}").unwrap();
     }
 
+    /// One operation or one piece of work that a node asked for; whether there was one.
+    fn serve(&mut self, cluster: &mut Cluster, node: u32) -> bool {
+        let host = cluster.hosts.get_mut(&node).expect("a host");
+        let input = if let Some((op, work)) = host.work_queue.pop_front() {
+            Input::Work { op, done: work.run() }
+        } else if let Some((op, action)) = host.blob_queue.pop_front() {
+            Input::Blob { op, result: self.store.answer(op, action) }
+        } else {
+            return false;
+        };
+        self.show_store(cluster);
+        cluster.input(node, input);
+        cluster.input(node, Input::Timeout);
+        true
+    }
+
     fn show_store(&mut self, cluster: &mut Cluster) {
         for line in self.store.lines.drain(..) {
             writeln!(cluster.trace, "store: {line}").unwrap();
         }
     }
+}
+
+fn able(node: &mut Node) {
+    node.make_backups(Settings {
+        compression: Compression::None,
+        recipients: Vec::new(),
+        version: "0.1.0".into(),
+        bounds: Bounds::default(),
+    });
 }
 
 fn key(number: u64) -> Key {

@@ -322,6 +322,10 @@ pub fn show(output: &Output) -> String {
         }
         Output::Blob { action, .. } => format!("blob {}", show_blob(action)),
         Output::Work { .. } => "work".into(),
+        Output::Reply { req, response: Response::Backups(status) } => {
+            let run = status.backups.run.as_ref().map(|run| (run.number, run.id));
+            format!("reply {} backup run {run:?}", req.0)
+        }
         Output::Reply { req, response } => format!("reply {} {response:?}", req.0),
         Output::Peers(peers) => {
             let names: Vec<String> =

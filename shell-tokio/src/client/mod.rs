@@ -25,8 +25,8 @@ pub use watch::{Watch, WatchBatch};
 
 use nodes::Nodes;
 use raftkv_core::api::{
-    Consistency, LeaseInfo, MemberInfo, NodeStatus, PutRequest, RangeRequest, RangeResponse,
-    Request, Response, SnapshotInfo, WatchRequest, WriteOp, WriteResult,
+    BackupStatus, Consistency, LeaseInfo, MemberInfo, NodeStatus, PutRequest, RangeRequest,
+    RangeResponse, Request, Response, SnapshotInfo, WatchRequest, WriteOp, WriteResult,
 };
 use routing::{Retry, Target};
 use session::Sessions;
@@ -149,6 +149,26 @@ impl Client {
         match self.ask_at(address, Request::SnapshotList).await? {
             Response::Snapshots(snapshots) => Ok(snapshots),
             other => Err(ClientError::unexpected("snapshot list", &other)),
+        }
+    }
+
+    /// What the leader knows of the cluster's backups, after this request: one of those answered by `Response::Backups`.
+    pub async fn backups(&self, request: Request) -> Result<BackupStatus, ClientError> {
+        let retry = match request {
+            Request::BackupRun => Retry::UnlessSent,
+            _ => Retry::Always,
+        };
+        match self.ask(Target::Leader, request, retry).await? {
+            Response::Backups(status) => Ok(*status),
+            other => Err(ClientError::unexpected("backups", &other)),
+        }
+    }
+
+    /// What the node at `address` knows of the cluster's backups.
+    pub async fn backups_at(&self, address: &str) -> Result<BackupStatus, ClientError> {
+        match self.ask_at(address, Request::BackupStatus).await? {
+            Response::Backups(status) => Ok(*status),
+            other => Err(ClientError::unexpected("backup status", &other)),
         }
     }
 

@@ -37,6 +37,8 @@ pub struct Settings {
     pub rejoin: bool,
     /// Certificates, if any.
     pub cert_dir: Option<PathBuf>,
+    /// With what this node makes backups for its cluster, if it does.
+    pub backup_config: Option<PathBuf>,
     /// Client connections at most.
     pub max_connections: usize,
     /// How log lines look.
@@ -123,6 +125,7 @@ impl Settings {
             learner: layers.parse("learner", units::flag)?,
             rejoin: layers.parse("rejoin", units::flag)?,
             cert_dir: layers.parse("cert_dir", units::optional(units::path))?,
+            backup_config: layers.parse("backup_config", units::optional(units::path))?,
             max_connections: layers.parse("max_connections", units::count)?,
             log_format: layers.parse("log_format", units::log_format)?,
             log_level: layers.parse("log_level", units::log_filter)?,

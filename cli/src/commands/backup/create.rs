@@ -2,6 +2,7 @@
 
 use super::progress::Meter;
 use super::prune::after_backup;
+use super::schedule::run::run_now;
 use super::setup::{ConfigFile, Setup, now, rng};
 use super::source::{self, Frozen};
 use super::view::{BackupView, OneBackup};
@@ -12,31 +13,54 @@ use raftkv_core::backup::Metadata;
 use raftkv_core::backup::create::{Create as Machine, Outcome, Settings, Step};
 use raftkv_core::backup::machine::Progress;
 use raftkv_node::blob::drive_create;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Arguments.
 #[derive(Debug, Args)]
 pub struct Create {
-    #[command(flatten)]
-    config: ConfigFile,
+    /// The backup configuration (YAML): the store, and how backups are made
+    #[arg(
+        long,
+        env = "RAFTKV_BACKUP_CONFIG",
+        value_name = "FILE",
+        required_unless_present = "in_cluster"
+    )]
+    config: Option<PathBuf>,
     /// Read the data directory of a stopped node instead of a live cluster
     #[arg(long, value_name = "DIR")]
     db: Option<PathBuf>,
+    /// Let a node of the cluster make it, with its own store and keys
+    #[arg(long, conflicts_with = "db")]
+    in_cluster: bool,
 }
 
-/// Runs it. One backup at a time is made in a store; older ones go afterwards, if the configuration says so.
+/// Runs it.
 pub async fn run(context: &Context, create: Create) -> Result<(), Failure> {
-    let mut setup = create.config.open()?;
+    let config = match create.config {
+        Some(config) if !create.in_cluster => config,
+        _ => return run_now(context, true).await,
+    };
+    let mut setup = ConfigFile { config }.open()?;
+    let frozen = match &create.db {
+        Some(path) => source::stopped(path)?,
+        None => source::live(&context.client().await?).await?,
+    };
+    back_up(context, &mut setup, frozen).await
+}
+
+/// Backs up a frozen state and prints what was made. One backup at a time is made in a store; older ones go afterwards, if the
+/// configuration says so.
+pub async fn back_up(context: &Context, setup: &mut Setup, frozen: Frozen) -> Result<(), Failure> {
     let settings = setup
         .loaded
         .settings(env!("CARGO_PKG_VERSION"))
         .map_err(|error| Failure::new(Exit::Usage, error))?;
     let lock = setup.lock("backup create").await?;
-    let made = make(context, &mut setup, settings, create.db.as_deref()).await;
+    let made = make(context, setup, settings, frozen).await;
     lock.release().await;
     context.print(&OneBackup(BackupView::of_metadata(&made?)))?;
     if setup.loaded.config.retention.prune_on_backup {
-        after_backup(&mut setup).await;
+        after_backup(setup).await;
     }
     Ok(())
 }
@@ -45,12 +69,9 @@ async fn make(
     context: &Context,
     setup: &mut Setup,
     settings: Settings,
-    db: Option<&Path>,
+    frozen: Frozen,
 ) -> Result<Metadata, Failure> {
-    let Frozen { source, bytes_estimate, stream } = match db {
-        Some(path) => source::stopped(path)?,
-        None => source::live(&context.client().await?).await?,
-    };
+    let Frozen { source, bytes_estimate, stream } = frozen;
     let mut machine = Machine::new(source, settings, now(), &mut rng("backup")?)
         .map_err(|error| Failure::new(Exit::Usage, error))?;
     let meter = Meter::new(context);

@@ -1,0 +1,102 @@
+//! `backup schedule`: backups that are made by themselves, by the cluster or by this command as a sidecar.
+
+pub mod run;
+mod sidecar;
+mod view;
+
+use super::setup::ConfigFile;
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use clap::{Args, Subcommand};
+use raftkv_core::api::{Request, Schedule as Spec};
+use raftkv_core::backup::cron::Cron;
+use raftkv_node::client::Client;
+use view::ScheduleView;
+
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Schedule {
+    /// Make backups on schedule: with --daemon in the cluster, without in this process until it is stopped
+    Start(Start),
+    /// End the cluster's schedule; a backup that is being made goes on
+    Stop,
+    /// Show the schedule, the last run and its outcome, the next runs, and which nodes can make backups
+    Status,
+    /// Begin nothing on schedule until resumed
+    Pause,
+    /// Go on with the schedule; what was missed is not made up for
+    Resume,
+    /// Make a backup in the cluster now, and wait for its end
+    RunNow(RunNow),
+}
+
+/// Arguments of `start`.
+#[derive(Debug, Args)]
+pub struct Start {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Hand the file's `schedule` to the cluster, whose nodes make the backups with stores and keys of their own (`backup_config`)
+    #[arg(long)]
+    daemon: bool,
+}
+
+/// Arguments of `run-now`.
+#[derive(Debug, Args)]
+pub struct RunNow {
+    /// Return as soon as it has begun
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Runs it.
+pub async fn run(context: &Context, schedule: Schedule) -> Result<(), Failure> {
+    let request = match schedule {
+        Schedule::Start(Start { config, daemon: false }) => {
+            return sidecar::run(context, &config).await;
+        }
+        Schedule::Start(Start { config, daemon: true }) => start_request(&config)?,
+        Schedule::RunNow(RunNow { no_wait }) => return run::run_now(context, !no_wait).await,
+        Schedule::Stop => Request::BackupSchedule { schedule: None },
+        Schedule::Status => Request::BackupStatus,
+        Schedule::Pause => Request::BackupPause { paused: true },
+        Schedule::Resume => Request::BackupPause { paused: false },
+    };
+    let client = context.client().await?;
+    let status = client.backups(request).await?;
+    let nodes = nodes(&client).await;
+    if status.backups.schedule.is_some() && !nodes.iter().any(|(_, able)| *able == Ok(true)) {
+        eprintln!("raftkv-cli: no node that answers can make backups: set `backup_config` on it");
+    }
+    context.print(&ScheduleView::new(&status, nodes))
+}
+
+/// The file's schedule, as the cluster takes it. Stores and keys stay here.
+fn start_request(config: &ConfigFile) -> Result<Request, Failure> {
+    let loaded = config.open()?.loaded.config;
+    let schedule = Spec {
+        cron: loaded.schedule.cron_expression.clone(),
+        timezone: loaded.schedule.timezone.clone(),
+        prune: loaded.schedule.enable_pruning || loaded.retention.prune_on_backup,
+    };
+    slots(&schedule.cron, &schedule.timezone)?;
+    Ok(Request::BackupSchedule { schedule: Some(schedule) })
+}
+
+/// When a schedule is due.
+fn slots(cron: &str, timezone: &str) -> Result<Cron, Failure> {
+    let read = Cron::parse(cron, timezone);
+    read.map_err(|error| Failure::new(Exit::Usage, format!("schedule: {error}")))
+}
+
+/// Whether each node can make backups, by address.
+async fn nodes(client: &Client) -> Vec<(String, Result<bool, String>)> {
+    let mut nodes = Vec::new();
+    for (address, status) in client.statuses().await {
+        let able = match status {
+            Ok(_) => client.backups_at(&address).await.map(|status| status.able),
+            Err(error) => Err(error),
+        };
+        nodes.push((address, able.map_err(|error| error.to_string())));
+    }
+    nodes
+}

@@ -1,0 +1,153 @@
+//! Backups that a cluster of real nodes makes itself.
+
+use super::backup::{data_of, encrypted, fill};
+use super::cluster::{Cli, Cluster, arg};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+
+/// Three nodes of which those at `able` can make backups.
+fn start(
+    config: impl Fn(&Cluster) -> std::path::PathBuf,
+    able: &[usize],
+) -> (Cluster, std::path::PathBuf) {
+    let mut cluster = Cluster::prepare(3);
+    let config = config(&cluster);
+    for place in 0..3 {
+        match able.contains(&place) {
+            true => cluster.launch_with(place, &["--backup-config", arg(&config)]),
+            false => cluster.launch(place),
+        }
+    }
+    (cluster, config)
+}
+
+#[test]
+fn the_cluster_makes_a_backup_when_asked() {
+    let (cluster, config) = start(|cluster| encrypted(&cluster.path("backup")), &[0, 1, 2]);
+    fill(&cluster, 3000);
+    let leader = cluster.leader() as u64 + 1;
+    let made = cluster.cli().json(&["backup", "create", "--in-cluster"]);
+    assert_eq!(made["outcome"], "complete", "{made}");
+    assert_ne!(made["node"], json!(leader), "a follower does the work");
+    let again = cluster.cli().json(&["backup", "schedule", "run-now"]);
+    assert_ne!(again["id"], made["id"]);
+    let begun = cluster.cli().json(&["backup", "schedule", "run-now", "--no-wait"]);
+    assert!(begun["outcome"].is_null() && begun["id"].is_string(), "{begun}");
+    let listed = Cli::offline().json(&[
+        "backup",
+        "show",
+        "--config",
+        arg(&config),
+        made["id"].as_str().unwrap(),
+    ]);
+    assert_eq!((&listed["status"], &listed["keys"]), (&json!("complete"), &json!(3000)));
+    assert_eq!((&listed["raft_index"], &listed["revision"]), (&made["index"], &made["revision"]));
+    let stored = fs::read(data_of(&config, &made)).unwrap();
+    assert!(!stored.windows(12).any(|bytes| bytes == b"plain secret"));
+    let id = made["id"].as_str().unwrap();
+    Cli::offline().ok(&[
+        "backup",
+        "verify",
+        "--config",
+        arg(&config),
+        "--backup",
+        id,
+        "--level",
+        "restore",
+    ]);
+    for place in 0..3 {
+        let log = cluster.log(place);
+        let key = fs::read_to_string(config.with_file_name("key")).unwrap();
+        assert!(!log.contains(key.trim()), "the key is in the log of node {}", place + 1);
+    }
+}
+
+#[test]
+fn a_schedule_is_set_shown_paused_resumed_and_ended() {
+    let (cluster, config) = start(|cluster| encrypted(&cluster.path("backup")), &[1]);
+    let yaml = fs::read_to_string(&config).unwrap();
+    let schedule = "schedule:\n  enabled: true\n  cron_expression: 0 0 29 2 *\n  timezone: Europe/Berlin\n  enable_pruning: true\n";
+    fs::write(&config, format!("{yaml}{schedule}")).unwrap();
+    let schedule = |args: &[&str]| cluster.cli().json(&[&["backup", "schedule"], args].concat());
+    assert_eq!(schedule(&["status"])["schedule"], Value::Null);
+    cluster.cli().fails(10, &["backup", "schedule", "pause"]);
+
+    let set = schedule(&["start", "--config", arg(&config), "--daemon"]);
+    let expected = json!({ "cron": "0 0 29 2 *", "timezone": "Europe/Berlin", "prune": true });
+    assert_eq!((&set["schedule"], &set["paused"]), (&expected, &json!(false)));
+    assert!(set["next"][0].as_str().unwrap().ends_with("-02-28T23:00:00.000Z"), "{set}");
+    let able: Vec<&Value> =
+        set["nodes"].as_array().unwrap().iter().map(|node| &node["able"]).collect();
+    assert_eq!(able.iter().filter(|able| **able == &json!(true)).count(), 1, "{set}");
+
+    let paused = schedule(&["pause"]);
+    assert_eq!((&paused["paused"], &paused["next"]), (&json!(true), &json!([])));
+    let made = schedule(&["run-now"]);
+    assert_eq!((&made["outcome"], &made["node"]), (&json!("complete"), &json!(2)));
+    let resumed = schedule(&["resume"]);
+    assert_eq!((&resumed["paused"], &resumed["last"]), (&json!(false), &made));
+    assert!(resumed["lag_seconds"].as_i64().unwrap() >= 0);
+    assert_eq!(schedule(&["stop"])["schedule"], Value::Null);
+    let table = cluster.cli().ok(&["backup", "schedule", "status"]);
+    assert!(
+        table.contains("can make backups") && table.contains("cannot: no backup_config"),
+        "{table}"
+    );
+
+    let wrong = fs::read_to_string(&config).unwrap().replace("0 0 29 2 *", "0 0 30 2 *");
+    fs::write(&config, wrong).unwrap();
+    let line = cluster
+        .cli()
+        .fails(2, &["backup", "schedule", "start", "--config", arg(&config), "--daemon"]);
+    assert!(line.contains("no day ever matches"), "{line}");
+}
+
+#[test]
+fn who_cannot_make_backups_says_so() {
+    let cluster = Cluster::start(1);
+    let line = cluster.cli().fails(4, &["--timeout", "5s", "backup", "schedule", "run-now"]);
+    assert!(line.contains("backup_config"), "{line}");
+
+    let mut keyless = Cluster::prepare(1);
+    let config = encrypted(&keyless.path("backup"));
+    fs::remove_file(config.with_file_name("key")).unwrap();
+    keyless.launch_with(0, &["--backup-config", arg(&config)]);
+    assert_ne!(keyless.ended(0), Some(0));
+    assert!(keyless.log(0).contains("key file"), "{}", keyless.log(0));
+    assert!(!keyless.data_dir(0).exists(), "nothing was made");
+}
+
+#[test]
+fn a_sidecar_makes_up_for_missed_slots_with_one_backup() {
+    let mut cluster = Cluster::start(1);
+    let config = encrypted(&cluster.path("backup"));
+    cluster.cli().ok(&["put", "a", "1"]);
+    // An old backup: every slot since then was missed.
+    let old = cluster.cli().json(&["backup", "create", "--config", arg(&config)]);
+    cluster.cli().ok(&["put", "a", "2"]);
+    let yaml = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{yaml}schedule:\n  cron_expression: '* * * * *'\n")).unwrap();
+    let mut sidecar = cluster
+        .cli()
+        .command(&["backup", "schedule", "start", "--config", arg(&config), "-o", "json"])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(sidecar.stdout.take().unwrap()).lines();
+    let made: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!((&made["status"], &made["revision"]), (&json!("complete"), &json!(2)));
+    sidecar.kill().unwrap();
+    sidecar.wait().unwrap();
+    assert_eq!(objects(&config), 4, "{old} and {made}");
+    cluster.kill(0);
+}
+
+/// How many objects there are in the store.
+fn objects(config: &Path) -> usize {
+    let backups = fs::read_dir(config.with_file_name("store").join("backups")).unwrap();
+    let of = |backup: fs::DirEntry| fs::read_dir(backup.path()).map_or(0, Iterator::count);
+    backups.map(|backup| of(backup.unwrap())).sum()
+}
