@@ -14,6 +14,7 @@ pub fn command(arguments: &[String]) -> Command {
         .current_dir(root)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env("RUSTFLAGS", format!("{flags} --cfg planted_bugs"))
+        .env("CARGO_PROFILE_TEST_DEBUG", "0")
         .args(["run", "--quiet", "--profile", "test", "-p", "simtests", "--bin", "sim"])
         .args(["--target-dir", "target/planted", "--"])
         .args(arguments);
