@@ -18,9 +18,9 @@ use crate::planted::{self, Bug};
 use crate::snapshot::{Decoder, Header};
 use bytes::Bytes;
 
-/// Revisions of a restored cluster begin at the next multiple of this, far above any that the old cluster can have acknowledged
-/// after the backup was taken.
-pub const REVISION_GAP: Revision = 1_000_000_000_000;
+/// Revisions and log indexes of a restored cluster begin at its epoch times this, or later: far above any that the old cluster can
+/// have given out after the backup was taken.
+pub const GAP: u64 = 1_000_000_000_000;
 
 /// A state that was restored and verified.
 #[derive(Debug)]
@@ -74,9 +74,11 @@ impl Machine for Restore {
 /// What a restored cluster starts from.
 ///
 /// It is a new cluster, so that nothing of the old one can be mistaken for it: a new id, and the next epoch. What changes in the state:
-/// - The revision moves up to the next multiple of [`REVISION_GAP`], so it is above every revision that the old cluster acknowledged,
+/// - The revision moves up to the next multiple of [`GAP`], so it is above every revision that the old cluster acknowledged,
 ///   the lost ones included; and everything before is compacted, so that a watch from an old revision is told to list again
 ///   instead of missing events in silence. Keys keep the revisions that they were written at.
+/// - The log index moves up in the same way. Sessions and leases are named by the index of the entry that made
+///   them: a name that the old cluster gave out and that was lost is never given to somebody else.
 /// - Sessions end. A client that retries a write from before the disaster must learn that its outcome is not known, rather than have it
 ///   answered from a state that may lack it.
 /// - Leases keep their keys and start their time to live anew: nobody could renew them while the cluster was gone.
@@ -85,16 +87,20 @@ impl Machine for Restore {
 pub struct Rebased {
     /// The new cluster's id.
     pub cluster: ClusterId,
-    /// Its epoch: one above the old cluster's.
+    /// Its epoch: one above the old cluster's, and above that of every lost one.
     pub epoch: Epoch,
-    /// Where its log and state begin: at the index and term of the backup.
+    /// Where its log and state begin: far above the index of the backup, in its term.
     pub base: GenesisBase,
 }
 
-/// Makes the start of a new cluster from a restored state. `cluster` is a fresh, random id.
-pub fn rebase(restored: &Restored, cluster: ClusterId) -> Rebased {
+/// Makes the start of a new cluster from a restored state. `cluster` is a fresh, random id. `lost` is the epoch of the cluster that was
+/// lost, which the backup does not know when that cluster was itself restored and left no backup: what it gave out is passed over, too.
+pub fn rebase(restored: &Restored, cluster: ClusterId, lost: Epoch) -> Rebased {
     let Restored { header, state, .. } = restored;
-    let revision = (state.revision() / REVISION_GAP + 1) * REVISION_GAP;
+    let next = u64::from(!planted::is(Bug::RestoreKeepsEpoch));
+    let epoch = Epoch(header.epoch.max(lost).0 + next);
+    let beyond = |number: u64| (number / GAP + 1).max(epoch.0).saturating_mul(GAP);
+    let (revision, index) = (beyond(state.revision()), beyond(header.meta.index));
     let revision = if planted::is(Bug::RestoreKeepsRevision) { state.revision() } else { revision };
     let log_time_ms = state.log_time_ms();
     let mut builder = Builder::new();
@@ -103,10 +109,9 @@ pub fn rebase(restored: &Restored, cluster: ClusterId) -> Rebased {
         builder.push(item).expect("items of a valid state stay valid");
     }
     let state = builder.finish().expect("items of a valid state stay valid");
-    let (index, term) = (header.meta.index.max(1), header.meta.term.max(1));
+    let term = header.meta.term.max(1);
     let base = GenesisBase { index, term, state };
-    let next = u64::from(!planted::is(Bug::RestoreKeepsEpoch));
-    Rebased { cluster, epoch: Epoch(header.epoch.0 + next), base }
+    Rebased { cluster, epoch, base }
 }
 
 fn without_history(mut state: KvState, index: u64) -> KvState {

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use clap::Args;
 use raftkv_core::backup::restore::{Rebased, rebase};
-use raftkv_core::ids::{ClusterId, Identity};
+use raftkv_core::ids::{ClusterId, Epoch, Identity};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -26,6 +26,9 @@ pub struct Preparation {
     /// Move what is at DIR aside
     #[arg(long)]
     force: bool,
+    /// The epoch of the lost cluster, if it was itself restored and left no backup
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    lost_epoch: u64,
 }
 
 /// A directory from which a node of the new cluster starts.
@@ -71,7 +74,7 @@ impl Preparation {
             None => ClusterId(rng("cluster id")?.bytes()),
         };
         let restored = self.loading.load(context, &self.backup).await?;
-        let Rebased { cluster, epoch, base } = rebase(&restored, cluster);
+        let Rebased { cluster, epoch, base } = rebase(&restored, cluster, Epoch(self.lost_epoch));
         let identity = Identity { cluster, epoch, node: members.this().node };
         let (keys, revision) = (base.state.keys(), base.state.revision());
         let staged = target.stage(identity, members.all(), base)?;
