@@ -86,6 +86,11 @@ impl SealKey {
     pub(super) fn new(secret: ChunkSecret) -> Self {
         SealKey(Arc::new(ChunkCipher::new(secret)))
     }
+
+    /// The hash of the header that the key is bound to. It names the key, and is no secret.
+    pub fn header_hash(&self) -> [u8; 32] {
+        self.0.secret.header_hash
+    }
 }
 
 impl Numbers {
