@@ -3,17 +3,27 @@
 //! A checker is fed facts by the world's observer and answers with a [`Violation`] at the first one that cannot be.
 
 pub mod acknowledged;
+pub mod backup_commit;
+pub mod backup_listing;
+pub mod backup_restore;
+#[cfg(test)]
+mod backup_testing;
 pub mod bounded;
+pub mod canaries;
 pub mod election_safety;
 pub mod exactly_once;
 pub mod hard_state;
 pub mod leader_completeness;
 pub mod lease_bounds;
 pub mod log_matching;
+pub mod loss;
+pub mod nonces;
 pub mod own_term;
 pub mod promises;
 pub mod quorum_durability;
+pub mod rebirth;
 pub mod recovery;
+pub mod refusal;
 pub mod replay;
 pub mod revision;
 pub mod semantics;
@@ -28,6 +38,7 @@ use crate::time::SimTime;
 use raftkv_core::api::{LeaseId, Request, WriteResult};
 use raftkv_core::kv::{self, Action, KvState, StateHash};
 use raftkv_core::log::Entry;
+use replay::Replay;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of a whole run after its end.
@@ -49,11 +60,11 @@ pub struct Evidence<'a> {
     pub with_reference: bool,
 }
 
-/// Checks a whole run after its end, and says which rare states it was in. `seen` gives the state hashes seen on the way, by index.
+/// Checks a whole run after its end, and gives the replay it was checked with, and which rare states it was in. `seen` gives the state hashes seen on the way, by index.
 pub fn after(
     evidence: Evidence<'_>,
     seen: impl Fn(u64) -> Option<StateHash>,
-) -> Result<Vec<&'static str>, Violation> {
+) -> Result<(Replay, Vec<&'static str>), Violation> {
     let Evidence { genesis: (start, state), log, elections, history, ends, drift, with_reference } =
         evidence;
     let entries: Vec<&Entry> = log.iter().map(|(entry, _)| *entry).collect();
@@ -70,13 +81,14 @@ pub fn after(
     serializability::check(history, &replay)?;
     watch::check(&history.watches, &replay.events)?;
     work::check(history)?;
-    Ok(rare(history, &replay, &applied_at, elections))
+    let rare = rare(history, &replay, &applied_at, elections);
+    Ok((replay, rare))
 }
 
 /// Rare states that only the whole run shows.
 fn rare(
     history: &History,
-    replay: &replay::Replay,
+    replay: &Replay,
     applied_at: &BTreeMap<u64, SimTime>,
     elections: &[SimTime],
 ) -> Vec<&'static str> {

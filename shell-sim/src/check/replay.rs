@@ -17,6 +17,8 @@ pub struct Replay {
     pub steps: Vec<Step>,
     /// Every change of a key, in order, with the version before.
     pub events: Vec<Event>,
+    /// State hash and revision after each entry.
+    pub hashes: BTreeMap<u64, (StateHash, Revision)>,
     /// The state as it was when each revision was made.
     pub states: BTreeMap<Revision, KvState>,
 }
@@ -47,7 +49,8 @@ pub fn replay(
 ) -> Result<Replay, Violation> {
     let mut state = genesis;
     let states = BTreeMap::from([(state.revision(), state.clone())]);
-    let mut replay = Replay { steps: Vec::new(), events: Vec::new(), states };
+    let hashes = BTreeMap::from([(start, (state.hash(), state.revision()))]);
+    let mut replay = Replay { steps: Vec::new(), events: Vec::new(), hashes, states };
     for (next, entry) in (start + 1..).zip(log.iter().filter(|entry| entry.index > start)) {
         if entry.index != next {
             let detail =
@@ -55,6 +58,7 @@ pub fn replay(
             return Err(Violation::new("replay", detail));
         }
         apply(&mut state, entry, &mut replay)?;
+        replay.hashes.insert(entry.index, (state.hash(), state.revision()));
         if let Some(hash) = seen(entry.index)
             && hash != state.hash()
         {

@@ -164,6 +164,17 @@ impl Client {
         }
     }
 
+    /// The cluster is another one, of so many nodes: what is under way goes on in a new history, and everything remembered stays.
+    pub fn move_on(&mut self, nodes: usize, old: &History, new: &mut History) {
+        self.nodes = nodes;
+        self.node = self.rng.below(nodes as u64) as usize;
+        if let State::Backoff { operation, .. } | State::Waiting { operation, .. } = &mut self.state
+        {
+            new.operations.push(old.operations[*operation].clone());
+            *operation = new.operations.len() - 1;
+        }
+    }
+
     /// Finish what is under way, and ask for nothing more.
     pub fn stop(&mut self) {
         self.stopping = true;

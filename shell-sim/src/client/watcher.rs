@@ -147,6 +147,12 @@ impl Watcher {
         }
     }
 
+    /// The cluster is another one, of so many nodes: the watch goes on from where it was.
+    pub fn move_on(&mut self, now: SimTime, nodes: usize) {
+        self.nodes = nodes;
+        self.again(now);
+    }
+
     /// Start no more watches.
     pub fn stop(&mut self) {
         self.stopped = true;

@@ -1,6 +1,6 @@
 //! Between clients and nodes: the connections that carry requests and answers.
 
-use super::{CLIENT_HOSTS, OPERATOR_HOST, WATCHER_HOSTS, World};
+use super::{CLIENT_HOSTS, CONSOLE_HOST, OPERATOR_HOST, WATCHER_HOSTS, World};
 use crate::client::Sending;
 use crate::model::network::{Fate, Host};
 use raftkv_core::api::{Request, Response};
@@ -75,7 +75,8 @@ impl World {
         }
     }
 
-    fn speak(&mut self, from: Host, sending: Sending) {
+    /// Sends what a client wants sent.
+    pub(super) fn speak(&mut self, from: Host, sending: Sending) {
         let (node, frame) = match sending {
             Sending::Ask { node, attempt, request } => {
                 self.trace.line(
@@ -127,6 +128,8 @@ impl World {
         if client.0 == OPERATOR_HOST {
             self.operator.handle(now, attempt, response, &mut self.rng);
             self.hear_operator();
+        } else if client.0 == CONSOLE_HOST {
+            self.backups.handle(now, attempt, response);
         } else if client.0 >= WATCHER_HOSTS {
             let watcher = &mut self.watchers[(client.0 - WATCHER_HOSTS) as usize];
             match response {

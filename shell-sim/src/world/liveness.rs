@@ -1,7 +1,7 @@
 //! The second phase: everything is mended, and the cluster must be well again in bounded time.
 //!
 //! Well means: every member that should live runs; one leader, known to all; every client has had a write or read answered
-//! since the mending; after the clients have stopped, all nodes have applied the same and have equal state hashes.
+//! since the mending; a backup was made and restores in memory; after the clients have stopped, all nodes have applied the same and have equal state hashes.
 
 use super::World;
 use super::options::FaultKind;
@@ -23,9 +23,12 @@ impl World {
         self.mend();
         let deadline = self.now + self.options.recovery;
         let goals: Vec<u64> = self.clients.iter().map(|client| client.acknowledged + 2).collect();
+        self.backups.prove(self.now);
         self.wait_for(deadline, |world| world.is_serving(&goals))?;
         self.clients.iter_mut().for_each(|client| client.stop());
         self.watchers.iter_mut().for_each(|watcher| watcher.stop());
+        // Leases last up to twenty seconds after the last word of a client.
+        let deadline = deadline.max(self.now + Span::from_millis(30_000));
         self.wait_for(deadline, |world| world.is_settled())
     }
 
@@ -66,6 +69,7 @@ impl World {
     fn mend(&mut self) {
         self.trace.line(self.now, "world", "mend", format_args!(""));
         self.nemesis.rest();
+        self.disaster.rest();
         self.peers.heal();
         self.wires.heal();
         let dead = self.spared_member();
@@ -117,6 +121,9 @@ impl World {
             return Err("a member was not let in".into());
         }
         self.membership_is_settled()?;
+        if !self.backups.is_proven() {
+            return Err("no backup was made, or none restores".into());
+        }
         for (number, (client, goal)) in self.clients.iter().zip(goals).enumerate() {
             if client.acknowledged < *goal {
                 return Err(format!("client {number} gets no answers"));

@@ -8,9 +8,11 @@
 //! that may stay dead), and within a bound of simulated time the cluster must be well again. Source: TigerBeetle's VOPR.
 
 mod atlas;
+pub mod backups;
 mod clients;
 mod configurations;
 mod damage;
+pub mod disaster;
 mod genesis;
 mod liveness;
 mod log_map;
@@ -25,16 +27,16 @@ mod slot;
 pub mod sometimes;
 mod trace;
 
-use crate::check::{self, Violation};
+use crate::check::Violation;
 use crate::client::Client;
 use crate::client::watcher::Watcher;
 use crate::history::History;
-use crate::model::clock::ClockModel;
-use crate::model::disk::Disk;
 use crate::model::network::{Host, Network};
 use crate::time::SimTime;
 use atlas::Atlas;
+use backups::Backups;
 use clients::ClientFrame;
+use disaster::Disaster;
 use nemesis::Nemesis;
 use observer::Observer;
 use operator::Operator;
@@ -43,7 +45,7 @@ use process::PeerEnvelope;
 use raftkv_core::ids::NodeId;
 use raftkv_core::rng::{Rng, Seed};
 use raftkv_core::time::Span;
-use slot::{Process, Slot};
+use slot::Slot;
 use std::collections::{BTreeMap, BTreeSet};
 use trace::Trace;
 
@@ -55,6 +57,8 @@ const CLIENT_HOSTS: u32 = 100;
 const WATCHER_HOSTS: u32 = 200;
 /// The operator's host number.
 const OPERATOR_HOST: u32 = 300;
+/// The host number of the operator's command line for backups.
+const CONSOLE_HOST: u32 = 301;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -103,6 +107,8 @@ pub struct World {
     watchers: Vec<Watcher>,
     operator: Operator,
     nemesis: Nemesis,
+    backups: Backups,
+    disaster: Disaster,
     atlas: Atlas,
     observer: Observer,
     history: History,
@@ -123,28 +129,7 @@ impl World {
         let seed = Seed::from_number(options.seed);
         let count = (options.voters + options.learners + options.spares) as usize;
         let slots = (1..=count as u32)
-            .map(|member| Slot {
-                member,
-                identity: process::first_identity(options.seed, member),
-                disk: Disk::new(options.disk, seed.fork(&format!("disk {member}"))),
-                clock: ClockModel::new(
-                    SimTime(0),
-                    options.clock,
-                    seed.fork(&format!("clock {member}")),
-                ),
-                process: Process::Vacant,
-                inbox: Default::default(),
-                free_at: SimTime(0),
-                busy: options.busy,
-                requests: BTreeMap::new(),
-                next_request: 1,
-                boots: 0,
-                faults_at_boot: Default::default(),
-                damaged: false,
-                log_map: Default::default(),
-                spins: 0,
-                status: None,
-            })
+            .map(|member| Slot::new(&options, member, SimTime(0), &seed))
             .collect();
         let client = |number: u32| {
             let rng = seed.fork(&format!("client {number}"));
@@ -162,6 +147,8 @@ impl World {
             watchers: (0..options.watchers).map(watcher).collect(),
             operator: Operator::new(count),
             nemesis: Nemesis::new(seed.fork("nemesis")),
+            disaster: Disaster::new(options.disaster, &seed),
+            backups: Backups::new(&options.backups, count, &seed),
             atlas: Atlas::default(),
             observer: Observer::default(),
             history: History::default(),
@@ -189,22 +176,7 @@ impl World {
     fn phases(&mut self) -> Result<(), Violation> {
         self.run_until(SimTime(0) + self.options.chaos)?;
         self.recover()?;
-        let Some(genesis) = self.observer.genesis() else {
-            return Err(Violation::new("real work", "no node was ever started"));
-        };
-        let states = self.observer.states();
-        let evidence = check::Evidence {
-            genesis,
-            log: &self.observer.applied_log(),
-            elections: self.observer.election_times(),
-            history: &self.history,
-            ends: &self.final_states(),
-            drift: self.options.clock.drift,
-            with_reference: self.options.with_reference,
-        };
-        let rare = check::after(evidence, |index| states.hash_at(index))?;
-        let rare: Vec<&'static str> = rare.into_iter().chain(self.observer.rare()).collect();
-        rare.into_iter().for_each(|state| self.sometimes(state));
+        self.end_life()?;
         Ok(())
     }
 
@@ -230,16 +202,20 @@ impl World {
             self.wires.next_wake(),
             self.nemesis.next_wake(),
             self.operator.next_wake(),
+            self.backups.next_wake(),
+            self.disaster.next_wake(),
         ];
         slots.chain(clients).chain(watchers).chain(rest).min().unwrap_or(SimTime::NEVER)
     }
 
     fn step(&mut self) -> Result<(), Violation> {
         self.strike();
-        self.deliver_to_nodes();
+        self.run_disaster()?;
+        self.deliver_to_nodes()?;
         self.deliver_client_frames();
         self.let_clients_speak();
         self.let_operator_speak();
+        self.run_backups()?;
         for at in 0..self.slots.len() {
             self.run_disk(at)?;
             self.run_process(at)?;
@@ -263,14 +239,15 @@ impl World {
             *faults.entry(name).or_default() += count;
         }
         faults.retain(|_, count| *count > 0);
+        let totals = self.disaster.totals;
         Report {
             simulated: self.now - SimTime(0),
             fingerprint: self.trace.fingerprint(),
             events: self.trace.lines(),
-            acknowledged: self.history.acknowledged() as u64,
-            requested: self.history.operations.len() as u64,
-            applied: self.observer.states().log().count() as u64,
-            elections: self.observer.elections() as u64,
+            acknowledged: totals.acknowledged + self.history.acknowledged() as u64,
+            requested: totals.requested + self.history.operations.len() as u64,
+            applied: totals.applied + self.observer.states().log().count() as u64,
+            elections: totals.elections + self.observer.elections() as u64,
             faults,
             sometimes: self.sometimes.clone(),
             checks: self.fed(),
@@ -322,6 +299,7 @@ impl World {
                 ("unsynced data at power cut", disk.torn),
             ]);
         }
+        counts.extend(self.backups.counts());
         counts
     }
 }

@@ -62,6 +62,11 @@ impl Nemesis {
         self.ends.clear();
     }
 
+    /// What has begun does not end any more: its place is gone.
+    pub(super) fn forget(&mut self) {
+        self.ends.clear();
+    }
+
     fn end_at(&mut self, at: SimTime, end: End) {
         self.sequence += 1;
         self.ends.insert((at, self.sequence), end);
@@ -84,7 +89,7 @@ impl World {
         self.nemesis.next = self.now + wait + Span(1);
         if self.options.faults.is_empty() {
             self.nemesis.next = SimTime::NEVER;
-        } else if self.now > SimTime(0) {
+        } else if self.now > SimTime(0) && !self.disaster.is_recovering() {
             let kind = *self.nemesis.rng.pick(&self.options.faults);
             self.nemesis.strikes += 1;
             if self.options.strikes.contains(&(self.nemesis.strikes - 1)) {

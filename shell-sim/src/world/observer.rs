@@ -79,9 +79,9 @@ struct Appended {
 }
 
 impl Observer {
-    /// The cluster starts with these members.
-    pub fn begin(&mut self, conf: ConfState) {
-        self.confs.begin(1, conf);
+    /// The cluster starts at this log index, with these members.
+    pub fn begin(&mut self, index: u64, conf: ConfState) {
+        self.confs.begin(index, conf);
     }
 
     /// `node` asked its disk for something.

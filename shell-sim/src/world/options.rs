@@ -8,6 +8,8 @@ use crate::model::clock::ClockFaults;
 use crate::model::disk::DiskFaults;
 use crate::model::network::NetworkFaults;
 use crate::random::{Draw, Ppm};
+use crate::world::backups::options::BackupOptions;
+use crate::world::disaster::DisasterOptions;
 use raftkv_core::config::Config;
 use raftkv_core::rng::{Rng, Seed};
 use raftkv_core::time::Span;
@@ -146,6 +148,10 @@ pub struct Options {
     pub watchers: u32,
     /// What clients ask.
     pub workload: WorkloadOptions,
+    /// Whether and when all machines are lost.
+    pub disaster: DisasterOptions,
+    /// Backups, and what goes wrong with them.
+    pub backups: BackupOptions,
     /// Compare every answer with the reference model: slow, so not on every seed.
     pub with_reference: bool,
 }
@@ -179,6 +185,8 @@ impl Options {
                 think: Span::from_millis(100),
                 sessions: Ppm::percent(80),
             },
+            disaster: DisasterOptions::default(),
+            backups: BackupOptions::calm(),
             with_reference: seed.is_multiple_of(8),
         }
     }
@@ -206,6 +214,8 @@ impl Options {
             clients: rng.between(1, 6) as u32,
             watchers: rng.below(3) as u32,
             workload: workload(&mut rng),
+            disaster: DisasterOptions::draw(Seed::from_number(seed)),
+            backups: BackupOptions::draw(Seed::from_number(seed)),
             ..calm
         };
         options.config = config(&mut rng);

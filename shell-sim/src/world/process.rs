@@ -4,7 +4,7 @@ use super::clients::ClientFrame;
 use super::log_map::LogMap;
 use super::slot::Process;
 use super::{World, genesis};
-use crate::check::{Violation, bounded};
+use crate::check::{Violation, bounded, refusal};
 use crate::fingerprint::Fingerprint;
 use crate::model::disk::Crash;
 use crate::model::network::{Fate, Host};
@@ -28,9 +28,9 @@ const SPINS_MAX: u32 = 10_000;
 #[derive(Clone, Debug)]
 pub(super) struct PeerEnvelope {
     /// Tells it from every other in the trace.
-    number: u64,
-    hello: Hello,
-    frame: PeerFrame,
+    pub(super) number: u64,
+    pub(super) hello: Hello,
+    pub(super) frame: PeerFrame,
 }
 
 /// The identity a founding member of this run's cluster has.
@@ -67,15 +67,17 @@ impl World {
         let nodes: Vec<NodeId> = members.iter().map(|member| member.node).collect();
         let (voters, learners) = nodes.split_at(voters);
         let (voters, learners) = (voters.to_vec(), learners.to_vec());
-        self.observer.begin(ConfState { voters, learners, ..ConfState::default() });
+        self.observer.begin(1, ConfState { voters, learners, ..ConfState::default() });
     }
 
     /// Hands frames that have arrived to the nodes they are for.
-    pub(super) fn deliver_to_nodes(&mut self) {
+    pub(super) fn deliver_to_nodes(&mut self) -> Result<(), Violation> {
         while let Some(delivery) = self.peers.poll(self.now) {
             let PeerEnvelope { number, hello, frame } = delivery.frame;
-            let slot = &mut self.slots[delivery.to.0 as usize];
+            self.offer_to_strays(&hello)?;
+            let Some(slot) = self.slots.get_mut(delivery.to.0 as usize) else { continue };
             if slot.node().is_some() && hello.check(&slot.identity).is_ok() {
+                refusal::delivered(&hello.from, &slot.identity)?;
                 slot.inbox.push_back(Input::Peer { from: hello.from.node, frame });
                 let here = slot.identity.node;
                 self.trace.line(self.now, here, "recv", format_args!("#{number}"));
@@ -83,6 +85,7 @@ impl World {
                 self.notice_unreachable(delivery.from, delivery.to, hello.to);
             }
         }
+        Ok(())
     }
 
     /// Handles what the disk has done.
@@ -381,7 +384,8 @@ impl World {
             return;
         }
         self.notices.insert((from, to), self.now);
-        let slot = &mut self.slots[from.0 as usize];
+        // Those that should not be there are not told.
+        let Some(slot) = self.slots.get_mut(from.0 as usize) else { return };
         if slot.is_running() {
             slot.inbox.push_back(Input::PeerUnreachable { peer });
         }

@@ -13,7 +13,7 @@ use raftkv_core::time::Span;
 /// A run that is told what goes wrong. Members are named by their numbers, from 1.
 #[derive(Debug)]
 pub struct Scenario {
-    world: World,
+    pub(super) world: World,
 }
 
 impl Scenario {

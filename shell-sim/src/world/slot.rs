@@ -2,6 +2,8 @@
 
 use super::damage::Place;
 use super::log_map::LogMap;
+use super::options::Options;
+use super::process;
 use super::{OPERATOR_HOST, WATCHER_HOSTS};
 use crate::model::clock::ClockModel;
 use crate::model::disk::{Disk, DiskCounts, SECTOR_BYTES};
@@ -13,7 +15,7 @@ use raftkv_core::boot::Boot;
 use raftkv_core::ids::{Identity, OpId, ReqId};
 use raftkv_core::io::{FileName, Input};
 use raftkv_core::node::Node;
-use raftkv_core::rng::Rng;
+use raftkv_core::rng::{Rng, Seed};
 use raftkv_core::time::Span;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -76,6 +78,28 @@ pub(super) enum Process {
 }
 
 impl Slot {
+    /// A machine with an empty disk, for this member of a run's first cluster.
+    pub(super) fn new(options: &Options, member: u32, now: SimTime, seed: &Seed) -> Self {
+        Slot {
+            member,
+            identity: process::first_identity(options.seed, member),
+            disk: Disk::new(options.disk, seed.fork(&format!("disk {member}"))),
+            clock: ClockModel::new(now, options.clock, seed.fork(&format!("clock {member}"))),
+            process: Process::Vacant,
+            inbox: VecDeque::new(),
+            free_at: now,
+            busy: options.busy,
+            requests: BTreeMap::new(),
+            next_request: 1,
+            boots: 0,
+            faults_at_boot: DiskCounts::default(),
+            damaged: false,
+            log_map: LogMap::default(),
+            spins: 0,
+            status: None,
+        }
+    }
+
     /// The machine's address in the network.
     pub(super) fn host(&self) -> Host {
         Host(self.member - 1)

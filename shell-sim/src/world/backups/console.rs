@@ -1,0 +1,429 @@
+//! The operator's command line as a sans-IO machine: one job after another, each a process of its own that can die at any step.
+
+use super::found::{Found, Means};
+use super::keys::Keys;
+use super::options::BackupOptions;
+use super::reading::{Goal, Reading};
+use super::taking::{self, Step, Taking};
+use crate::check::Violation;
+use crate::check::nonces::Nonces;
+use crate::client::Sending;
+use crate::model::store::{Answer, Call, Store};
+use crate::random::{Draw, Ppm};
+use crate::time::SimTime;
+use bytes::Bytes;
+use raftkv_core::api::{PutRequest, Request, Response, WriteOp};
+use raftkv_core::backup::BackupId;
+use raftkv_core::backup::create::Outcome;
+use raftkv_core::backup::machine::{Action, ActionResult, Machine};
+use raftkv_core::backup::verify::Level;
+use raftkv_core::rng::Rng;
+use raftkv_core::time::{Span, Wall};
+use std::collections::VecDeque;
+
+/// A node's answer is awaited this long.
+const PATIENCE: Span = Span::from_millis(3_000);
+/// Between two attempts of something that must succeed; longer the more often it has failed.
+const PAUSE: Span = Span::from_millis(200);
+/// How often the pause is doubled at most.
+const DOUBLINGS: u32 = 7;
+/// The operator's calendar at the start of the simulation.
+const EPOCH_MS: i64 = 1_764_930_645_000;
+
+/// The command line.
+#[derive(Debug)]
+pub(super) struct Console {
+    rng: Rng,
+    options: BackupOptions,
+    nodes: usize,
+    keys: Keys,
+    session: u64,
+    attempts: u64,
+    node: usize,
+    job: Job,
+    /// Until when a node's answer is awaited.
+    asked: Option<SimTime>,
+    /// The last word to a node whose answer is not awaited any more.
+    farewell: Option<Sending>,
+    /// When the next job begins, or the present one asks again.
+    next: SimTime,
+    wants: VecDeque<Want>,
+    found: VecDeque<Found>,
+    /// Inputs of the present job so far.
+    steps: u64,
+    /// Jobs in a row after which what is wanted was still not done.
+    failures: u32,
+    /// Something came in that its machine has not answered yet.
+    has_input: bool,
+}
+
+#[derive(Debug)]
+enum Job {
+    None,
+    Planting,
+    Taking(Box<Taking>),
+    Reading(Box<Reading>),
+}
+
+/// Something that is done again and again until it succeeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    Plant,
+    Backup,
+    /// One attempt to restore the newest backup in memory.
+    Drill,
+    /// The backup made before it restores in memory.
+    Proof(Option<BackupId>),
+    Recovery,
+}
+
+impl Console {
+    pub(super) fn new(options: BackupOptions, nodes: usize, mut rng: Rng) -> Self {
+        let keys = Keys::new(options.recipients, &mut rng);
+        let wants = options.every.map(|_| Want::Plant).into_iter().collect();
+        let next = if options.every.is_some() { SimTime(0) } else { SimTime::NEVER };
+        Console {
+            rng,
+            options,
+            nodes,
+            keys,
+            session: 0,
+            attempts: 0,
+            node: 0,
+            job: Job::None,
+            asked: None,
+            farewell: None,
+            next,
+            wants,
+            found: VecDeque::new(),
+            steps: 0,
+            failures: 0,
+            has_input: false,
+        }
+    }
+
+    /// The keys.
+    pub(super) fn keys(&mut self) -> &mut Keys {
+        &mut self.keys
+    }
+
+    /// Goes on with its job, or begins one. Says what to send to a node.
+    pub(super) fn poll(
+        &mut self,
+        now: SimTime,
+        store: &mut Store,
+        nonces: &mut Nonces,
+    ) -> Result<Option<Sending>, Violation> {
+        self.has_input = false;
+        if self.asked.is_some_and(|until| until <= now) {
+            self.leave();
+            self.answer(now, None, store);
+        }
+        if let Some(farewell) = self.farewell.take() {
+            return Ok(Some(farewell));
+        }
+        if matches!(self.job, Job::None) && self.next <= now {
+            self.begin(now, store);
+        }
+        self.work(now, store, nonces)?;
+        Ok(if self.asked.is_none() && self.next <= now { self.ask(now) } else { None })
+    }
+
+    /// A node's answer, or `None` for a broken connection.
+    pub(super) fn handle(
+        &mut self,
+        now: SimTime,
+        attempt: u64,
+        response: Option<Response>,
+        store: &mut Store,
+    ) {
+        if attempt == self.attempts && self.asked.take().is_some() {
+            self.answer(now, response, store);
+        }
+    }
+
+    /// The store's answer.
+    pub(super) fn hear(&mut self, now: SimTime, call: Call, result: Answer, store: &mut Store) {
+        if call.session != self.session {
+            return;
+        }
+        if let Some(machine) = self.machine() {
+            machine.handle(ActionResult::Blob { op: call.op, result });
+        }
+        self.step(now, store);
+    }
+
+    /// The next thing it found out.
+    pub(super) fn found(&mut self) -> Option<Found> {
+        self.found.pop_front()
+    }
+
+    /// When to be polled again.
+    pub(super) fn next_wake(&self) -> SimTime {
+        match (&self.farewell, self.asked) {
+            _ if self.has_input => SimTime(0),
+            (Some(_), _) => SimTime(0),
+            (None, Some(until)) => until,
+            (None, None) if self.waits_for_store() => SimTime::NEVER,
+            (None, None) => self.next,
+        }
+    }
+
+    /// Make a backup now.
+    pub(super) fn back_up(&mut self, now: SimTime) {
+        self.want(now, Want::Backup);
+    }
+
+    /// Try once to restore the newest backup in memory.
+    pub(super) fn drill(&mut self, now: SimTime) {
+        self.want(now, Want::Drill);
+    }
+
+    /// Make a backup and restore it in memory; nothing kills the operator any more.
+    pub(super) fn prove(&mut self, now: SimTime) {
+        self.options.kill = Ppm::NEVER;
+        self.failures = 0;
+        self.options.every = None;
+        self.want(now, Want::Backup);
+        self.want(now, Want::Proof(None));
+    }
+
+    /// Find a backup to start a cluster of so many nodes from, before anything else.
+    pub(super) fn recover(&mut self, now: SimTime, nodes: usize, store: &mut Store) {
+        self.die(now, store);
+        self.nodes = nodes;
+        self.wants.push_front(Want::Recovery);
+        self.next = now + PAUSE;
+    }
+
+    /// Whether everything that must be done is done.
+    pub(super) fn is_done(&self) -> bool {
+        self.wants.is_empty()
+    }
+
+    /// Whether its present job is to take a backup.
+    pub(super) fn is_taking(&self) -> bool {
+        matches!(self.job, Job::Taking(_))
+    }
+
+    /// Which step of the present job was the last; `None` when there is no job.
+    pub(super) fn steps(&self) -> Option<u64> {
+        (!matches!(self.job, Job::None)).then_some(self.steps)
+    }
+
+    /// The process ends in the middle of what it does.
+    pub(super) fn die(&mut self, now: SimTime, store: &mut Store) {
+        if matches!(self.job, Job::None) {
+            return;
+        }
+        store.abandon(self.session);
+        if self.asked.is_some() {
+            self.leave();
+        }
+        self.found.push_back(Found::Died);
+        self.end(now);
+    }
+
+    fn want(&mut self, now: SimTime, want: Want) {
+        self.wants.push_back(want);
+        if matches!(self.job, Job::None) {
+            self.next = now;
+        }
+    }
+
+    fn leave(&mut self) {
+        self.asked = None;
+        self.farewell = Some(Sending::Leave { node: self.node, attempt: self.attempts });
+    }
+
+    fn begin(&mut self, now: SimTime, store: &Store) {
+        self.session += 1;
+        self.steps = 0;
+        let refusals_before = store.counts().refusals();
+        let means = |access| Means { access, began: now, refusals_before };
+        self.job = match self.wants.front() {
+            Some(Want::Plant) => Job::Planting,
+            Some(Want::Backup | Want::Proof(None)) => self.take(now),
+            Some(Want::Proof(Some(id))) => {
+                Job::Reading(Box::new(Reading::restore(*id, means(self.keys.access()))))
+            }
+            Some(Want::Drill) => {
+                Job::Reading(Box::new(Reading::new(Goal::DrillNewest, means(self.keys.access()))))
+            }
+            Some(Want::Recovery) => {
+                Job::Reading(Box::new(Reading::new(Goal::Recover, means(self.keys.access()))))
+            }
+            None => {
+                let goal = match self.rng.below(10) {
+                    0..6 => None,
+                    6 => Some(Goal::List),
+                    7 => Some(Goal::Verify(*self.rng.pick(&Level::ALL))),
+                    _ => Some(Goal::Drill),
+                };
+                let access = match self.rng.below(10) {
+                    0 => self.keys.wrong_access(),
+                    1 => self.keys.newest_access(),
+                    _ => self.keys.access(),
+                };
+                match goal {
+                    None => self.take(now),
+                    Some(goal) => Job::Reading(Box::new(Reading::new(goal, means(access)))),
+                }
+            }
+        };
+    }
+
+    fn take(&self, now: SimTime) -> Job {
+        let wall = Wall(EPOCH_MS + (now.0 / 1_000_000) as i64);
+        Job::Taking(Box::new(Taking::new(taking::settings(&self.options, &self.keys), wall)))
+    }
+
+    fn machine(&mut self) -> Option<&mut dyn Machine> {
+        match &mut self.job {
+            Job::Taking(taking) => taking.machine().map(|machine| machine as &mut dyn Machine),
+            Job::Reading(reading) => reading.machine(),
+            Job::None | Job::Planting => None,
+        }
+    }
+
+    /// Carries out what the machine wants, and takes note of what has ended.
+    fn work(
+        &mut self,
+        now: SimTime,
+        store: &mut Store,
+        nonces: &mut Nonces,
+    ) -> Result<(), Violation> {
+        let session = self.session;
+        while let Some(machine) = self.machine() {
+            while let Some(action) = machine.poll_action() {
+                match action {
+                    Action::Blob { op, action } => store.submit(now, Call { session, op }, action),
+                    Action::Work(work) => {
+                        nonces.working(&work)?;
+                        machine.handle(ActionResult::Work(work.run()));
+                    }
+                }
+            }
+            let Some(found) = self.conclude() else { return Ok(()) };
+            self.fulfil(&found);
+            self.found.push_back(found);
+            if self.machine().is_none_or(|machine| machine.is_ended()) {
+                self.end(now);
+            }
+        }
+        Ok(())
+    }
+
+    fn conclude(&mut self) -> Option<Found> {
+        match &mut self.job {
+            Job::Taking(taking) => Some(Found::Taken(taking.outcome()?.clone())),
+            Job::Reading(reading) => reading.conclude(&mut self.rng),
+            Job::None | Job::Planting => None,
+        }
+    }
+
+    /// Crosses off what was wanted and is done.
+    fn fulfil(&mut self, found: &Found) {
+        let is_done = match (self.wants.front(), found) {
+            (Some(Want::Backup), Found::Taken(Outcome::Complete(metadata))) => {
+                if let Some(Want::Proof(id)) = self.wants.get_mut(1) {
+                    *id = Some(metadata.id);
+                }
+                true
+            }
+            (Some(Want::Proof(Some(wanted))), Found::Restored { id, result: Ok(_), .. }) => {
+                wanted == id
+            }
+            (Some(Want::Drill), Found::Restored { .. } | Found::Unlisted(_)) => true,
+            (Some(Want::Recovery), Found::Recovered { .. }) => true,
+            _ => false,
+        };
+        if is_done {
+            self.failures = 0;
+            self.wants.pop_front();
+        }
+    }
+
+    /// The job has ended.
+    fn end(&mut self, now: SimTime) {
+        self.job = Job::None;
+        self.next = match self.options.every {
+            _ if !self.wants.is_empty() => {
+                self.failures += 1;
+                now + Span(PAUSE.0 << self.failures.min(DOUBLINGS))
+            }
+            Some(every) => now + self.rng.tail(every),
+            None => SimTime::NEVER,
+        };
+    }
+
+    fn ask(&mut self, now: SimTime) -> Option<Sending> {
+        let (request, same_node) = match &mut self.job {
+            Job::Planting => (self.plant(), false),
+            Job::Taking(taking) => match taking.next() {
+                Step::Ask { request, same_node } => (request, same_node),
+                Step::Wait => return None,
+                Step::GiveUp => {
+                    self.found.push_back(Found::NoView);
+                    self.end(now);
+                    return None;
+                }
+            },
+            Job::None | Job::Reading(_) => return None,
+        };
+        if !same_node {
+            self.node = self.rng.below(self.nodes as u64) as usize;
+        }
+        self.attempts += 1;
+        self.asked = Some(now + PATIENCE);
+        Some(Sending::Ask { node: self.node, attempt: self.attempts, request })
+    }
+
+    /// A write of random bytes, others in each attempt: a value is never written twice.
+    fn plant(&mut self) -> Request {
+        let mark = |rng: &mut Rng| Bytes::copy_from_slice(&rng.bytes::<32>());
+        let (key, value) = (mark(&mut self.rng), mark(&mut self.rng));
+        self.found.extend([Found::Planted(key.clone()), Found::Planted(value.clone())]);
+        let put = PutRequest { key, value, lease: 0, return_previous: false };
+        Request::Write { session: None, op: WriteOp::Put(put) }
+    }
+
+    fn answer(&mut self, now: SimTime, response: Option<Response>, store: &mut Store) {
+        match &mut self.job {
+            Job::Planting => {
+                if matches!(response, Some(Response::Write(_))) {
+                    self.wants.pop_front();
+                    self.end(now);
+                }
+                self.next = self.next.max(now + PAUSE);
+            }
+            Job::Taking(taking) => {
+                let is_good = matches!(
+                    response,
+                    Some(Response::Range(_) | Response::ViewOpened(_) | Response::ViewChunk { .. })
+                );
+                taking.handle(response, &mut self.rng);
+                self.next = if is_good { now } else { now + PAUSE };
+            }
+            Job::None | Job::Reading(_) => {}
+        }
+        self.step(now, store);
+    }
+
+    /// One more input was taken in; now and then the process dies of it.
+    fn step(&mut self, now: SimTime, store: &mut Store) {
+        self.steps += 1;
+        self.has_input = true;
+        if self.rng.happens(self.options.kill) {
+            self.die(now, store);
+        }
+    }
+
+    fn waits_for_store(&self) -> bool {
+        match &self.job {
+            Job::Reading(_) => true,
+            Job::Taking(taking) => taking.waits_for_store(),
+            Job::None | Job::Planting => false,
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What the operator's jobs find out, with what it has to be judged by.
+
+use crate::time::SimTime;
+use bytes::Bytes;
+use raftkv_core::backup::BackupId;
+use raftkv_core::backup::blob::BlobError;
+use raftkv_core::backup::catalog::Catalog;
+use raftkv_core::backup::create::Outcome;
+use raftkv_core::backup::read::{Access, ReadError};
+use raftkv_core::backup::restore::Restored;
+use raftkv_core::backup::verify::Report;
+
+/// With what a job works.
+#[derive(Clone, Debug)]
+pub(super) struct Means {
+    /// Its keys.
+    pub(super) access: Access,
+    /// When it began.
+    pub(super) began: SimTime,
+    /// How often the store had refused something before the job began.
+    pub(super) refusals_before: u64,
+}
+
+/// Something that was found out.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// These random bytes are about to be written into the store of keys.
+    Planted(Bytes),
+    /// What came of a backup.
+    Taken(Outcome),
+    /// No node gave a view.
+    NoView,
+    /// The operator's process died during a job.
+    Died,
+    /// What is in the store.
+    Listed(Catalog),
+    /// The store cannot be listed.
+    Unlisted(BlobError),
+    /// A backup was checked.
+    Verified { report: Report, means: Means },
+    /// A backup was restored in memory, or was not.
+    Restored { id: BackupId, result: Result<Box<Restored>, ReadError>, means: Means },
+    /// A cluster can start from this; newer backups did not restore.
+    Recovered { restored: Box<Restored>, skipped: Vec<(BackupId, ReadError)>, means: Means },
+    /// No backup restores.
+    Lost { skipped: Vec<(BackupId, ReadError)> },
+}

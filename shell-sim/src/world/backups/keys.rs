@@ -1,0 +1,76 @@
+//! The operator's keys: those new backups are sealed for, and those kept to open old ones.
+
+use raftkv_core::backup::format::{Plaintext, Suite};
+use raftkv_core::backup::read::Access;
+use raftkv_core::backup::{Key, KeyRing, Metadata};
+use raftkv_core::rng::Rng;
+
+/// The keys.
+#[derive(Debug)]
+pub(super) struct Keys {
+    recipients: Vec<Key>,
+    retired: Vec<Key>,
+    /// Opens nothing.
+    stranger: Key,
+}
+
+impl Keys {
+    /// So many to seal for.
+    pub(super) fn new(count: u32, rng: &mut Rng) -> Self {
+        Keys {
+            recipients: (0..count).map(|_| Key::draw(rng)).collect(),
+            retired: Vec::new(),
+            stranger: Key::draw(rng),
+        }
+    }
+
+    /// Whom new backups are sealed for.
+    pub(super) fn recipients(&self) -> &[Key] {
+        &self.recipients
+    }
+
+    /// Whether backups are encrypted.
+    pub(super) fn encrypt(&self) -> bool {
+        !self.recipients.is_empty()
+    }
+
+    /// Replaces the oldest key. It is kept to open what was sealed for it.
+    pub(super) fn rotate(&mut self, rng: &mut Rng) {
+        if self.encrypt() {
+            self.retired.push(self.recipients.remove(0));
+            self.recipients.push(Key::draw(rng));
+        }
+    }
+
+    /// Every key is gone, and another is at hand that opens nothing.
+    pub(super) fn lose(&mut self) {
+        self.retired.clear();
+        self.recipients = vec![self.stranger.clone()];
+    }
+
+    /// Everything at hand.
+    pub(super) fn access(&self) -> Access {
+        let keys = self.recipients.iter().chain(&self.retired).cloned();
+        let plaintext = if self.encrypt() { Plaintext::Refused } else { Plaintext::Allowed };
+        Access { keys: KeyRing::new(keys), plaintext }
+    }
+
+    /// The wrong key only.
+    pub(super) fn wrong_access(&self) -> Access {
+        Access { keys: KeyRing::new([self.stranger.clone()]), plaintext: Plaintext::Refused }
+    }
+
+    /// The newest key only, as when the old ones were thrown away.
+    pub(super) fn newest_access(&self) -> Access {
+        let keys = KeyRing::new(self.recipients.last().cloned());
+        Access { keys, ..self.access() }
+    }
+}
+
+/// Whether a backup can be opened like that.
+pub(super) fn opens(access: &Access, metadata: &Metadata) -> bool {
+    match metadata.suite {
+        Suite::Plain => access.plaintext == Plaintext::Allowed,
+        Suite::Aes256Gcm => metadata.key_ids.iter().any(|id| access.keys.get(*id).is_some()),
+    }
+}

@@ -1,0 +1,99 @@
+//! What goes wrong with the store, with objects in it and with keys, and when.
+//!
+//! Within the atlas of backups: at least one complete backup stays good, so that there is something to come back from.
+
+use super::Backups;
+use super::options::BackupOptions;
+use crate::model::store::{Damage, Outage};
+use crate::random::Draw;
+use crate::time::SimTime;
+use crate::world::World;
+use raftkv_core::backup::blob::ObjectName;
+use raftkv_core::rng::Rng;
+use raftkv_core::time::Span;
+
+/// Its plans.
+#[derive(Debug)]
+pub(super) struct Mischief {
+    rng: Rng,
+    every: Span,
+    strikes: Vec<Strike>,
+    next: SimTime,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Strike {
+    Outage(Outage),
+    Damage(Damage),
+    Rotate,
+}
+
+impl Mischief {
+    pub(super) fn new(options: &BackupOptions, mut rng: Rng) -> Self {
+        let outages = options.outages.iter().copied().map(Strike::Outage);
+        let damages = options.damages.iter().copied().map(Strike::Damage);
+        let rotation = options.rotates.then_some(Strike::Rotate);
+        let strikes: Vec<Strike> = outages.chain(damages).chain(rotation).collect();
+        let every = options.strike_every;
+        let next = if strikes.is_empty() { SimTime::NEVER } else { SimTime(0) + rng.tail(every) };
+        Mischief { rng, every, strikes, next }
+    }
+
+    pub(super) fn next_wake(&self) -> SimTime {
+        self.next
+    }
+
+    /// It leaves the store alone from now on.
+    pub(super) fn rest(&mut self) {
+        self.next = SimTime::NEVER;
+    }
+}
+
+impl World {
+    /// Lets something go wrong, if it is time.
+    pub(super) fn strike_backups(&mut self) {
+        let mischief = &mut self.backups.mischief;
+        if mischief.next > self.now {
+            return;
+        }
+        mischief.next = self.now + mischief.rng.tail(mischief.every) + Span(1);
+        match *mischief.rng.pick(&mischief.strikes) {
+            Strike::Outage(outage) => {
+                let lasts = mischief.rng.tail(Span::from_millis(3_000));
+                self.backups.store.begin_outage(outage, self.now + lasts);
+                self.tell("outage", format_args!("{} for {} ms", outage.name(), lasts.as_millis()));
+            }
+            Strike::Damage(damage) => self.damage_some_backup(damage),
+            Strike::Rotate => {
+                self.count("key rotated");
+                let backups = &mut self.backups;
+                backups.console.keys().rotate(&mut backups.mischief.rng);
+            }
+        }
+    }
+
+    fn damage_some_backup(&mut self, damage: Damage) {
+        // A swap spoils two.
+        let spoiled = if damage == Damage::Swap { 2 } else { 1 };
+        if self.backups.good() <= spoiled {
+            return;
+        }
+        let Backups { store, commits, .. } = &self.backups;
+        let objects: Vec<ObjectName> = store
+            .bucket()
+            .objects()
+            .map(|(object, _)| *object)
+            .filter(|object| commits.is_complete(object.backup))
+            .collect();
+        let rng = &mut self.backups.mischief.rng;
+        let object = *rng.pick(&objects);
+        self.damage_object(object, damage);
+    }
+
+    /// Something happens to an object.
+    pub(super) fn damage_object(&mut self, object: ObjectName, damage: Damage) {
+        if let Some(what) = self.backups.store.damage(self.now, object, damage) {
+            self.tell("damage", format_args!("{what}"));
+        }
+    }
+}

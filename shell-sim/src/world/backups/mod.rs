@@ -1,0 +1,288 @@
+//! Backups in the world: a store, the operator's command line that makes and reads backups, and everything that goes wrong with either.
+//!
+//! Invariant: every finding of the command line is judged by what really happened in the store, which the checkers follow by its facts.
+
+mod console;
+mod found;
+mod keys;
+mod mischief;
+pub mod options;
+mod reading;
+mod scenario;
+mod sweep;
+mod taking;
+
+use super::{CONSOLE_HOST, World};
+use crate::check::backup_commit::Commits;
+use crate::check::backup_restore::{self, Truth};
+use crate::check::canaries::Canaries;
+use crate::check::nonces::Nonces;
+use crate::check::{Violation, backup_listing};
+use crate::model::network::Host;
+use crate::model::store::{Fact, Store};
+use crate::time::SimTime;
+use console::Console;
+use found::{Found, Means};
+use mischief::Mischief;
+use options::BackupOptions;
+use raftkv_core::api::Response;
+use raftkv_core::backup::blob::BlobErrorKind;
+use raftkv_core::backup::create::{Cause, Outcome};
+use raftkv_core::backup::read::{ReadError, ReadTrouble};
+use raftkv_core::backup::restore::Restored;
+use raftkv_core::backup::verify::Level;
+use raftkv_core::backup::{BackupId, Metadata};
+use raftkv_core::kv::StateHash;
+use raftkv_core::rng::Seed;
+
+/// Everything about backups.
+#[derive(Debug)]
+pub(super) struct Backups {
+    pub(super) store: Store,
+    console: Console,
+    commits: Commits,
+    nonces: Nonces,
+    canaries: Canaries,
+    mischief: Mischief,
+    /// Of the last restore in memory.
+    last_trouble: Option<ReadTrouble>,
+}
+
+/// A cluster can start from this.
+#[derive(Debug)]
+pub(super) struct Recovery {
+    pub(super) restored: Box<Restored>,
+    /// How many newer backups did not restore.
+    pub(super) skipped: usize,
+}
+
+impl Backups {
+    pub(super) fn new(options: &BackupOptions, nodes: usize, seed: &Seed) -> Self {
+        Backups {
+            store: Store::new(options.store, seed.fork("store")),
+            console: Console::new(options.clone(), nodes, seed.fork("console")),
+            commits: Commits::default(),
+            nonces: Nonces::default(),
+            canaries: Canaries::default(),
+            mischief: Mischief::new(options, seed.fork("mischief")),
+            last_trouble: None,
+        }
+    }
+
+    pub(super) fn next_wake(&self) -> SimTime {
+        self.store.next_wake().min(self.console.next_wake()).min(self.mischief.next_wake())
+    }
+
+    /// A node's answer to the command line.
+    pub(super) fn handle(&mut self, now: SimTime, attempt: u64, response: Option<Response>) {
+        self.console.handle(now, attempt, response, &mut self.store);
+    }
+
+    /// Everything is good from now on; a backup is made, and restored in memory.
+    pub(super) fn prove(&mut self, now: SimTime) {
+        self.store.heal();
+        self.mischief.rest();
+        self.console.prove(now);
+    }
+
+    /// Whether that was done.
+    pub(super) fn is_proven(&self) -> bool {
+        self.console.is_done()
+    }
+
+    /// Find a backup from which a cluster of so many nodes can start.
+    pub(super) fn recover(&mut self, now: SimTime, nodes: usize) {
+        self.console.recover(now, nodes, &mut self.store);
+    }
+
+    /// Whether a backup is under way.
+    pub(super) fn is_taking(&self) -> bool {
+        self.console.is_taking()
+    }
+
+    /// How many backups are complete that nobody has damaged.
+    pub(super) fn good(&self) -> usize {
+        let bucket = self.store.bucket();
+        self.commits.complete().filter(|metadata| !bucket.is_tampered(metadata.id)).count()
+    }
+
+    /// How often each fault fired, and how much was done.
+    pub(super) fn counts(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.store.counts();
+        let refused =
+            counts.refused.iter().chain(&counts.damaged).map(|(name, count)| (*name, *count));
+        let by_chance = [
+            ("store transient error", counts.transient),
+            ("store request lost", counts.requests_lost),
+            ("store answer lost", counts.answers_lost),
+            ("store late write", counts.late),
+            ("store write retried", counts.retried),
+            ("store stale listing", counts.stale_listings),
+        ];
+        refused.chain(by_chance).collect()
+    }
+
+    /// Judges an attempt to read a backup.
+    fn judge(
+        &self,
+        id: BackupId,
+        result: Result<(&Metadata, Option<StateHash>), &ReadError>,
+        means: &Means,
+    ) -> Result<(), Violation> {
+        let metadata = self.commits.metadata(id);
+        let is_gone = metadata.is_some() && !self.commits.is_complete(id);
+        let truth = Truth {
+            metadata,
+            was_tampered: self.store.bucket().was_tampered(id, means.began),
+            is_tampered: is_gone || self.store.bucket().is_tampered(id),
+            has_key: metadata.is_none_or(|metadata| keys::opens(&means.access, metadata)),
+            store_may_fail: self.store.counts().refusals() > means.refusals_before,
+        };
+        backup_restore::check(result, truth)
+    }
+}
+
+impl World {
+    /// Lets the store, the command line and their troubles go on.
+    pub(super) fn run_backups(&mut self) -> Result<(), Violation> {
+        if self.backups.next_wake() > self.now {
+            return Ok(());
+        }
+        self.strike_backups();
+        let backups = &mut self.backups;
+        while let Some((call, answer)) = backups.store.poll(self.now) {
+            backups.console.hear(self.now, call, answer, &mut backups.store);
+        }
+        self.note_facts()?;
+        loop {
+            let Backups { console, store, nonces, .. } = &mut self.backups;
+            let sending = console.poll(self.now, store, nonces)?;
+            while let Some(found) = self.backups.console.found() {
+                self.on_found(found)?;
+            }
+            let Some(sending) = sending else { return Ok(()) };
+            self.speak(Host(CONSOLE_HOST), sending);
+        }
+    }
+
+    fn note_facts(&mut self) -> Result<(), Violation> {
+        while let Some(fact) = self.backups.store.poll_fact() {
+            let backups = &mut self.backups;
+            backups.commits.fact(&fact, backups.store.bucket())?;
+            match &fact {
+                Fact::Written(_, bytes) => backups.canaries.seen(bytes)?,
+                Fact::Appeared(object) | Fact::Begun(object) | Fact::Removed(object) => {
+                    let what = match fact {
+                        Fact::Appeared(_) => "appeared",
+                        Fact::Removed(_) => "removed",
+                        _ => "upload",
+                    };
+                    self.trace.line(self.now, "store", what, format_args!("{object}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_found(&mut self, found: Found) -> Result<(), Violation> {
+        match found {
+            Found::Planted(mark) => {
+                if self.backups.console.keys().encrypt() {
+                    self.backups.canaries.plant(mark);
+                }
+            }
+            Found::Taken(outcome) => self.on_taken(&outcome)?,
+            Found::NoView => self.tell("no view", format_args!("")),
+            Found::Died => {
+                self.sometimes("operator died during a job");
+                self.tell("died", format_args!(""));
+            }
+            Found::Listed(catalog) => {
+                self.tell("listed", format_args!("{} backups", catalog.entries.len()));
+                backup_listing::check(&catalog, &self.backups.commits)?;
+            }
+            Found::Unlisted(error) => self.tell("unlisted", format_args!("{error}")),
+            Found::Verified { report, means } => {
+                let (id, level) = (report.id, report.level);
+                let wrong =
+                    report.result.as_ref().err().map(ToString::to_string).unwrap_or_default();
+                self.tell("verified", format_args!("{id} {level} {wrong}"));
+                if level >= Level::Decrypt {
+                    let result = report.result.as_ref().map(|metadata| (metadata, None));
+                    self.backups.judge(id, result, &means)?;
+                }
+            }
+            Found::Restored { id, result, means } => {
+                self.on_restored(id, result.as_deref(), &means)?;
+            }
+            Found::Recovered { restored, skipped, means } => {
+                let id = restored.metadata.id;
+                self.on_restored(id, Ok(restored.as_ref()), &means)?;
+                let skipped = skipped.len();
+                self.tell("recovered", format_args!("{id}, {skipped} newer ones do not restore"));
+                self.on_recovered(Recovery { restored, skipped })?;
+            }
+            Found::Lost { skipped } => {
+                self.tell("lost", format_args!("none of {} restores", skipped.len()));
+            }
+        }
+        Ok(())
+    }
+
+    fn on_taken(&mut self, outcome: &Outcome) -> Result<(), Violation> {
+        match outcome {
+            Outcome::Complete(metadata) => {
+                self.sometimes("backup complete");
+                self.tell("backup", format_args!("{} at index {}", metadata.id, metadata.index));
+                if !self.backups.commits.was_complete(metadata.id) {
+                    let detail = format!("{} is called complete, and is not", metadata.id);
+                    return Err(Violation::new("backup commit", detail));
+                }
+            }
+            Outcome::Failed(failure) => {
+                self.sometimes("backup failed");
+                self.tell("failed", format_args!("{failure}"));
+                if matches!(&failure.cause, Cause::Unknown(error) if error.kind == BlobErrorKind::NotFound)
+                {
+                    self.sometimes("backup's commit unknown");
+                }
+                let id = failure.metadata.id;
+                if self.backups.commits.was_complete(id) && !failure.left_behind {
+                    let detail = format!("{id} is complete, but said to be gone");
+                    return Err(Violation::new("backup commit", detail));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_restored(
+        &mut self,
+        id: BackupId,
+        result: Result<&Restored, &ReadError>,
+        means: &Means,
+    ) -> Result<(), Violation> {
+        self.backups.last_trouble = result.err().map(ReadError::trouble);
+        match result {
+            Ok(restored) => {
+                self.sometimes("backup restored in memory");
+                self.tell("restored", format_args!("{id} {}", restored.state.hash()));
+            }
+            Err(error) => {
+                self.tell("unrestored", format_args!("{id} {error}"));
+                if error.trouble() == ReadTrouble::Verification {
+                    self.sometimes("damaged backup refused");
+                }
+                if matches!(error.trouble(), ReadTrouble::Key | ReadTrouble::Refused) {
+                    self.sometimes("restore without the right key refused");
+                }
+            }
+        }
+        let said = result.map(|restored| (&restored.metadata, Some(restored.state.hash())));
+        self.backups.judge(id, said, means)
+    }
+
+    fn tell(&mut self, what: &str, details: std::fmt::Arguments) {
+        self.trace.line(self.now, "backup", what, details);
+    }
+}

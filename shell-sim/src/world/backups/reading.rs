@@ -1,0 +1,153 @@
+//! Jobs that read the store: list what is there, verify a backup, restore one in memory, and find the newest backup from which a lost
+//! cluster can be brought back.
+
+use super::found::{Found, Means};
+use crate::random::{Draw, Ppm};
+use raftkv_core::backup::BackupId;
+use raftkv_core::backup::catalog::{Catalog, Entry, ReadCatalog, Standing};
+use raftkv_core::backup::machine::Machine;
+use raftkv_core::backup::read::{ReadBounds, ReadError, ReadTrouble};
+use raftkv_core::backup::restore::{Restore, Restored};
+use raftkv_core::backup::select::Selector;
+use raftkv_core::backup::verify::{Level, Verify};
+use raftkv_core::rng::Rng;
+
+/// What it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// Only to see what is there.
+    List,
+    /// To check some backup.
+    Verify(Level),
+    /// To restore some backup in memory.
+    Drill,
+    /// To restore the newest backup in memory.
+    DrillNewest,
+    /// To find the newest backup that restores.
+    Recover,
+}
+
+/// A job.
+#[derive(Debug)]
+pub(super) struct Reading {
+    goal: Goal,
+    means: Means,
+    reader: Reader,
+    catalog: Catalog,
+    skipped: Vec<(BackupId, ReadError)>,
+}
+
+#[derive(Debug)]
+enum Reader {
+    Catalog(Box<ReadCatalog>),
+    Verify(Box<Verify>),
+    Restore(BackupId, Box<Restore>),
+    /// Nothing is left to be read.
+    None,
+}
+
+impl Reading {
+    /// Begins with a look at the catalog.
+    pub(super) fn new(goal: Goal, means: Means) -> Self {
+        let reader = Reader::Catalog(Box::new(ReadCatalog::new(means.access.keys.clone())));
+        Reading { goal, means, reader, catalog: Catalog::default(), skipped: Vec::new() }
+    }
+
+    /// Begins to restore this backup in memory.
+    pub(super) fn restore(id: BackupId, means: Means) -> Self {
+        let mut reading = Reading::new(Goal::Drill, means);
+        reading.begin_restore(id);
+        reading
+    }
+
+    /// The machine that runs; `None` when the job has ended.
+    pub(super) fn machine(&mut self) -> Option<&mut dyn Machine> {
+        match &mut self.reader {
+            Reader::Catalog(machine) => Some(machine.as_mut()),
+            Reader::Verify(machine) => Some(machine.as_mut()),
+            Reader::Restore(_, machine) => Some(machine.as_mut()),
+            Reader::None => None,
+        }
+    }
+
+    /// What was found, once the machine has ended. Another one may run then.
+    pub(super) fn conclude(&mut self, rng: &mut Rng) -> Option<Found> {
+        if !self.machine()?.is_ended() {
+            return None;
+        }
+        match std::mem::replace(&mut self.reader, Reader::None) {
+            Reader::Catalog(machine) => Some(match machine.outcome()?.clone() {
+                Ok(catalog) => self.listed(catalog, rng),
+                Err(error) => Found::Unlisted(error),
+            }),
+            Reader::Verify(machine) => {
+                Some(Found::Verified { report: machine.report()?, means: self.means.clone() })
+            }
+            Reader::Restore(id, machine) => Some(self.restored(id, machine.take()?.map(Box::new))),
+            Reader::None => None,
+        }
+    }
+
+    fn listed(&mut self, catalog: Catalog, rng: &mut Rng) -> Found {
+        let is_readable = |entry: &Entry| !matches!(entry.standing, Standing::Unreadable(_));
+        if self.goal == Goal::Recover && !catalog.entries.iter().all(is_readable) {
+            // What the store would not give now may be the newest of all.
+            return Found::Listed(catalog);
+        }
+        let all: Vec<BackupId> = catalog.entries.iter().map(|entry| entry.id).collect();
+        let wants_newest =
+            matches!(self.goal, Goal::Recover | Goal::DrillNewest) || rng.happens(Ppm::percent(50));
+        let chosen = match catalog.select(&Selector::Latest) {
+            Ok(newest) if wants_newest => Some(newest.id),
+            _ if all.is_empty() || self.goal == Goal::Recover => None,
+            _ => Some(*rng.pick(&all)),
+        };
+        match (self.goal, chosen) {
+            (Goal::Recover, None) => return Found::Lost { skipped: Vec::new() },
+            (Goal::Recover, Some(id)) => {
+                self.catalog = catalog.clone();
+                self.begin_restore(id);
+            }
+            (Goal::Verify(level), Some(id)) => {
+                let access = self.means.access.clone();
+                let verify = Verify::new(id, level, access, ReadBounds::default());
+                self.reader = Reader::Verify(Box::new(verify));
+            }
+            (Goal::Drill | Goal::DrillNewest, Some(id)) => self.begin_restore(id),
+            (Goal::List, _) | (_, None) => {}
+        }
+        Found::Listed(catalog)
+    }
+
+    fn restored(&mut self, id: BackupId, result: Result<Box<Restored>, ReadError>) -> Found {
+        let means = self.means.clone();
+        if self.goal != Goal::Recover {
+            return Found::Restored { id, result, means };
+        }
+        match result {
+            Ok(restored) => {
+                Found::Recovered { restored, skipped: std::mem::take(&mut self.skipped), means }
+            }
+            // What the store would not give now is no reason to take an older backup.
+            Err(error) if error.trouble() == ReadTrouble::Store => {
+                Found::Restored { id, result: Err(error), means }
+            }
+            Err(error) => {
+                self.skipped.push((id, error.clone()));
+                match self.catalog.next_older(id).map(|entry| entry.id) {
+                    None => Found::Lost { skipped: std::mem::take(&mut self.skipped) },
+                    Some(older) => {
+                        self.begin_restore(older);
+                        Found::Restored { id, result: Err(error), means }
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin_restore(&mut self, id: BackupId) {
+        let access = self.means.access.clone();
+        let restore = Restore::new(id, access, ReadBounds::default());
+        self.reader = Reader::Restore(id, Box::new(restore));
+    }
+}
