@@ -1,5 +1,6 @@
 //! Named disasters. Each is a short story with faults placed by hand, told on several seeds; `docs/SIMULATION.md` retells them.
 
+use raftkv_core::api::Request;
 use raftkv_core::time::Span;
 use raftkv_sim::check::Violation;
 use raftkv_sim::model::disk::{Crash, CrashPolicy};
@@ -218,4 +219,122 @@ fn a_node_whose_disk_was_rolled_back_never_answers_from_it() {
     );
     let stopped = |report: &&Report| report.sometimes.contains_key("a rolled-back node stopped");
     assert!(reports.iter().filter(stopped).count() > 0, "nobody noticed");
+}
+
+#[test]
+fn a_full_disk_stops_a_log_or_a_snapshot_but_loses_nothing() {
+    let reports = tell(
+        3,
+        |options| {
+            options.config.snapshot_entries = 20;
+            options.config.segment_bytes = 4 << 10;
+        },
+        |scenario, _| {
+            for member in 1..=3 {
+                scenario.set_disk_full(member, true);
+                scenario.run_for(millis(4_000))?;
+                scenario.set_disk_full(member, false);
+                let before = scenario.acknowledged();
+                let serves = |scenario: &Scenario| scenario.acknowledged() > before + 5;
+                scenario.run_until("it serves again", serves)?;
+            }
+            Ok(())
+        },
+    );
+    assert!(reports.iter().all(|report| report.faults["disk full refusal"] > 0));
+}
+
+#[test]
+fn a_full_disk_that_receives_a_snapshot_gets_it_later() {
+    let reports = tell(3, slow_snapshots, |scenario, _| {
+        let behind = leader(scenario) % 3 + 1;
+        scenario.crash(behind, Crash::Power(CrashPolicy::DropAll), millis(5_000));
+        scenario.run_for(millis(4_900))?;
+        scenario.run_until("the snapshot comes", |scenario| {
+            scenario.half_snapshot_bytes(behind).is_some()
+        })?;
+        scenario.set_disk_full(behind, true);
+        scenario.run_for(millis(3_000))?;
+        scenario.set_disk_full(behind, false);
+        scenario.run_for(millis(1_000))
+    });
+    assert!(reports.iter().all(|report| report.sometimes["a snapshot was installed"] > 0));
+}
+
+/// Followers that were away need a snapshot of many chunks, and writing it takes a while.
+fn slow_snapshots(options: &mut Options) {
+    options.config.snapshot_entries = 30;
+    options.config.trailing_entries = 0;
+    options.workload.keys = 400;
+    options.workload.value_bytes = 20_000;
+    options.workload.think = millis(10);
+    options.disk.sync_mean = millis(1);
+    options.disk.access_mean = millis(1);
+}
+
+#[test]
+fn a_snapshot_interrupted_at_every_chunk_is_installed_in_the_end() {
+    let reports = tell(3, slow_snapshots, |scenario, seed| {
+        let behind = leader(scenario) % 3 + 1;
+        scenario.crash(behind, Crash::Power(CrashPolicy::DropAll), millis(8_000));
+        scenario.run_for(millis(7_900))?;
+        for chunk in 0..8 {
+            // Longer than what one more chunk would make it: the next attempt gets one chunk further.
+            let longer = |scenario: &Scenario| {
+                let length = scenario.half_snapshot_bytes(behind).unwrap_or_default();
+                let installed = scenario.status(behind).is_some_and(|it| it.snapshot_index > 1);
+                installed || length > chunk * 60_000
+            };
+            scenario.run_until("one more chunk, or all of it", longer)?;
+            let policy = CrashPolicy::DRAWN[(seed + chunk) as usize % CrashPolicy::DRAWN.len()];
+            scenario.crash(behind, Crash::Power(policy), millis(1));
+        }
+        Ok(())
+    });
+    assert!(reports.iter().all(|report| report.sometimes["a snapshot was installed"] > 0));
+    let rare = "crash while a snapshot was being written or received";
+    assert!(reports.iter().any(|report| report.sometimes.contains_key(rare)));
+}
+
+#[test]
+fn a_second_snapshot_while_the_first_is_being_installed_does_no_harm() {
+    let reports = tell(
+        3,
+        |options| {
+            slow_snapshots(options);
+            options.config.snapshot_entries = 5;
+            options.config.snapshots_kept = 1;
+        },
+        |scenario, _| {
+            let behind = leader(scenario) % 3 + 1;
+            scenario.crash(behind, Crash::Power(CrashPolicy::DropAll), millis(5_000));
+            scenario.run_for(millis(5_000))?;
+            for _ in 0..10 {
+                scenario.ask_operator(Request::SnapshotSave);
+            }
+            scenario.run_for(millis(5_000))
+        },
+    );
+    assert!(reports.iter().all(|report| report.sometimes["a snapshot was installed"] > 0));
+}
+
+#[test]
+fn a_removed_node_that_missed_its_removal_disturbs_nobody_and_stops() {
+    let reports = tell(
+        5,
+        |_| {},
+        |scenario, _| {
+            let gone = leader(scenario) % 5 + 1;
+            scenario.isolate(gone, false, false);
+            scenario.run_for(millis(3_000))?;
+            scenario.ask_operator(Request::MemberRemove { member: gone });
+            scenario.run_until("it is removed", |scenario| !scenario.voters().contains(&gone))?;
+            // It has stood for election all the time, and does so when it is heard again.
+            scenario.run_for(millis(3_000))?;
+            scenario.heal_links();
+            scenario.run_for(millis(5_000))
+        },
+    );
+    assert!(reports.iter().all(|report| report.elections == 1), "it has disturbed the leader");
+    assert!(reports.iter().all(|report| report.sometimes["a removed node stopped"] > 0));
 }

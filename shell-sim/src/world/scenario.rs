@@ -6,7 +6,7 @@ use crate::check::Violation;
 use crate::model::disk::{Crash, CrashPolicy, DiskImage};
 use crate::model::network::Host;
 use crate::time::SimTime;
-use raftkv_core::api::{NodeStatus, Role};
+use raftkv_core::api::{NodeStatus, Request, Role};
 use raftkv_core::io::FileName;
 use raftkv_core::time::Span;
 
@@ -141,6 +141,34 @@ impl Scenario {
         for member in 1..=self.world.slots.len() as u32 {
             self.crash(member, Crash::Power(policy), down);
         }
+    }
+
+    /// The operator asks for something, but does not insist.
+    pub fn ask_operator(&mut self, request: Request) {
+        self.world.operator.ask(request);
+    }
+
+    /// The operator lets a spare machine join.
+    pub fn let_join(&mut self, member: u32) {
+        self.world.operator.let_join(member, super::process::address(member), false);
+    }
+
+    /// Voters of the newest configuration that anybody has applied.
+    pub fn voters(&self) -> Vec<u32> {
+        let conf = self.world.observer.configurations().newest();
+        conf.voters.iter().map(|voter| voter.member()).collect()
+    }
+
+    /// Length of the snapshot that the member is writing or receiving.
+    pub fn half_snapshot_bytes(&self, member: u32) -> Option<u64> {
+        let listing = self.world.slots[at(member)].disk.listing();
+        let temp = listing.iter().find(|(name, _)| matches!(name, FileName::SnapshotTemp(_)));
+        temp.map(|(_, length)| *length)
+    }
+
+    /// There is (or is no longer) no space left on the member's disk.
+    pub fn set_disk_full(&mut self, member: u32, is_full: bool) {
+        self.world.slots[at(member)].disk.set_full(is_full);
     }
 
     /// The member's disk is replaced by an empty one, and the operator lets it join anew.
