@@ -12,7 +12,7 @@ use raftkv_core::backup::read::{Access, ReadBounds};
 use raftkv_core::backup::restore::{Rebased, Restore, rebase};
 use raftkv_core::backup::{BackupId, Key, KeyRing};
 use raftkv_core::boot;
-use raftkv_core::ids::{ClusterId, Identity, NodeId};
+use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId};
 use raftkv_core::io::Input;
 use raftkv_core::node::Node;
 use raftkv_core::rng::Seed;
@@ -168,7 +168,7 @@ impl Backups {
         made.trace = std::mem::take(&mut cluster.trace);
         for member in &members {
             let Rebased { cluster, epoch, base } =
-                rebase(&restored, ClusterId(*b"another, to live"));
+                rebase(&restored, ClusterId(*b"another, to live"), Epoch(0));
             let identity = Identity { cluster, epoch, node: member.node };
             let mut disk = Disk::default();
             for op in boot::genesis(identity, members.clone(), base) {

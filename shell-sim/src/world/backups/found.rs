@@ -37,7 +37,7 @@ pub(super) enum Found {
     /// The store cannot be listed.
     Unlisted(BlobError),
     /// A backup was checked.
-    Verified { report: Report, means: Means },
+    Verified { report: Box<Report>, means: Means },
     /// A backup was restored in memory, or was not.
     Restored { id: BackupId, result: Result<Box<Restored>, ReadError>, means: Means },
     /// A cluster can start from this; newer backups did not restore.

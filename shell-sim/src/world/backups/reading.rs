@@ -81,7 +81,8 @@ impl Reading {
                 Err(error) => Found::Unlisted(error),
             }),
             Reader::Verify(machine) => {
-                Some(Found::Verified { report: machine.report()?, means: self.means.clone() })
+                let report = Box::new(machine.report()?);
+                Some(Found::Verified { report, means: self.means.clone() })
             }
             Reader::Restore(id, machine) => Some(self.restored(id, machine.take()?.map(Box::new))),
             Reader::None => None,

@@ -137,7 +137,7 @@ impl World {
     }
 
     /// A frame has arrived at the address of a member, where a stray may live, too. It must refuse what is not of its cluster.
-    pub(in crate::world) fn offer_to_strays(&mut self, hello: &Hello) -> Result<(), Violation> {
+    pub(in crate::world) fn offer_to_strays(&self, hello: &Hello) -> Result<(), Violation> {
         for stray in &self.disaster.strays {
             if hello.check(&stray.identity).is_ok() {
                 refusal::delivered(&hello.from, &stray.identity)?;
