@@ -90,6 +90,10 @@ impl Node {
         if self.stopping.is_stopping() {
             return Err(Error::Unavailable("the node is stopping; ask another".into()));
         }
+        if self.snapshots.is_joining() && !matches!(request, Request::Status) {
+            // It has nothing yet, which is not the same as the cluster having nothing.
+            return Err(Error::Unavailable("the node is joining; ask another".into()));
+        }
         if request.needs_leader() && !self.consensus.is_leader() {
             return Err(self.not_leader());
         }

@@ -79,6 +79,11 @@ impl Snapshots {
         }
     }
 
+    /// Whether the node waits for its first snapshot.
+    pub(super) fn is_joining(&self) -> bool {
+        self.joining
+    }
+
     /// A client wants one written now.
     pub(super) fn ask(&mut self, req: ReqId) {
         self.asked.1.push(req);

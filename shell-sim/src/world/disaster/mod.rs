@@ -41,6 +41,8 @@ pub(super) struct Disaster {
     rng: Rng,
     /// When the data centre is lost.
     next: SimTime,
+    /// Nothing is planned any more.
+    is_resting: bool,
     /// How many clusters have been lost.
     lives: u64,
     /// The life that ended, until a new cluster has taken over.
@@ -75,6 +77,7 @@ impl Disaster {
             options,
             rng: seed.fork("disaster"),
             next: options.after.map_or(SimTime::NEVER, |after| SimTime(0) + after),
+            is_resting: false,
             lives: 0,
             ended: None,
             origin: None,
@@ -89,6 +92,7 @@ impl Disaster {
 
     /// No data centre is lost any more.
     pub(super) fn rest(&mut self) {
+        self.is_resting = true;
         self.next = SimTime::NEVER;
     }
 
@@ -198,6 +202,8 @@ impl World {
         self.operator = Operator::new(count);
         self.atlas = Atlas::default();
         self.observer = Observer::default();
+        // Nobody, until there is a cluster again.
+        self.observer.begin(0, ConfState::default());
         std::mem::replace(&mut self.slots, machines)
     }
 
@@ -275,6 +281,7 @@ impl World {
             slot.process = Process::Down { until: self.now };
         }
         let voters = members.iter().map(|member| member.node).collect();
+        self.observer = Observer::default();
         self.observer.begin(base.index, ConfState { voters, ..ConfState::default() });
         let line = format_args!("cluster {cluster} epoch {} with {} nodes", epoch.0, members.len());
         self.trace.line(self.now, "world", "founded", line);
@@ -288,7 +295,8 @@ impl World {
             let wait = self.disaster.rng.tail(Span::from_millis(2_000));
             self.disaster.strays.push(Stray::old_node(old, self.now + wait));
         }
-        if self.disaster.rng.happens(self.disaster.options.again) {
+        let again = self.disaster.rng.happens(self.disaster.options.again);
+        if again && !self.disaster.is_resting {
             let wait = self.disaster.rng.span(Span::from_millis(2_000), Span::from_millis(15_000));
             self.disaster.next = self.now + wait;
         }
