@@ -22,6 +22,7 @@ mod observer;
 mod operator;
 pub mod options;
 mod process;
+mod sayings;
 pub mod scenario;
 mod slot;
 pub mod sometimes;
