@@ -5,7 +5,8 @@
 //! overtaken by later ones. It is never altered: a corrupted frame fails its authentication in transport and is dropped, so
 //! corruption counts as loss here. It is never made up, and never delivered to or from another host than it was sent.
 //! A cut link loses what is sent while it is cut; what was under way before still arrives. A clogged link
-//! holds everything until it clears. A slow link carries so many bytes in a millisecond, one frame after the other. A link holds at most its capacity; what exceeds it is lost.
+//! holds everything until it clears. A slow link carries so many bytes in a millisecond, one frame after the other, and queues at most
+//! what it carries in [`BACKLOG_MAX`]. A link holds at most its capacity. What exceeds these is lost.
 
 pub mod partition;
 
@@ -16,6 +17,9 @@ use raftkv_core::time::Span;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use partition::Partition;
+
+/// How far a slow link may fall behind.
+const BACKLOG_MAX: Span = Span::from_millis(5_000);
 
 /// A machine in the simulation: nodes first, then clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,7 +164,9 @@ impl<T: Clone> Network<T> {
             self.counts.cut += 1;
             return Fate::Cut;
         }
-        let full = self.links.entry((from, to)).or_default().load >= self.faults.capacity;
+        let link = self.links.entry((from, to)).or_default();
+        let is_behind = link.bytes_per_ms > 0 && link.carried > now + BACKLOG_MAX;
+        let full = is_behind || link.load >= self.faults.capacity;
         if full || self.rng.happens(self.faults.loss) {
             self.counts.lost += 1;
             return Fate::Lost;
@@ -331,6 +337,16 @@ mod tests {
         assert_eq!(network.poll(SimTime::from_millis(110)).map(|d| d.frame), Some(1));
         assert_eq!(network.poll(SimTime::from_millis(199)), None);
         assert_eq!(network.poll(SimTime::from_millis(210)).map(|d| d.frame), Some(2));
+    }
+
+    #[test]
+    fn a_slow_link_loses_what_it_cannot_carry_soon() {
+        let mut network = network(NetworkFaults::none());
+        network.slow_down(A, B, 10);
+        let fates: Vec<Fate> =
+            (0..8).map(|n| network.submit_bytes(SimTime(0), A, B, n, 10_000)).collect();
+        assert_eq!(fates, [vec![Fate::Sent; 6], vec![Fate::Lost; 2]].concat());
+        assert_eq!(network.submit_bytes(SimTime(0), B, A, 9, 10_000), Fate::Sent);
     }
 
     #[test]
