@@ -7,9 +7,9 @@
 //! A new attempt is a new machine, with a new id, salt and data key.
 
 use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName};
-use super::format::{self, Header, Made, Suite};
+use super::format;
 use super::id::BackupId;
-use super::keys::Key;
+use super::label::{header, metadata};
 use super::machine::{Action, ActionResult, Machine, Outbox, Progress, Work, WorkDone};
 use super::metadata::{Checksum, MAX_METADATA_BYTES, Metadata, MetadataError, MetadataKey, Status};
 use super::seal::{Numbers, OutOfNumbers, SealKey, SealedChunk, Trailer, seal_final};
@@ -449,54 +449,5 @@ impl Data {
         self.checksum.update(bytes);
         self.len_bytes += bytes.len() as u64;
         self.pending.extend_from_slice(bytes);
-    }
-}
-
-fn header(source: &Source, settings: &Settings, id: BackupId, now: Wall) -> Header {
-    Header {
-        suite: Suite::Plain,
-        compression: settings.compression,
-        chunk_bytes: settings.bounds.chunk_bytes,
-        id: *id.as_bytes(),
-        cluster: source.cluster,
-        epoch: source.epoch,
-        index: source.index,
-        term: source.term,
-        revision: source.revision,
-        state_hash: source.state_hash,
-        salt: [0; 32],
-        made: Some(Made { timestamp: now, node: source.node, version: settings.version.clone() }),
-    }
-}
-
-fn metadata(
-    source: &Source,
-    settings: &Settings,
-    id: BackupId,
-    now: Wall,
-    suite: Suite,
-) -> Metadata {
-    Metadata {
-        id,
-        timestamp: now,
-        status: Status::InProgress,
-        error: String::new(),
-        cluster: source.cluster,
-        epoch: source.epoch,
-        node: source.node,
-        members: source.members.clone(),
-        index: source.index,
-        term: source.term,
-        revision: source.revision,
-        state_hash: source.state_hash,
-        keys: source.keys,
-        size_bytes: 0,
-        plain_checksum: Checksum::default(),
-        data_bytes: 0,
-        checksum: Checksum::default(),
-        compression: settings.compression.into(),
-        suite,
-        key_ids: settings.recipients.iter().map(Key::id).collect(),
-        version: settings.version.clone(),
     }
 }

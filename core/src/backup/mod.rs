@@ -21,6 +21,7 @@ mod found;
 pub mod fsck;
 pub mod id;
 pub mod keys;
+mod label;
 pub mod lock;
 pub mod machine;
 pub mod making;
