@@ -6,7 +6,7 @@
 //! corruption counts as loss here. It is never made up, and never delivered to or from another host than it was sent.
 //! A cut link loses what is sent while it is cut; what was under way before still arrives. A clogged link
 //! holds everything until it clears. A slow link carries so many bytes in a millisecond, one frame after the other, and queues at most
-//! what it carries in [`BACKLOG_MAX`]. A link holds at most its capacity. What exceeds these is lost.
+//! what it carries in `BACKLOG_MAX`. A link holds at most its capacity. What exceeds these is lost.
 
 pub mod partition;
 
