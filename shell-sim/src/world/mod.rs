@@ -166,12 +166,18 @@ impl World {
     }
 
     /// Runs to the end.
-    pub fn run(mut self) -> Run {
+    pub fn run(self) -> Run {
+        self.run_recorded().0
+    }
+
+    /// Runs to the end, and gives what clients did and saw of the first cluster: the only one that began with nothing.
+    pub fn run_recorded(mut self) -> (Run, History) {
         let result = self.phases();
         if let Err(violation) = &result {
             self.trace.line(self.now, "world", "violation", format_args!("{violation}"));
         }
-        Run { report: self.report(), result }
+        let report = self.report();
+        (Run { report, result }, self.disaster.into_first_history().unwrap_or(self.history))
     }
 
     fn phases(&mut self) -> Result<(), Violation> {

@@ -47,6 +47,8 @@ pub(super) struct Disaster {
     lives: u64,
     /// The life that ended, until a new cluster has taken over.
     ended: Option<Ended>,
+    /// What clients did and saw of the first cluster, once another has taken over.
+    first: Option<History>,
     /// What the present cluster started from, if it was restored.
     origin: Option<BTreeMap<Bytes, KeyValue>>,
     pub(super) strays: Vec<Stray>,
@@ -80,6 +82,7 @@ impl Disaster {
             is_resting: false,
             lives: 0,
             ended: None,
+            first: None,
             origin: None,
             strays: Vec::new(),
             totals: Totals::default(),
@@ -99,6 +102,11 @@ impl Disaster {
     /// Whether no new cluster has taken over yet.
     pub(super) fn is_recovering(&self) -> bool {
         self.ended.is_some()
+    }
+
+    /// What clients did and saw of the first cluster, if it was lost.
+    pub(super) fn into_first_history(self) -> Option<History> {
+        self.first.or(self.ended.map(|ended| ended.history))
     }
 
     /// Whether the present cluster was restored.
@@ -239,6 +247,7 @@ impl World {
         } else {
             self.sometimes("restored from an earlier cluster's backup");
         }
+        self.disaster.first.get_or_insert(history);
         if skipped > 0 {
             self.sometimes("an older backup restored for a damaged newest one");
         }
