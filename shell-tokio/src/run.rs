@@ -4,7 +4,7 @@ use crate::backup::BackupConfig;
 use crate::blob::{self, BlobStore, Uploads};
 use crate::clock::SystemClock;
 use crate::config::{LogFormat, Settings};
-use crate::disk::{Directory, Lanes};
+use crate::disk::{Directory, FileSystem, Lanes, SystemFiles};
 use crate::driver::Driver;
 use crate::exit::Failure;
 use crate::leaf::{Clock as _, Inbox};
@@ -17,6 +17,7 @@ use raftkv_core::node::Node;
 use raftkv_core::rng::Seed;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use zeroize::Zeroize as _;
@@ -26,8 +27,13 @@ const INBOX_INPUTS_MAX: usize = 16_384;
 
 /// Runs a node until it is told to stop, or cannot go on.
 pub async fn run(settings: Settings) -> Result<(), Failure> {
+    run_on(settings, Arc::new(SystemFiles)).await
+}
+
+/// As [`run`], with the data directory on this file system.
+pub async fn run_on(settings: Settings, file_system: Arc<dyn FileSystem>) -> Result<(), Failure> {
     let backups = settings.backup_config.as_deref().map(with_backups).transpose()?;
-    let directory = Directory::open(&settings.data_dir)?;
+    let directory = Directory::open_on(&settings.data_dir, file_system)?;
     let port = Port::bind(NetSettings {
         listen: settings.listen,
         certs: settings.cert_dir.clone(),

@@ -3,6 +3,7 @@
 //! Invariants: the directory is 0700; an exclusive lock is held as long as [`Directory`] lives; a directory with foreign files
 //! in it is never taken over.
 
+use super::file_system::{FileSystem, SystemFiles};
 use super::files::disk_error;
 use raftkv_core::io::{DiskError, FileName};
 use rustix::fs::{FlockOperation, flock};
@@ -10,11 +11,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// An open, locked data directory.
 #[derive(Debug)]
 pub struct Directory {
     root: PathBuf,
+    file_system: Arc<dyn FileSystem>,
     _lock: File,
 }
 
@@ -85,6 +88,15 @@ const DAMAGED: &str = "damaged-";
 impl Directory {
     /// Opens and locks a data directory, and makes it where there is none.
     pub fn open(root: &Path) -> Result<Directory, DirectoryError> {
+        Directory::open_on(root, Arc::new(SystemFiles))
+    }
+
+    /// As [`Directory::open`], with the core's files on a file system of the caller's. Lock and directories are the operating system's
+    /// all the same.
+    pub fn open_on(
+        root: &Path,
+        file_system: Arc<dyn FileSystem>,
+    ) -> Result<Directory, DirectoryError> {
         let failed = |error| DirectoryError::from_io(root, error);
         make_private(root).map_err(failed)?;
         if let Some(found) = foreign_file(root).map_err(failed)? {
@@ -99,7 +111,7 @@ impl Directory {
         if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_directory(parent).map_err(failed)?;
         }
-        Ok(Directory { root: root.into(), _lock: lock })
+        Ok(Directory { root: root.into(), file_system, _lock: lock })
     }
 
     /// The directory's path.
@@ -107,19 +119,21 @@ impl Directory {
         &self.root
     }
 
+    /// What its files lie on.
+    pub fn file_system(&self) -> &Arc<dyn FileSystem> {
+        &self.file_system
+    }
+
     /// Names and lengths of the files that are the core's, in order.
     pub fn listing(&self) -> Result<Vec<(FileName, u64)>, DiskError> {
         let mut files = Vec::new();
         for part in ["", "wal/", "snapshots/"] {
             let dir = self.root.join(part);
-            let failed = |error| disk_error(&dir, &error);
-            for entry in fs::read_dir(&dir).map_err(failed)? {
-                let entry = entry.map_err(failed)?;
-                let name = format!("{part}{}", entry.file_name().to_string_lossy());
-                if let Some(file) = FileName::from_path(&name) {
-                    files.push((file, fs::metadata(entry.path()).map_err(failed)?.len()));
-                }
-            }
+            let listed = self.file_system.list(&dir).map_err(|error| disk_error(&dir, &error))?;
+            files.extend(listed.into_iter().filter_map(|(name, len_bytes)| {
+                let file = FileName::from_path(&format!("{part}{name}"))?;
+                Some((file, len_bytes))
+            }));
         }
         files.sort();
         Ok(files)
@@ -150,7 +164,7 @@ impl Directory {
         make_private(&target)?;
         // The identity goes last: without it the rest would look like a directory where nothing ever was.
         for name in ["identity.tmp", "snapshots", "wal", "identity"] {
-            match fs::rename(self.root.join(name), target.join(name)) {
+            match self.file_system.rename(&self.root.join(name), &target.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -158,15 +172,15 @@ impl Directory {
         for name in SUBDIRECTORIES {
             make_private(&self.root.join(name))?;
         }
-        sync_directory(&target)?;
-        sync_directory(&self.root)?;
+        self.file_system.sync_directory(&target)?;
+        self.file_system.sync_directory(&self.root)?;
         Ok(target)
     }
 }
 
 /// Makes a directory's entries durable.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    SystemFiles.sync_directory(path)
 }
 
 fn make_private(path: &Path) -> io::Result<()> {

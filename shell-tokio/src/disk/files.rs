@@ -4,21 +4,21 @@
 //! away and would report the next sync as good (Rebello et al., "Can Applications Recover from fsync Failures?", 2020);
 //! files are 0600; creating, renaming and removing sync the directory before they are called done.
 
-use super::directory::{Directory, sync_directory};
+use super::directory::Directory;
+use super::file_system::{DataFile, FileSystem};
 use bytes::Bytes;
 use raftkv_core::io::{DiskDone, DiskError, DiskErrorKind, DiskOp, FileName};
-use rustix::fs::{FallocateFlags, fallocate};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The files of one lane, with those that are open.
 #[derive(Debug)]
 pub struct Files {
     root: PathBuf,
-    open: BTreeMap<FileName, File>,
+    file_system: Arc<dyn FileSystem>,
+    open: BTreeMap<FileName, Box<dyn DataFile>>,
     poisoned: BTreeSet<FileName>,
 }
 
@@ -28,7 +28,12 @@ const OPEN_FILES_MAX: usize = 16;
 impl Files {
     /// The files of a directory. Lanes do not share files, so each has its own.
     pub fn new(directory: &Directory) -> Self {
-        Files { root: directory.root().into(), open: BTreeMap::new(), poisoned: BTreeSet::new() }
+        Files {
+            root: directory.root().into(),
+            file_system: directory.file_system().clone(),
+            open: BTreeMap::new(),
+            poisoned: BTreeSet::new(),
+        }
     }
 
     /// Carries out one operation to its end.
@@ -55,12 +60,12 @@ impl Files {
 
     /// Writes without syncing.
     pub fn write(&mut self, file: FileName, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        self.with_file(file, |open| open.write_all_at(bytes, offset))
+        self.with_file(file, |open| open.write_at(bytes, offset))
     }
 
     /// Brings everything written to a file to stable storage.
     pub fn sync(&mut self, file: FileName) -> Result<(), DiskError> {
-        let synced = self.with_file(file, File::sync_data);
+        let synced = self.with_file(file, |open| open.sync_data());
         if synced.is_err() {
             self.poisoned.insert(file);
         }
@@ -77,19 +82,13 @@ impl Files {
         self.poisoned.remove(&file);
         let path = self.path(file);
         let create = || {
-            let open = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&path)?;
+            let open = self.file_system.create(&path)?;
             if reserve_bytes > bytes.len() as u64 {
-                reserve(&open, reserve_bytes)?;
+                open.reserve(reserve_bytes)?;
             }
-            open.write_all_at(bytes, 0)?;
+            open.write_at(bytes, 0)?;
             open.sync_all()?;
-            sync_parent(&path)?;
+            self.sync_parent(&path)?;
             Ok(open)
         };
         let open = create().map_err(|error| disk_error(&path, &error))?;
@@ -103,37 +102,38 @@ impl Files {
         self.open.remove(&to);
         self.poisoned.remove(&to);
         let (from, to) = (self.path(from), self.path(to));
-        fs::rename(&from, &to)
-            .and_then(|()| sync_parent(&to))
+        self.file_system
+            .rename(&from, &to)
+            .and_then(|()| self.sync_parent(&to))
             .map_err(|error| disk_error(&from, &error))
     }
 
     /// Contents, length and name.
     fn make_safe(&mut self, file: FileName) -> Result<(), DiskError> {
-        if let Err(error) = self.with_file(file, File::sync_all) {
+        if let Err(error) = self.with_file(file, |open| open.sync_all()) {
             self.poisoned.insert(file);
             return Err(error);
         }
         let path = self.path(file);
-        sync_parent(&path).map_err(|error| disk_error(&path, &error))
+        self.sync_parent(&path).map_err(|error| disk_error(&path, &error))
     }
 
     fn remove(&mut self, file: FileName) -> Result<(), DiskError> {
         self.open.remove(&file);
         let path = self.path(file);
-        match fs::remove_file(&path) {
+        match self.file_system.remove(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
-            Ok(()) => sync_parent(&path),
+            Ok(()) => self.sync_parent(&path),
         }
         .map_err(|error| disk_error(&path, &error))
     }
 
     fn read(&mut self, file: FileName, offset: u64, len_bytes: u64) -> Result<Bytes, DiskError> {
         self.with_file(file, |open| {
-            let left = open.metadata()?.len().saturating_sub(offset).min(len_bytes);
+            let left = open.len_bytes()?.saturating_sub(offset).min(len_bytes);
             let mut bytes = vec![0; usize::try_from(left).map_err(io::Error::other)?];
-            open.read_exact_at(&mut bytes, offset)?;
+            open.read_at(&mut bytes, offset)?;
             Ok(bytes.into())
         })
     }
@@ -141,7 +141,7 @@ impl Files {
     fn with_file<T>(
         &mut self,
         file: FileName,
-        work: impl FnOnce(&File) -> io::Result<T>,
+        work: impl FnOnce(&dyn DataFile) -> io::Result<T>,
     ) -> Result<T, DiskError> {
         let path = self.path(file);
         if self.poisoned.contains(&file) {
@@ -149,17 +149,13 @@ impl Files {
             return Err(disk_error(&path, &error));
         }
         if !self.open.contains_key(&file) {
-            let open = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(&path)
-                .map_err(|error| disk_error(&path, &error))?;
+            let open = self.file_system.open(&path).map_err(|error| disk_error(&path, &error))?;
             self.keep_open(file, open);
         }
-        work(&self.open[&file]).map_err(|error| disk_error(&path, &error))
+        work(self.open[&file].as_ref()).map_err(|error| disk_error(&path, &error))
     }
 
-    fn keep_open(&mut self, file: FileName, open: File) {
+    fn keep_open(&mut self, file: FileName, open: Box<dyn DataFile>) {
         if self.open.len() >= OPEN_FILES_MAX {
             self.open.pop_first();
         }
@@ -168,6 +164,10 @@ impl Files {
 
     fn path(&self, file: FileName) -> PathBuf {
         self.root.join(file.path())
+    }
+
+    fn sync_parent(&self, path: &Path) -> io::Result<()> {
+        self.file_system.sync_directory(path.parent().expect("files lie below the data directory"))
     }
 }
 
@@ -183,22 +183,10 @@ pub(super) fn disk_error(path: &Path, error: &io::Error) -> DiskError {
     DiskError { kind, message: format!("{}: {error}", path.display()) }
 }
 
-/// Takes the space now, so that later writes neither fail for want of it nor change the file's length. The bytes read as zero.
-fn reserve(file: &File, bytes: u64) -> io::Result<()> {
-    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
-        // Some file systems cannot; then the length alone must do.
-        Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(bytes),
-        result => Ok(result?),
-    }
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    sync_directory(path.parent().expect("files lie below the data directory"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     fn fresh() -> (tempfile::TempDir, Files) {

@@ -1,13 +1,15 @@
 //! The data directory on a real file system.
 //!
-//! [`directory`] owns it (lock, permissions, listing), [`files`] carries out single operations, [`lane`] runs them in order on a
-//! thread of their own and shares fdatasyncs between them.
+//! [`directory`] owns it (lock, permissions, listing), [`files`] carries out single operations on a [`file_system`], [`lane`] runs
+//! them in order on a thread of their own and shares fdatasyncs between them.
 
 pub mod directory;
+pub mod file_system;
 pub mod files;
 pub mod lane;
 
 pub use directory::{Directory, DirectoryError};
+pub use file_system::{FileSystem, SystemFiles};
 pub use files::Files;
 pub use lane::Lanes;
 

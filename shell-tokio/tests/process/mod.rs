@@ -23,9 +23,13 @@ pub struct Node {
 impl Node {
     /// Starts a process with these flags; its log goes to `log`.
     pub fn start(args: &[String], log: &Path) -> Node {
+        Node::spawn(command(args), log)
+    }
+
+    /// Starts a process; its log goes to `log`.
+    pub fn spawn(mut command: Command, log: &Path) -> Node {
         let log = std::fs::File::options().create(true).append(true).open(log).expect("a log file");
-        let child =
-            command(args).stdout(Stdio::null()).stderr(log).spawn().expect("the binary starts");
+        let child = command.stdout(Stdio::null()).stderr(log).spawn().expect("the binary starts");
         Node { child }
     }
 
@@ -79,8 +83,12 @@ pub fn command(args: &[String]) -> Command {
 pub struct Cluster {
     /// Holds the data directories `d1`, `d2`, ... and logs.
     pub temp: TempDir,
-    /// Where each member listens, by number from 1.
+    /// Where each member is reached, by number from 1.
     pub addresses: Vec<String>,
+    /// Where each listens; elsewhere, if it is reached through a proxy.
+    pub listen: Vec<String>,
+    /// What a member runs.
+    pub command: fn(&[String]) -> Command,
     /// The running ones.
     pub nodes: Vec<Option<Node>>,
     /// Flags for all.
@@ -90,9 +98,12 @@ pub struct Cluster {
 impl Cluster {
     /// Chooses addresses for `size` members, and starts none.
     pub fn new(size: usize, extra: &[&str]) -> Cluster {
+        let addresses = free_addresses(size);
         Cluster {
             temp: tempfile::tempdir().expect("a directory"),
-            addresses: free_addresses(size),
+            listen: addresses.clone(),
+            addresses,
+            command,
             nodes: (0..size).map(|_| None).collect(),
             extra: extra.iter().map(|flag| flag.to_string()).collect(),
         }
@@ -130,7 +141,8 @@ impl Cluster {
         let data_dir = self.data_dir(member).display().to_string();
         let mut flags: Vec<String> =
             ["--id", &member.to_string(), "--data-dir", &data_dir].map(String::from).into();
-        flags.extend(["--listen".into(), self.addresses[member - 1].clone()]);
+        flags.extend(["--listen".into(), self.listen[member - 1].clone()]);
+        flags.extend(["--advertise".into(), self.addresses[member - 1].clone()]);
         flags.extend(self.extra.iter().cloned());
         flags
     }
@@ -144,7 +156,7 @@ impl Cluster {
     /// Starts a member with exactly these flags.
     pub fn start_with(&mut self, member: usize, flags: &[String]) {
         let log = self.temp.path().join(format!("log{member}"));
-        self.nodes[member - 1] = Some(Node::start(flags, &log));
+        self.nodes[member - 1] = Some(Node::spawn((self.command)(flags), &log));
     }
 
     /// Takes a running member out of the cluster's hands.
