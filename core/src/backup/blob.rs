@@ -58,7 +58,8 @@ pub enum BlobOp {
         /// As in [`BlobOp::Put`].
         if_absent: bool,
     },
-    /// Write a part of it. Parts are given in order, the next before this one is done.
+    /// Write a part of it. Parts are given in order, the next before this one is done. Done means taken over: a failure may be told by a
+    /// later part, or by [`BlobOp::PutFinish`].
     PutPart {
         /// Which upload.
         upload: OpId,

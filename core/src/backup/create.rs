@@ -49,6 +49,7 @@ enum Purpose {
     Open,
     Part,
     Finish,
+    Found,
     Commit,
     Confirm,
     CleanUp,
@@ -310,14 +311,34 @@ impl Create {
         match (purpose, result) {
             (Purpose::Open, Ok(_)) => self.step = Step::Streaming,
             (Purpose::Part, Ok(_)) => {}
-            (Purpose::Finish, Ok(_)) if self.fence == Fence::Closed => self.fence = Fence::Reached,
-            (Purpose::Finish, Ok(_)) => self.commit(),
+            (Purpose::Finish, Ok(_)) => self.finished(),
+            (Purpose::Finish, Err(error)) if error.kind == BlobErrorKind::Unknown => {
+                let object = ObjectName::data(self.metadata.id);
+                self.outbox.blob(Purpose::Found, BlobOp::Head { object });
+            }
+            (Purpose::Found, Ok(found)) => self.found(&found),
             (Purpose::Commit, Ok(_)) => self.complete(),
             (Purpose::Commit, Err(error)) => self.commit_failed(error),
             (Purpose::Confirm, result) => self.confirmed(result),
             (_, Err(error)) => self.fail(error.into()),
             (Purpose::CleanUp, Ok(_)) => {}
         }
+    }
+
+    fn finished(&mut self) {
+        match self.fence {
+            Fence::Closed => self.fence = Fence::Reached,
+            Fence::Open | Fence::Reached => self.commit(),
+        }
+    }
+
+    /// The answer to the end of the upload was lost. What is there under an id that only this backup has, and whole, is its data.
+    fn found(&mut self, found: &BlobDone) {
+        if *found == BlobDone::Length(self.data.len_bytes) {
+            return self.finished();
+        }
+        let message = "data.db is there, but not as it was uploaded".into();
+        self.fail(Cause::Store(BlobError { kind: BlobErrorKind::Failed, message }));
     }
 
     fn commit(&mut self) {

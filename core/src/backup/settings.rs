@@ -47,14 +47,15 @@ pub struct Settings {
     pub bounds: Bounds,
 }
 
-/// Bounds on what is in memory at once: about `parts_in_flight + 1` parts and `2 * chunks_in_flight` chunks, 44 MiB by default.
+/// Bounds on what is in memory at once: about `parts_in_flight + 1` parts and `2 * chunks_in_flight` chunks, and up to 4 parts that a
+/// store's client holds; 47 MiB by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Plain bytes of a chunk.
     pub chunk_bytes: u32,
     /// Chunks being sealed.
     pub chunks_in_flight: usize,
-    /// Bytes of an upload's part; S3 wants at least 5 MiB.
+    /// Bytes of an upload's part; S3 and Google want at least 5 MiB, and at most 10,000 of them.
     pub part_bytes: usize,
     /// Parts being uploaded.
     pub parts_in_flight: usize,
@@ -126,8 +127,8 @@ impl Default for Bounds {
         Bounds {
             chunk_bytes: 1 << 20,
             chunks_in_flight: 6,
-            part_bytes: 8 << 20,
-            parts_in_flight: 3,
+            part_bytes: 5 << 20,
+            parts_in_flight: 2,
         }
     }
 }

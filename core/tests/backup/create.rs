@@ -129,6 +129,27 @@ fn a_lost_answer_to_the_commit_is_looked_up() {
 }
 
 #[test]
+fn a_lost_answer_to_the_end_of_the_upload_is_looked_up() {
+    let state = state(100);
+    let mut whole = Store::default();
+    backup(&mut whole, &state, 9, settings(GZIP, &[key(1)]));
+    let at = whole.asked.len() - 2;
+    let mut store = Store { fault: Some(Fault::AnswerLost { at }), ..Store::default() };
+    let id = backup(&mut store, &state, 9, settings(GZIP, &[key(1)]));
+    assert!(verify(&mut store, id, Level::Restore, access(&[key(1)])).result.is_ok());
+
+    let kind = BlobErrorKind::Unknown;
+    let mut store = Store { fault: Some(Fault::Fails { at, kind }), ..Store::default() };
+    let (header, chunks) = stream(&state, 9);
+    let mut create =
+        Create::new(source(&header, &state), settings(GZIP, &[]), Wall(0), &mut rng(9)).unwrap();
+    feed(&mut store, &mut create, &chunks);
+    let Some(Outcome::Failed(failure)) = create.outcome() else { panic!("{:?}", create.outcome()) };
+    assert_eq!((failure.step, failure.left_behind), (Step::Finishing, false));
+    assert!(store.objects.is_empty() && store.uploads.is_empty());
+}
+
+#[test]
 fn a_source_that_breaks_or_lies_makes_no_backup() {
     let state = state(300);
     let (header, chunks) = stream(&state, 9);

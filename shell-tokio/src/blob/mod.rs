@@ -1,20 +1,26 @@
 //! Object stores: where backups go. A store carries out [`BlobOp`]s; what they are for is decided in core.
 //!
-//! [`local`] is a directory. Stores reached over a network are further implementations of [`BlobStore`], behind [`open`].
+//! [`local`] is a directory; [`remote`] are the stores reached over a network, in [parts](upload), through one [client](http);
+//! [`provider`] opens what the configuration names. [`leaf`] is the store as a node's driver uses it.
 
+mod credentials;
 pub mod drive;
+mod http;
 pub mod leaf;
 pub mod local;
+mod provider;
+mod remote;
+mod upload;
 
 pub use drive::{Piece, drive, drive_create};
 pub use leaf::Uploads;
+pub use provider::{OpenError, open_provider};
 
-use local::LocalStore;
 use raftkv_core::backup::blob::{BlobDone, BlobError, BlobOp};
-use raftkv_core::backup::config::{Config, Provider};
+use raftkv_core::backup::config::Config;
+use raftkv_core::backup::retry::Policy;
 use raftkv_core::ids::OpId;
 use std::future::Future;
-use std::path::Path;
 use std::pin::Pin;
 
 /// An operation under way.
@@ -27,28 +33,7 @@ pub trait BlobStore: Send {
     fn submit(&mut self, op: OpId, action: BlobOp) -> Pending;
 }
 
-/// Why a store cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The kind of store is configured, but not built in.
-    #[error("provider.type {kind} is not built into this version; use local")]
-    NotBuilt {
-        /// As in the configuration.
-        kind: &'static str,
-    },
-}
-
 /// The store of a configuration.
 pub fn open(config: &Config) -> Result<Box<dyn BlobStore>, OpenError> {
-    let kind = match &config.provider {
-        Provider::Local { local_path } => {
-            let root = Path::new(local_path).join(&config.backup.prefix);
-            return Ok(Box::new(LocalStore::new(root)));
-        }
-        Provider::S3(_) => "s3",
-        Provider::Minio(_) => "minio",
-        Provider::Gcs { .. } => "gcs",
-        Provider::Azure { .. } => "azure",
-    };
-    Err(OpenError::NotBuilt { kind })
+    open_provider(&config.provider, &config.backup.prefix, Policy::default())
 }

@@ -179,7 +179,7 @@ mod tests {
                 ),
                 Exit::Key,
             ),
-            ("provider:\n  type: gcs\n  gcs_bucket: b\n".into(), Exit::Usage),
+            ("provider:\n  type: minio\n  s3_bucket: b\n".into(), Exit::Usage),
         ];
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("backup.yaml");

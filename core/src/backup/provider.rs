@@ -1,0 +1,519 @@
+//! Which object store backups go to, from the keys of the configuration or from a URL, and the credentials for it.
+//!
+//! Invariants: a credential shows nowhere, neither in `Debug` nor when written out; what could carry one in plain sight (user
+//! information in a URL or an endpoint, unknown parts of a URL's query) is refused, and the refusal does not repeat it.
+
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use serde::{Deserialize, Deserializer, de};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Where backups go.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Keys")]
+pub enum Provider {
+    /// A directory.
+    Local {
+        /// Its path.
+        local_path: String,
+    },
+    /// Amazon S3, or another store that speaks S3.
+    S3(S3),
+    /// Google Cloud Storage.
+    Gcs(Gcs),
+    /// Azure Blob Storage.
+    Azure(Azure),
+}
+
+/// A store that speaks S3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3 {
+    /// The bucket.
+    pub bucket: String,
+    /// Path in the bucket under which everything lies; empty, or ends in a slash.
+    pub path: String,
+    /// Its region; without it, the environment's.
+    pub region: Option<String>,
+    /// Another endpoint than Amazon's; without it, the environment's.
+    pub endpoint: Option<String>,
+    /// The access key's id and the secret key; without them, the environment's credentials.
+    pub credentials: Option<(Secret, Secret)>,
+}
+
+/// Google Cloud Storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gcs {
+    /// The bucket.
+    pub bucket: String,
+    /// Path in the bucket under which everything lies; empty, or ends in a slash.
+    pub path: String,
+    /// Path of a service account's key file; without it, the environment's.
+    pub credentials_file: Option<String>,
+    /// Another endpoint than Google's.
+    pub endpoint: Option<String>,
+}
+
+/// Azure Blob Storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Azure {
+    /// The container.
+    pub container: String,
+    /// Path in the container under which everything lies; empty, or ends in a slash.
+    pub path: String,
+    /// The storage account; without it, the environment's.
+    pub account: Option<String>,
+    /// Its key; without it, the environment's credentials.
+    pub key: Option<Secret>,
+    /// Another endpoint than Azure's.
+    pub endpoint: Option<String>,
+}
+
+/// A credential. Shows as `***`, in `Debug` and when written out.
+#[derive(Clone, PartialEq, Eq, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
+pub struct Secret(String);
+
+/// The keys as they are in the file, whatever the kind of store.
+type Keys = BTreeMap<String, Option<Secret>>;
+
+/// What is wrong with a store's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProviderError {
+    /// Neither a kind nor a URL, or both.
+    #[error("provider needs either a type (local, s3, minio, gcs or azure) or a url")]
+    NoKind,
+    /// No such kind.
+    #[error("provider.type: unknown variant `{kind}`, expected local, s3, minio, gcs or azure")]
+    UnknownKind {
+        /// What it says.
+        kind: String,
+    },
+    /// A key that this kind does not have.
+    #[error("unknown field `{key}` of provider: {kind} takes {}", .takes.join(", "))]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// The kind of store.
+        kind: &'static str,
+        /// Which keys it has.
+        takes: &'static [&'static str],
+    },
+    /// A value that must be there is missing or empty.
+    #[error("provider.{key} must not be empty")]
+    Empty {
+        /// The key.
+        key: &'static str,
+    },
+    /// A value that cannot be.
+    #[error("provider.{key}: {what}")]
+    Bad {
+        /// The key.
+        key: &'static str,
+        /// What is wrong, without the value.
+        what: &'static str,
+    },
+    /// One half of a credential.
+    #[error("provider.s3_access_key and provider.s3_secret_key must be given together, or neither")]
+    HalfCredential,
+}
+
+/// A kind of store: its keys, the bucket's and the path's first, and what a URL's scheme and query come to.
+struct Kind {
+    name: &'static str,
+    keys: &'static [&'static str],
+    scheme: Option<&'static str>,
+    query: &'static [(&'static str, &'static str)],
+}
+
+const KINDS: &[Kind] = &[
+    Kind { name: "local", keys: &["local_path"], scheme: Some("file"), query: &[] },
+    Kind { name: "minio", scheme: None, ..S3_KIND },
+    S3_KIND,
+    Kind {
+        name: "gcs",
+        keys: &["gcs_bucket", "gcs_path", "gcs_credentials_file", "gcs_endpoint"],
+        scheme: Some("gs"),
+        query: &[("endpoint", "gcs_endpoint"), ("credentials_file", "gcs_credentials_file")],
+    },
+    Kind {
+        name: "azure",
+        keys: &["azure_container", "azure_path", "azure_account", "azure_key", "azure_endpoint"],
+        scheme: Some("azblob"),
+        query: &[("endpoint", "azure_endpoint"), ("account", "azure_account")],
+    },
+];
+
+const S3_KIND: Kind = Kind {
+    name: "s3",
+    keys: &["s3_bucket", "s3_path", "s3_region", "s3_endpoint", "s3_access_key", "s3_secret_key"],
+    scheme: Some("s3"),
+    query: &[("region", "s3_region"), ("endpoint", "s3_endpoint")],
+};
+
+impl TryFrom<Keys> for Provider {
+    type Error = ProviderError;
+
+    fn try_from(mut keys: Keys) -> Result<Self, ProviderError> {
+        let kind = match (take(&mut keys, "type"), take(&mut keys, "url")) {
+            (Some(name), None) => {
+                let kind = KINDS.iter().find(|kind| kind.name == name.expose());
+                kind.ok_or_else(|| ProviderError::UnknownKind { kind: name.expose().into() })?
+            }
+            (None, Some(url)) => spread(url.expose(), &mut keys)?,
+            _ => return Err(ProviderError::NoKind),
+        };
+        if let Some(key) = keys.keys().find(|key| !kind.keys.contains(&key.as_str())) {
+            let (key, takes) = (key.clone(), kind.keys);
+            return Err(ProviderError::UnknownKey { key, kind: kind.name, takes });
+        }
+        match kind.name {
+            "local" => Ok(Provider::Local { local_path: need(&mut keys, "local_path")? }),
+            "gcs" => gcs(&mut keys),
+            "azure" => azure(&mut keys),
+            _ => s3(&mut keys, kind.name == "minio"),
+        }
+    }
+}
+
+impl Provider {
+    /// The kind, as in the configuration.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Provider::Local { .. } => "local",
+            Provider::S3(_) => "s3",
+            Provider::Gcs(_) => "gcs",
+            Provider::Azure(_) => "azure",
+        }
+    }
+}
+
+/// Where it is, as a URL without credentials.
+impl fmt::Display for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Provider::Local { local_path } => write!(f, "file://{local_path}"),
+            Provider::S3(s3) => write!(f, "s3://{}/{}", s3.bucket, s3.path),
+            Provider::Gcs(gcs) => write!(f, "gs://{}/{}", gcs.bucket, gcs.path),
+            Provider::Azure(azure) => write!(f, "azblob://{}/{}", azure.container, azure.path),
+        }
+    }
+}
+
+impl Serialize for Provider {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry("url", &self.to_string())?;
+        map.end()
+    }
+}
+
+fn s3(keys: &mut Keys, is_minio: bool) -> Result<Provider, ProviderError> {
+    let credentials = match (take(keys, "s3_access_key"), take(keys, "s3_secret_key")) {
+        (Some(access), Some(secret)) => Some((access, secret)),
+        (None, None) => None,
+        _ => return Err(ProviderError::HalfCredential),
+    };
+    let endpoint = endpoint(keys, "s3_endpoint")?;
+    if is_minio && endpoint.is_none() {
+        return Err(ProviderError::Empty { key: "s3_endpoint" });
+    }
+    Ok(Provider::S3(S3 {
+        bucket: bucket(keys, "s3_bucket")?,
+        path: path(keys, "s3_path")?,
+        region: take(keys, "s3_region").map(|region| region.expose().to_owned()),
+        endpoint,
+        credentials,
+    }))
+}
+
+fn gcs(keys: &mut Keys) -> Result<Provider, ProviderError> {
+    Ok(Provider::Gcs(Gcs {
+        bucket: bucket(keys, "gcs_bucket")?,
+        path: path(keys, "gcs_path")?,
+        credentials_file: take(keys, "gcs_credentials_file").map(|file| file.expose().to_owned()),
+        endpoint: endpoint(keys, "gcs_endpoint")?,
+    }))
+}
+
+fn azure(keys: &mut Keys) -> Result<Provider, ProviderError> {
+    Ok(Provider::Azure(Azure {
+        container: bucket(keys, "azure_container")?,
+        path: path(keys, "azure_path")?,
+        account: take(keys, "azure_account").map(|account| account.expose().to_owned()),
+        key: take(keys, "azure_key"),
+        endpoint: endpoint(keys, "azure_endpoint")?,
+    }))
+}
+
+/// Takes a URL apart into the keys of its kind. Keys given beside it (credentials, above all) stay.
+fn spread(url: &str, keys: &mut Keys) -> Result<&'static Kind, ProviderError> {
+    let bad = |what| ProviderError::Bad { key: "url", what };
+    let (scheme, rest) = url.split_once("://").ok_or(bad("it has no scheme"))?;
+    let kind = KINDS.iter().find(|kind| kind.scheme == Some(scheme));
+    let kind = kind.ok_or(bad("use s3://, gs://, azblob:// or file://"))?;
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if place.contains(['@', '#']) {
+        return Err(bad(
+            "it must hold no user information and no fragment; give credentials by their keys",
+        ));
+    }
+    let mut found: Vec<(&str, String)> = Vec::new();
+    match kind.name {
+        "local" => found.push(("local_path", decode(place).ok_or(bad("it is not valid"))?)),
+        _ => {
+            let (bucket, path) = place.split_once('/').unwrap_or((place, ""));
+            found.push((kind.keys[0], decode(bucket).ok_or(bad("it is not valid"))?));
+            found.push((kind.keys[1], decode(path).ok_or(bad("it is not valid"))?));
+        }
+    }
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let key = kind.query.iter().find(|(known, _)| *known == name).map(|(_, key)| *key);
+        let key = key.ok_or(bad("its query may hold region, endpoint, account or credentials_file, as far as they belong to the store"))?;
+        found.push((key, decode(value).ok_or(bad("it is not valid"))?));
+    }
+    for (key, value) in found {
+        if keys.insert(key.to_owned(), Some(Secret(value))).flatten().is_some() {
+            return Err(bad("what it says must not be given by another key as well"));
+        }
+    }
+    Ok(kind)
+}
+
+/// Removes a key; empty is like absent.
+fn take(keys: &mut Keys, key: &str) -> Option<Secret> {
+    keys.remove(key).flatten().filter(|value| !value.expose().is_empty())
+}
+
+fn need(keys: &mut Keys, key: &'static str) -> Result<String, ProviderError> {
+    let value = take(keys, key).ok_or(ProviderError::Empty { key })?;
+    Ok(value.expose().to_owned())
+}
+
+/// The name of a bucket or container: what every store allows in one, so that it cannot change where a URL leads.
+fn bucket(keys: &mut Keys, key: &'static str) -> Result<String, ProviderError> {
+    let name = need(keys, key)?;
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '$');
+    match name.chars().all(is_allowed) && !matches!(name.as_str(), "." | "..") {
+        true => Ok(name),
+        false => Err(ProviderError::Bad { key, what: "it is no name of a bucket or container" }),
+    }
+}
+
+fn path(keys: &mut Keys, key: &'static str) -> Result<String, ProviderError> {
+    let path = take(keys, key).map(|path| path.expose().to_owned()).unwrap_or_default();
+    let path = path.trim_matches('/');
+    let is_plain = |part: &str| !matches!(part, "" | "." | "..");
+    match path {
+        "" => Ok(String::new()),
+        _ if path.split('/').all(is_plain)
+            && !path.contains(|c: char| c == '\\' || c.is_control()) =>
+        {
+            Ok(format!("{path}/"))
+        }
+        _ => Err(ProviderError::Bad { key, what: "it must hold no empty part, no . and no .." }),
+    }
+}
+
+/// An endpoint: `http` or `https`, an authority without user information, nothing behind it but perhaps a path.
+fn endpoint(keys: &mut Keys, key: &'static str) -> Result<Option<String>, ProviderError> {
+    let Some(endpoint) = take(keys, key) else { return Ok(None) };
+    match check_endpoint(endpoint.expose()) {
+        Ok(()) => Ok(Some(endpoint.expose().trim_end_matches('/').to_owned())),
+        Err(what) => Err(ProviderError::Bad { key, what }),
+    }
+}
+
+/// Finds what is wrong with an endpoint, from the file or from the environment.
+pub fn check_endpoint(endpoint: &str) -> Result<(), &'static str> {
+    let rest = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
+    match rest {
+        None => Err("it must begin with https:// or http://"),
+        Some(rest) if rest.contains('@') => {
+            Err("it must hold no user information; give credentials by their keys")
+        }
+        Some(rest) if rest.contains(['?', '#']) => Err("it must hold no query and no fragment"),
+        Some(rest) if rest.starts_with('/') || rest.is_empty() => Err("it names no host"),
+        Some(rest) if rest.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+            Err("it holds white space")
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Undoes percent-encoding.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        if first != b'%' {
+            bytes.push(first);
+            continue;
+        }
+        let (digits, after) = rest.split_at_checked(2)?;
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        bytes.push((digit(digits[0])? * 16 + digit(digits[1])?) as u8);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+impl Secret {
+    /// The credential itself, for the store's client only.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Text only. Serde's own message would repeat a number; this one does not.
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl de::Visitor<'_> for Text {
+            type Value = Secret;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
+                Ok(Secret(text.into()))
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Secret, E> {
+                Ok(Secret(text))
+            }
+
+            fn visit_bool<E: de::Error>(self, _: bool) -> Result<Secret, E> {
+                Err(E::custom(NOT_TEXT))
+            }
+
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
+                Err(E::custom(NOT_TEXT))
+            }
+
+            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Secret, E> {
+                Err(E::custom(NOT_TEXT))
+            }
+
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Secret, E> {
+                Err(E::custom(NOT_TEXT))
+            }
+        }
+        // Not as a string: some formats would then complain themselves, and repeat the value.
+        deserializer.deserialize_any(Text)
+    }
+}
+
+const NOT_TEXT: &str = "a value of provider is no text: put it in quotes";
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn parse(value: Value) -> Result<Provider, String> {
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_url_says_the_same_as_the_keys() {
+        let cases = [
+            (
+                json!({ "url": "file:///srv/b%20c" }),
+                json!({ "type": "local", "local_path": "/srv/b c" }),
+            ),
+            (
+                json!({ "url": "s3://b/deep/er?region=eu-1&endpoint=http%3A%2F%2Fh:9000/", "s3_access_key": "a", "s3_secret_key": "s" }),
+                json!({ "type": "minio", "s3_bucket": "b", "s3_path": "/deep/er/", "s3_region": "eu-1",
+                        "s3_endpoint": "http://h:9000", "s3_access_key": "a", "s3_secret_key": "s" }),
+            ),
+            (
+                json!({ "url": "gs://b?credentials_file=/k.json" }),
+                json!({ "type": "gcs", "gcs_bucket": "b", "gcs_credentials_file": "/k.json" }),
+            ),
+            (
+                json!({ "url": "azblob://c/p?account=acc" }),
+                json!({ "type": "azure", "azure_container": "c", "azure_path": "p", "azure_account": "acc" }),
+            ),
+        ];
+        for (url, keys) in cases {
+            let provider = parse(url.clone()).unwrap();
+            assert_eq!(provider, parse(keys).unwrap(), "{url}");
+            assert_eq!(
+                parse(json!({ "url": provider.to_string() })).unwrap().kind(),
+                provider.kind()
+            );
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named_and_nothing_is_repeated() {
+        let cases = [
+            (json!({}), "either a type"),
+            (json!({ "type": "s3", "url": "s3://b" }), "either a type"),
+            (json!({ "type": "ftp" }), "unknown variant `ftp`"),
+            (json!({ "type": "s3" }), "provider.s3_bucket must not be empty"),
+            (json!({ "type": "s3", "s3_bucket": "a/b" }), "provider.s3_bucket"),
+            (
+                json!({ "type": "gcs", "gcs_bucket": "b", "s3_region": "hunter2" }),
+                "unknown field `s3_region`",
+            ),
+            (json!({ "type": "minio", "s3_bucket": "b" }), "provider.s3_endpoint"),
+            (json!({ "type": "s3", "s3_bucket": "b", "s3_secret_key": "hunter2" }), "together"),
+            (json!({ "type": "s3", "s3_bucket": "b", "s3_path": "a/../c" }), "provider.s3_path"),
+            (
+                json!({ "type": "s3", "s3_bucket": "b", "s3_endpoint": "https://u:hunter2@h" }),
+                "user information",
+            ),
+            (json!({ "type": "s3", "s3_bucket": "b", "s3_endpoint": "h:9000" }), "https://"),
+            (json!({ "url": "s3://key:hunter2@b/p" }), "user information"),
+            (json!({ "url": "s3://b?secret_key=hunter2" }), "its query"),
+            (json!({ "url": "s3://b?region=%zz" }), "not valid"),
+            (json!({ "url": "s3://b", "s3_bucket": "other" }), "another key"),
+            (json!({ "url": "ftp://hunter2" }), "s3://"),
+            (
+                json!({ "type": "s3", "s3_bucket": "b", "s3_secret_key": 711_711 }),
+                "put it in quotes",
+            ),
+        ];
+        for (value, part) in cases {
+            let error = parse(value.clone()).unwrap_err();
+            assert!(error.contains(part), "{value}: {error}");
+            assert!(!error.contains("hunter2") && !error.contains("711711"), "{error}");
+        }
+    }
+
+    #[test]
+    fn credentials_never_show() {
+        let azure = json!({ "type": "azure", "azure_container": "c", "azure_account": "a", "azure_key": "hunter2" });
+        let s3 = json!({ "type": "s3", "s3_bucket": "b", "s3_access_key": "AKIAEXAMPLE", "s3_secret_key": "hunter2" });
+        for provider in [azure, s3].map(|value| parse(value).unwrap()) {
+            let shown =
+                format!("{provider:?} {provider} {}", serde_json::to_string(&provider).unwrap());
+            assert!(!shown.contains("hunter2") && !shown.contains("AKIAEXAMPLE"), "{shown}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_url_is_a_panic(url in "(s3|gs|azblob|file|x)://[a-z@%?&=/.#0-9]{0,40}") {
+            if let Ok(provider) = parse(json!({ "url": url })) {
+                prop_assert!(!provider.to_string().contains(".."));
+            }
+        }
+    }
+}

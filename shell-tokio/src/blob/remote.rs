@@ -1,0 +1,179 @@
+//! Object stores reached over a network: S3 and what speaks it, Google Cloud Storage, Azure Blob Storage, through opendal.
+//!
+//! Invariants: an object appears only when it is whole, and with `if_absent` only where nothing is, as far as the store can be told so
+//! (Google cannot for uploads in parts: there it is looked up at the beginning); an error names the object, what the store said and
+//! what can be done, never a credential. Retrying is the [transport](super::http)'s part, uploads are [`super::upload`]'s.
+
+use super::http::Refusal;
+use super::upload::{Upload, Uploads};
+use super::{BlobStore, Pending};
+use futures_util::TryStreamExt as _;
+use opendal::{EntryMode, Error, ErrorKind, Operator};
+use raftkv_core::backup::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, ObjectName};
+use raftkv_core::ids::OpId;
+use std::error::Error as _;
+use std::sync::Arc;
+
+/// A store reached over a network.
+pub(super) struct RemoteStore {
+    place: Place,
+    uploads: Uploads,
+}
+
+/// A store's client, and what it is called.
+#[derive(Clone)]
+pub(super) struct Place {
+    /// Rooted at the prefix.
+    pub operator: Operator,
+    /// Where that is, as a URL without credentials.
+    pub name: Arc<str>,
+    /// What the store does its own way.
+    pub ways: Ways,
+}
+
+/// What stores do each their own way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ways {
+    /// An upload in parts can be told to replace nothing.
+    pub conditional_parts: bool,
+    /// Parts of an upload that was given up stay until something is written in their place.
+    pub parts_stay: bool,
+}
+
+/// A store with more objects than this below its prefix is not one of ours.
+const LISTED_MAX: usize = 1_000_000;
+
+impl RemoteStore {
+    pub(super) fn new(place: Place) -> Self {
+        RemoteStore { place, uploads: Uploads::default() }
+    }
+}
+
+impl BlobStore for RemoteStore {
+    fn submit(&mut self, op: OpId, action: BlobOp) -> Pending {
+        let place = self.place.clone();
+        match action {
+            BlobOp::Put { object, bytes, if_absent } => Box::pin(async move {
+                let path = object.path();
+                let put = place.operator.write_with(&path, bytes).if_not_exists(if_absent).await;
+                put.map(|_| BlobDone::Done).map_err(|error| place.error(&path, error))
+            }),
+            BlobOp::PutStart { object, if_absent } => {
+                let (upload, started) = Upload::start(place, object, if_absent);
+                self.uploads.insert(op, upload);
+                started
+            }
+            BlobOp::PutPart { upload, bytes, .. } => self.uploads.part(upload, bytes),
+            BlobOp::PutFinish { upload } => self.uploads.finish(upload),
+            BlobOp::PutAbort { upload } => self.uploads.abort(upload),
+            BlobOp::Get { object, offset, len_bytes } => {
+                Box::pin(async move { place.get(object, offset, len_bytes).await })
+            }
+            BlobOp::Head { object } => Box::pin(async move {
+                let path = object.path();
+                let metadata = place.operator.stat(&path).await;
+                let metadata = metadata.map_err(|error| place.error(&path, error))?;
+                Ok(BlobDone::Length(metadata.content_length()))
+            }),
+            BlobOp::List => Box::pin(async move { place.list().await }),
+            BlobOp::Delete { object } => Box::pin(async move {
+                let path = object.path();
+                match place.operator.delete(&path).await {
+                    // Also when an earlier try of ours removed it, and nobody heard of that.
+                    Err(error) if refusal(&error).and_then(|r| r.status) == Some(404) => {
+                        Ok(BlobDone::Done)
+                    }
+                    Err(error) => Err(place.error(&path, error)),
+                    Ok(()) => Ok(BlobDone::Done),
+                }
+            }),
+        }
+    }
+}
+
+impl Place {
+    async fn get(
+        &self,
+        object: ObjectName,
+        offset: u64,
+        len_bytes: u64,
+    ) -> Result<BlobDone, BlobError> {
+        let path = object.path();
+        let failed = |error| self.error(&path, error);
+        // The client takes an answer that is shorter than the range for a broken one, so the range must not reach past the end.
+        let length = self.operator.stat(&path).await.map_err(failed)?.content_length();
+        let end = offset.saturating_add(len_bytes).min(length);
+        if offset >= end {
+            return Ok(BlobDone::Bytes(bytes::Bytes::new()));
+        }
+        let read = self.operator.read_with(&path).range(offset..end).await.map_err(failed)?;
+        Ok(BlobDone::Bytes(read.to_bytes()))
+    }
+
+    async fn list(&self) -> Result<BlobDone, BlobError> {
+        let failed = |error| self.error("", error);
+        let mut lister = self.operator.lister_with("").recursive(true).await.map_err(failed)?;
+        let mut found = Vec::new();
+        while let Some(entry) = lister.try_next().await.map_err(failed)? {
+            if entry.metadata().mode() == EntryMode::DIR {
+                continue;
+            }
+            if found.len() == LISTED_MAX {
+                let message =
+                    format!("{}: more than {LISTED_MAX} objects are below this prefix", self.name);
+                return Err(BlobError { kind: BlobErrorKind::Failed, message });
+            }
+            found.push((entry.path().to_owned(), entry.metadata().content_length()));
+        }
+        Ok(BlobDone::Listing(Listing::of(found)))
+    }
+
+    /// What an error of the client's comes to.
+    pub(super) fn error(&self, path: &str, error: Error) -> BlobError {
+        let (kind, what, code) = match refusal(&error) {
+            Some(refusal) => {
+                (refusal.kind, refusal.to_string(), refusal.code.clone().unwrap_or_default())
+            }
+            None => (plain_kind(error.kind()), error.message().to_owned(), String::new()),
+        };
+        let advice = match (kind, code.as_str()) {
+            (BlobErrorKind::Denied, "RequestTimeTooSkewed") => "; this machine's clock is wrong",
+            (BlobErrorKind::Denied, _) => "; check the credentials and what they permit here",
+            (BlobErrorKind::NotFound, "NoSuchBucket" | "ContainerNotFound") => {
+                "; create it, or correct its name"
+            }
+            (BlobErrorKind::NotFound, _) if path.is_empty() => {
+                "; there may be no such bucket or container"
+            }
+            (BlobErrorKind::Full, _) => "; raise the quota, or delete backups",
+            (BlobErrorKind::Transient, _) => "; try again later",
+            (BlobErrorKind::Failed, _) if what.contains("answered with 30") => {
+                "; it is elsewhere: check region and endpoint"
+            }
+            _ => "",
+        };
+        BlobError { kind, message: format!("{}{path}: {what}{advice}", self.name) }
+    }
+}
+
+/// What the transport said, if it is the transport that failed.
+fn refusal(error: &Error) -> Option<&Refusal> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(refusal) = cause.downcast_ref::<Refusal>() {
+            return Some(refusal);
+        }
+        source = cause.source();
+    }
+    None
+}
+
+/// Errors that arise without an answer of the store's: bad credentials sources, above all.
+fn plain_kind(kind: ErrorKind) -> BlobErrorKind {
+    match kind {
+        ErrorKind::NotFound => BlobErrorKind::NotFound,
+        ErrorKind::PermissionDenied | ErrorKind::ConfigInvalid => BlobErrorKind::Denied,
+        ErrorKind::ConditionNotMatch | ErrorKind::AlreadyExists => BlobErrorKind::Exists,
+        _ => BlobErrorKind::Failed,
+    }
+}

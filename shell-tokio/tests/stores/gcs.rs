@@ -1,0 +1,71 @@
+//! Google Cloud Storage, against a strict server of the calls that are used, and with credentials exchanged as a workload's are.
+
+use super::faults::{Requests, survives};
+use super::gcs_server;
+use super::proxy::Proxy;
+use super::{backup, suite};
+use raftkv_core::backup::provider::Provider;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::path::Path;
+
+const REQUESTS: Requests =
+    Requests { look: "GET ", put: "POST /upload/", part: "partNumber=", complete: "?uploadId=" };
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = gcs_server::serve().await;
+    let provider = provider(server.address, server.address, dir.path(), "bucket", "subject");
+    suite::conforms(&provider).await;
+    suite::lists_pages(&provider, 1_005).await;
+    assert_eq!(server.unfinished_uploads(), 0, "parts of uploads that were given up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refuses_and_survives() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let address = gcs_server::serve().await.address;
+    suite::refuses(
+        &provider(address, address, other.path(), "bucket", "unpermitted"),
+        &provider(address, address, dir.path(), "nowhere", "subject"),
+    )
+    .await;
+    let proxy = Proxy::start(address).await;
+    let proxied = provider(proxy.address, address, dir.path(), "bucket", "subject");
+    survives(&proxied, &proxy, REQUESTS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backups_go_around() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = gcs_server::serve().await.address;
+    backup::goes_around(&provider(address, address, dir.path(), "bucket", "subject")).await;
+}
+
+/// The credentials are those of workload identity: a token in a file, exchanged for one of the store's.
+fn provider(
+    endpoint: SocketAddr,
+    tokens: SocketAddr,
+    dir: &Path,
+    bucket: &str,
+    subject: &str,
+) -> Provider {
+    let (token, credentials) = (dir.join("token"), dir.join("credentials.json"));
+    std::fs::write(&token, subject).unwrap();
+    let file = json!({
+        "type": "external_account",
+        "audience": "test",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": format!("http://{tokens}/token"),
+        "credential_source": { "file": token.display().to_string(), "format": { "type": "text" } },
+    });
+    std::fs::write(&credentials, file.to_string()).unwrap();
+    serde_json::from_value(json!({
+        "type": "gcs",
+        "gcs_bucket": bucket,
+        "gcs_credentials_file": credentials.display().to_string(),
+        "gcs_endpoint": format!("http://{endpoint}"),
+    }))
+    .unwrap()
+}

@@ -1,0 +1,15 @@
+//! Every kind of object store against a server that speaks its protocol, with one suite for all of them: what a store must do,
+//! what it must survive, and whole backups made, listed, verified and restored.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
+mod azure;
+mod backup;
+mod faults;
+mod gcs;
+mod gcs_server;
+mod local;
+mod proxy;
+mod s3;
+mod secrets;
+mod suite;
