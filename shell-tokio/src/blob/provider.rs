@@ -49,15 +49,15 @@ pub fn open_provider(
         }
         Provider::S3(s3) => (
             operator(s3_service(s3)?.root(&root(&s3.path)), policy)?,
-            Ways { conditional_parts: true, parts_stay: false },
+            Ways { conditional_parts: true },
         ),
         Provider::Gcs(gcs) => (
             operator(gcs_service(gcs).root(&root(&gcs.path)), policy)?,
-            Ways { conditional_parts: false, parts_stay: false },
+            Ways { conditional_parts: false },
         ),
         Provider::Azure(azure) => (
             operator(azure_service(azure)?.root(&root(&azure.path)), policy)?,
-            Ways { conditional_parts: true, parts_stay: true },
+            Ways { conditional_parts: true },
         ),
     };
     let name = format!("{provider}{prefix}").into();

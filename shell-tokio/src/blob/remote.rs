@@ -36,8 +36,6 @@ pub(super) struct Place {
 pub(super) struct Ways {
     /// An upload in parts can be told to replace nothing.
     pub conditional_parts: bool,
-    /// Parts of an upload that was given up stay until something is written in their place.
-    pub parts_stay: bool,
 }
 
 /// A store with more objects than this below its prefix is not one of ours.

@@ -39,7 +39,6 @@ struct Task {
     place: Place,
     object: ObjectName,
     if_absent: bool,
-    has_parts: bool,
     failure: Option<BlobError>,
 }
 
@@ -82,7 +81,7 @@ impl Upload {
         let (commands, received) = mpsc::unbounded_channel();
         let is_unwanted = Arc::new(Notify::new());
         let (answer, started) = oneshot::channel();
-        let task = Task { place, object, if_absent, has_parts: false, failure: None };
+        let task = Task { place, object, if_absent, failure: None };
         tokio::spawn(task.run(received, is_unwanted.clone(), answer));
         (Upload { commands, is_unwanted }, pending(started))
     }
@@ -166,7 +165,6 @@ impl Task {
         bytes: Bytes,
     ) -> Result<BlobDone, BlobError> {
         let Some(writer) = self.usable(writer)? else { return Err(self.failed(given_up())) };
-        self.has_parts = true;
         match writer.write(bytes).await {
             Ok(()) => Ok(BlobDone::Done),
             Err(error) => Err(self.failed(self.place.error(&self.object.path(), error))),
@@ -200,31 +198,10 @@ impl Task {
     async fn abort(&self, writer: Option<Writer>) -> Result<BlobDone, BlobError> {
         let Some(mut writer) = writer else { return Ok(BlobDone::Done) };
         let path = self.object.path();
-        let aborted = writer.abort().await.map_err(|error| self.place.error(&path, error));
-        match aborted {
-            Err(error) if error.kind != BlobErrorKind::NotFound => return Err(error),
-            _ if !(self.place.ways.parts_stay && self.has_parts) => return Ok(BlobDone::Done),
-            _ => {}
+        match writer.abort().await.map_err(|error| self.place.error(&path, error)) {
+            Err(error) if error.kind != BlobErrorKind::NotFound => Err(error),
+            _ => Ok(BlobDone::Done),
         }
-        // Writing the blob drops the parts that wait for its name. Where another upload was finished meanwhile, they are gone.
-        let operator = &self.place.operator;
-        let failed = |error| self.place.error(&path, error);
-        let written = operator.write_with(&path, Bytes::new()).if_not_exists(true).await;
-        match written.map_err(failed) {
-            Err(error) if error.kind == BlobErrorKind::Exists => {
-                // The emulator calls it existing already when only parts are there.
-                match operator.stat(&path).await.map_err(failed) {
-                    Err(error) if error.kind == BlobErrorKind::NotFound => {
-                        operator.write(&path, Bytes::new()).await.map_err(failed)?;
-                    }
-                    _ => return Ok(BlobDone::Done),
-                }
-            }
-            Err(error) => return Err(error),
-            Ok(_) => {}
-        }
-        let deleted = operator.delete(&path).await;
-        deleted.map(|()| BlobDone::Done).map_err(|error| self.place.error(&path, error))
     }
 }
 

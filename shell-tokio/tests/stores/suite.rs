@@ -220,9 +220,6 @@ async fn given_up(calls: &mut Calls) {
     }
     assert_eq!(calls.call(BlobOp::PutFinish { upload }).await, Err(BlobErrorKind::Failed));
     assert_eq!(calls.list().await, Listing::default());
-    let started = calls.start(object).await;
-    calls.parts(started, &parts(0)).await;
-    assert_eq!(calls.call(BlobOp::PutFinish { upload: started }).await, Ok(BlobDone::Done));
 }
 
 /// More objects than a page of the store's listing holds.
