@@ -1,7 +1,7 @@
 //! Object stores: where backups go. A store carries out [`BlobOp`]s; what they are for is decided in core.
 //!
-//! [`local`] is a directory; [`remote`] are the stores reached over a network, in [parts](upload), through one [client](http);
-//! [`provider`] opens what the configuration names. [`leaf`] is the store as a node's driver uses it.
+//! [`local`] is a directory; `remote` are the stores reached over a network, in parts (`upload`), through one client (`http`);
+//! `provider` opens what the configuration names. [`leaf`] is the store as a node's driver uses it.
 
 mod credentials;
 pub mod drive;
