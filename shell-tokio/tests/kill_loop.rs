@@ -1,5 +1,5 @@
-//! Power cuts of random members under load and on a bad network, again and again: nothing acknowledged is lost, every answer fits one
-//! order, all states equal.
+//! Power cuts of random members under load and on a bad network, again and again: nothing acknowledged is lost, every retried write is
+//! applied once, every answer fits one order, all states equal.
 //!
 //! Nodes are real processes that reach each other through a proxy and keep unsynced bytes and names in their own memory, so that
 //! kill -9 loses them. What clients did and saw is checked for linearizability every few rounds, on keys of these rounds alone.
@@ -39,8 +39,10 @@ const FLAGS: &[&str] = &[
     "150",
     "--segment",
     "1MiB",
+    "--history-revisions",
+    "200",
 ];
-const ROUNDS_DEFAULT: u64 = 12;
+const ROUNDS_DEFAULT: u64 = 8;
 /// After so many rounds the history is checked, and another begins.
 const ROUNDS_CHECKED: u64 = 4;
 /// Answers before a power cut, and again while the network may be bad.
@@ -76,6 +78,8 @@ struct Nemesis {
     cluster: Cluster,
     proxy: Proxy,
     rng: Rng,
+    /// At the end of the last history.
+    revision: u64,
     cuts: Cuts,
 }
 
@@ -84,6 +88,7 @@ struct Nemesis {
 struct Cuts {
     one: u64,
     all: u64,
+    in_recovery: u64,
     on_a_bad_network: u64,
 }
 
@@ -97,7 +102,7 @@ impl Nemesis {
         cluster.addresses = proxy.fronts().iter().map(SocketAddr::to_string).collect();
         (1..=MEMBERS).for_each(|member| cluster.start_member(member, &[]));
         let rng = Seed::from_number(seed).fork("nemesis");
-        Nemesis { cluster, proxy, rng, cuts: Cuts::default() }
+        Nemesis { cluster, proxy, rng, revision: 0, cuts: Cuts::default() }
     }
 
     /// Some rounds with keys of their own. Gives how many requests were answered, and steps checked.
@@ -122,6 +127,11 @@ impl Nemesis {
         let statuses = self.cluster.settled(&client).await;
         assert_eq!(statuses.len(), MEMBERS);
         let history = record.take();
+        // However often a write was sent, it was done once.
+        let revision = statuses[0].revision;
+        let made = revision - std::mem::replace(&mut self.revision, revision);
+        let expected = workload::revisions(&history);
+        assert!(expected.contains(&made), "{made} revisions were made, {expected:?} expected");
         let answers = history.iter().filter(|operation| operation.answer.is_some()).count();
         let verdict = linearizability::check(&history);
         let fine = Verdict { steps: verdict.steps, ..Verdict::default() };
@@ -153,6 +163,13 @@ impl Nemesis {
             self.answers(record, ANSWERS_BEFORE).await;
         }
         victims.iter().for_each(|member| self.cluster.start_member(*member, &[]));
+        if self.rng.below(3) == 0 {
+            // Once more, while they read back what the first cut has left.
+            sleep(Duration::from_millis(self.rng.below(100))).await;
+            victims.iter().for_each(|member| self.cluster.take(*member).kill());
+            victims.iter().for_each(|member| self.cluster.start_member(*member, &[]));
+            self.cuts.in_recovery += 1;
+        }
         self.proxy.heal();
     }
 

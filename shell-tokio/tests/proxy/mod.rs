@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use raftkv_core::rng::{Rng, Seed};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -75,6 +76,8 @@ struct State {
 
 /// No datagram is longer.
 const DATAGRAM_BYTES_MAX: usize = 1 << 16;
+/// What the kernel is asked for; it may give less.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
 impl Proxy {
     /// Opens a port in front of each member's address. Nothing is wrong with any link yet. Must be called within a runtime.
@@ -84,7 +87,7 @@ impl Proxy {
         let shared = Arc::new(Shared { members: members.to_vec(), state: Mutex::new(state) });
         let (mut fronts, mut tasks) = (Vec::new(), JoinSet::new());
         for member in 1..=members.len() {
-            let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await?);
+            let socket = Arc::new(bind()?);
             fronts.push(socket.local_addr()?);
             tasks.spawn(serve(shared.clone(), member, socket));
         }
@@ -166,9 +169,19 @@ async fn answer(
 }
 
 async fn towards(member: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    let socket = bind()?;
     socket.connect(member).await?;
     Ok(socket)
+}
+
+/// A socket on a free port, with room for the bursts of a snapshot: only what was asked for shall be lost.
+fn bind() -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    UdpSocket::from_std(socket.into())
 }
 
 impl Shared {

@@ -12,6 +12,7 @@ use raftkv_core::api::{
 use raftkv_core::rng::Rng;
 use raftkv_node::client::{Client, ClientError};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -100,6 +101,23 @@ pub async fn read_everything(client: &Client, record: &Record) {
             assert!(Instant::now() < deadline, "the last read of a key gets no answer");
         }
     }
+}
+
+/// How many revisions the requests made if each was done once, at least and at most.
+pub fn revisions(history: &[Operation]) -> RangeInclusive<u64> {
+    let (mut least, mut most) = (0, 0);
+    for operation in history {
+        let Request::Write { op, .. } = &operation.request else { continue };
+        let made = match (op, operation.answer.as_ref().map(|(_, response)| response)) {
+            (WriteOp::Put(_), Some(_)) => Some(true),
+            (_, Some(Response::Write(WriteResult::Delete { deleted, .. }))) => Some(*deleted > 0),
+            (_, Some(Response::Write(WriteResult::Txn { succeeded, .. }))) => Some(*succeeded),
+            _ => None,
+        };
+        least += u64::from(made == Some(true));
+        most += u64::from(made != Some(false));
+    }
+    least..=most
 }
 
 /// What happened to some keys, a line for each request that names one, or many keys at once.
