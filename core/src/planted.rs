@@ -22,6 +22,11 @@ macro_rules! bugs {
                     $(Bug::$name => concat!($($what),+).trim_ascii(),)+
                 }
             }
+
+            /// Whether it is in the server's driver loop or in a leaf of it, which only ring 1 of the simulation runs.
+            pub fn is_in_driver(self) -> bool {
+                self >= Bug::SubmittedCalledDone && self <= Bug::CompletionDroppedWhenFull
+            }
         }
     };
 }
@@ -161,6 +166,20 @@ bugs! {
     PublishedBeforeSync,
     /// A disk calls a file created or published whose name it has not synced.
     DirectoryNotSynced,
+    /// The driver tells the node that a disk operation is done when it hands it over.
+    SubmittedCalledDone,
+    /// The driver hands an input to the node twice.
+    InputHandledTwice,
+    /// The driver waits for inputs only, whatever the node's timers say.
+    TimersNotWaitedFor,
+    /// The driver goes on when the node has said to stop.
+    HaltIgnored,
+    /// The driver hands a turn's disk operations over when the next turn begins.
+    FlushedATurnLate,
+    /// A turn's disk operations are handed over in the wrong order.
+    LaneReversed,
+    /// A disk's completion is dropped when the inbox is full.
+    CompletionDroppedWhenFull,
 }
 
 /// Whether this bug is planted here. Without `--cfg planted_bugs` none ever is.

@@ -10,5 +10,7 @@ pub mod history;
 pub mod model;
 pub mod random;
 pub mod reference;
+#[cfg(madsim)]
+mod ring1;
 pub mod time;
 pub mod world;

@@ -4,10 +4,11 @@
 //! so that answers and messages leave steadily under load; nothing here spawns, sleeps or touches the outside but through the
 //! leaf traits, so any runtime can poll it.
 
-use crate::leaf::{Blob, Clock, Disk, Net};
-use raftkv_core::io::{Halt, Input, Output};
+use crate::leaf::{Blob, Clock, Disk, Net, Probe};
+use raftkv_core::io::{DiskDone, Halt, Input, Output};
 use raftkv_core::log::{Event, Level};
 use raftkv_core::node::Node;
+use raftkv_core::planted::{self, Bug};
 use tokio::sync::mpsc;
 
 /// Inputs handled before outputs leave. Large enough to share one fdatasync among many writes.
@@ -15,13 +16,14 @@ pub const INPUTS_PER_TURN_MAX: usize = 1024;
 
 /// A node with the world it lives in.
 #[derive(Debug)]
-pub struct Driver<N, D, B, C> {
+pub struct Driver<N, D, B, C, P = ()> {
     node: Node,
     inbox: mpsc::Receiver<Input>,
     net: N,
     disk: D,
     blob: B,
     clock: C,
+    probe: P,
 }
 
 impl<N: Net, D: Disk, B: Blob, C: Clock> Driver<N, D, B, C> {
@@ -34,9 +36,17 @@ impl<N: Net, D: Disk, B: Blob, C: Clock> Driver<N, D, B, C> {
         blob: B,
         clock: C,
     ) -> Self {
-        Driver { node, inbox, net, disk, blob, clock }
+        Driver { node, inbox, net, disk, blob, clock, probe: () }
     }
 
+    /// The same, with somebody who looks at the node after every turn.
+    pub fn probed<P: Probe>(self, probe: P) -> Driver<N, D, B, C, P> {
+        let Driver { node, inbox, net, disk, blob, clock, probe: () } = self;
+        Driver { node, inbox, net, disk, blob, clock, probe }
+    }
+}
+
+impl<N: Net, D: Disk, B: Blob, C: Clock, P: Probe> Driver<N, D, B, C, P> {
     /// Runs until the core halts, or until every sender of the inbox is gone.
     pub async fn run(mut self) -> Halt {
         let mut inputs = Vec::with_capacity(INPUTS_PER_TURN_MAX);
@@ -48,6 +58,9 @@ impl<N: Net, D: Disk, B: Blob, C: Clock> Driver<N, D, B, C> {
                 return Halt::Stopped;
             }
             for input in inputs.drain(..) {
+                if planted::is(Bug::InputHandledTwice) {
+                    self.node.handle(self.clock.now(), input.clone());
+                }
                 self.node.handle(self.clock.now(), input);
             }
         }
@@ -55,7 +68,9 @@ impl<N: Net, D: Disk, B: Blob, C: Clock> Driver<N, D, B, C> {
 
     /// Waits for inputs or the next deadline. False when no input can come any more.
     async fn wait(&mut self, inputs: &mut Vec<Input>) -> bool {
-        let Some((deadline, _why)) = self.node.poll_timeout() else {
+        let timeout = self.node.poll_timeout();
+        let Some((deadline, _why)) = timeout.filter(|_| !planted::is(Bug::TimersNotWaitedFor))
+        else {
             return self.inbox.recv_many(inputs, INPUTS_PER_TURN_MAX).await > 0;
         };
         if self.clock.now().mono >= deadline {
@@ -81,22 +96,35 @@ impl<N: Net, D: Disk, B: Blob, C: Clock> Driver<N, D, B, C> {
     /// Carries every output to its lane. `Some` when the core wants to stop.
     fn drain(&mut self) -> Option<Halt> {
         let mut halt = None;
+        if planted::is(Bug::FlushedATurnLate) {
+            self.disk.flush();
+        }
         while let Some(output) = self.node.poll_output() {
             match output {
                 Output::Send { to, frame } => self.net.send(to, frame),
-                Output::Disk { op, action } => self.disk.submit(op, action),
+                Output::Disk { op, action } => {
+                    if planted::is(Bug::SubmittedCalledDone) {
+                        let result = Ok(DiskDone::Done);
+                        self.node.handle(self.clock.now(), Input::Disk { op, result });
+                    }
+                    self.disk.submit(op, action);
+                }
                 Output::Blob { op, action } => self.blob.submit(op, action),
                 Output::Work { op, work } => self.blob.work(op, work),
                 Output::Reply { req, response } => self.net.reply(req, response),
                 Output::Peers(peers) => self.net.peers(peers),
                 Output::Event(event) => log(&event),
+                Output::Halt(_) if planted::is(Bug::HaltIgnored) => {}
                 Output::Halt(reason) => {
                     halt = Some(reason);
                     break;
                 }
             }
         }
-        self.disk.flush();
+        if !planted::is(Bug::FlushedATurnLate) {
+            self.disk.flush();
+        }
+        self.probe.turn_ended(&self.node);
         halt
     }
 }

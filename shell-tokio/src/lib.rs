@@ -7,6 +7,8 @@
 compile_error!(
     "bugs are planted for the simulation only: build the server without --cfg planted_bugs"
 );
+#[cfg(all(madsim, feature = "production"))]
+compile_error!("with --cfg madsim time is the simulation's: build the server without it");
 
 pub mod driver;
 pub mod leaf;

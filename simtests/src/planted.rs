@@ -1,25 +1,6 @@
 //! Proof that the simulation notices what it should: bugs are planted in the core, one at a time, and seeds are run until one fails.
 //!
-//! The bugs are only in a build with `--cfg planted_bugs`, which has a directory of its own and holds nothing but the simulator.
-
-use std::path::Path;
-use std::process::Command;
-
-/// Builds the simulator with the bugs in it, and runs it with these arguments.
-pub fn command(arguments: &[String]) -> Command {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace root");
-    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    command
-        .current_dir(root)
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env("RUSTFLAGS", format!("{flags} --cfg planted_bugs"))
-        .env("CARGO_PROFILE_TEST_DEBUG", "0")
-        .args(["run", "--quiet", "--profile", "test", "-p", "simtests", "--bin", "sim"])
-        .args(["--target-dir", "target/planted", "--"])
-        .args(arguments);
-    command
-}
+//! The bugs are only in a build of its own ([`crate::laboratory`]).
 
 #[cfg(planted_bugs)]
 pub use hunt::{Hunt, Outcome, hunt};
@@ -28,12 +9,15 @@ pub use hunt::{Hunt, Outcome, hunt};
 mod hunt {
     use crate::run_seed;
     use raftkv_core::planted::{self, Bug};
+    use raftkv_sim::world::options::Ring;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::{fmt, thread};
 
     /// What to hunt, and for how long.
     #[derive(Clone, Debug)]
     pub struct Hunt {
+        /// What runs the nodes.
+        pub ring: Ring,
         /// The bugs, one after the other on each thread.
         pub bugs: Vec<Bug>,
         /// Seeds tried at most, from 0 on.
@@ -60,16 +44,16 @@ mod hunt {
             for _ in 0..hunt.jobs.max(1) {
                 scope.spawn(|| {
                     while let Some(&bug) = hunt.bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        on_outcome(&hunt_one(bug, hunt.seeds));
+                        on_outcome(&hunt_one(hunt.ring, bug, hunt.seeds));
                     }
                 });
             }
         });
     }
 
-    fn hunt_one(bug: Bug, seeds: u64) -> Outcome {
+    fn hunt_one(ring: Ring, bug: Bug, seeds: u64) -> Outcome {
         planted::plant(Some(bug));
-        let failing = (0..seeds).find_map(|seed| Some((seed, run_seed(seed, None).failure?)));
+        let failing = (0..seeds).find_map(|seed| Some((seed, run_seed(ring, seed, None).failure?)));
         planted::plant(None);
         let tried = failing.as_ref().map_or(seeds, |(seed, _)| seed + 1);
         Outcome { bug, seeds: tried, failure: failing.map(|(_, failure)| failure) }

@@ -1,6 +1,7 @@
 //! What a campaign did, for people.
 
 use crate::{Verdict, reproduce};
+use raftkv_sim::world::options::Ring;
 use raftkv_sim::world::sometimes;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,8 +28,8 @@ pub struct Summary {
     pub sometimes: BTreeMap<&'static str, u64>,
     /// How much each check was fed.
     pub checks: BTreeMap<&'static str, u64>,
-    /// Failing seeds, and what was wrong.
-    pub failures: Vec<(u64, String)>,
+    /// Failing seeds, what ran their nodes, and what was wrong.
+    pub failures: Vec<(u64, Ring, String)>,
 }
 
 impl Summary {
@@ -51,7 +52,7 @@ impl Summary {
             }
         }
         if let Some(failure) = &verdict.failure {
-            self.failures.push((verdict.seed, failure.clone()));
+            self.failures.push((verdict.seed, verdict.ring, failure.clone()));
         }
     }
 
@@ -89,8 +90,9 @@ impl fmt::Display for Summary {
         for name in self.never_reached() {
             writeln!(f, "  never reached  {name}")?;
         }
-        for (seed, failure) in &self.failures {
-            writeln!(f, "FAILED seed {seed}: {failure}\n  reproduce: {}", reproduce(*seed))?;
+        for (seed, ring, failure) in &self.failures {
+            let reproduce = reproduce(*ring, *seed);
+            writeln!(f, "FAILED seed {seed}: {failure}\n  reproduce: {reproduce}")?;
         }
         Ok(())
     }

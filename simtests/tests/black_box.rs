@@ -10,7 +10,7 @@ use raftkv_core::api::{
 };
 use raftkv_sim::history::{History, Outcome};
 use raftkv_sim::world::World;
-use raftkv_sim::world::options::Options;
+use raftkv_sim::world::options::{Options, Ring};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Seeds 0 up to this.
@@ -27,7 +27,7 @@ fn sampled_seeds_are_linearizable() {
                     let verdict = check(&history);
                     steps.fetch_add(verdict.steps, Ordering::Relaxed);
                     let fine = Verdict { steps: verdict.steps, ..Verdict::default() };
-                    assert_eq!(verdict, fine, "{}", simtests::reproduce(seed));
+                    assert_eq!(verdict, fine, "{}", simtests::reproduce(Ring::Models, seed));
                     // The same history with one stale answer must not pass.
                     if let Some(key) = make_a_read_stale(&mut history) {
                         assert_eq!(check(&history).illegal, [key], "seed {seed} with a stale read");

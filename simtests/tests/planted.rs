@@ -1,7 +1,7 @@
 //! The harness is proven: bugs planted in the core are caught by seeds, and a failing story can be made short. `docs/SIMULATION.md`
 //! holds the whole table; here are the bugs that few seeds are needed for.
 
-use simtests::planted;
+use simtests::laboratory;
 use std::process::Output;
 
 /// Bugs that a few seeds catch. `sim planted` hunts all.
@@ -43,7 +43,7 @@ const EVENTS_MAX: u64 = 60;
 
 fn run(words: &[&str]) -> (Output, String) {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-    let output = planted::command(&words).output().expect("cargo starts");
+    let output = laboratory::command(&words).output().expect("cargo starts");
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     (output, told)
 }

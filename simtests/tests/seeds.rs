@@ -1,7 +1,7 @@
 //! Seeded disasters: fixed seeds, those that once found a bug, and some that change with every commit.
 
 use raftkv_sim::fingerprint::Fingerprint;
-use raftkv_sim::world::options::Options;
+use raftkv_sim::world::options::{Options, Ring};
 use simtests::{campaign, regressions, run_options};
 use std::process::Command;
 
@@ -14,11 +14,11 @@ const TWICE_SEEDS: u64 = 10;
 
 #[test]
 fn every_seed_survives() {
-    let mut seeds = regressions();
+    let mut seeds = regressions(Ring::Models);
     seeds.extend(0..FIXED_SEEDS);
     let first = commit_seed();
     seeds.extend((0..COMMIT_SEEDS).map(|number| first.wrapping_add(number)));
-    let summary = campaign::run(&seeds, campaign::all_processors(), |_, _| {});
+    let summary = campaign::run(Ring::Models, &seeds, campaign::all_processors(), |_, _| {});
     println!("{summary}");
     assert!(summary.failures.is_empty(), "{summary}");
     assert_eq!(summary.never_reached(), [""; 0], "no seed reached these");

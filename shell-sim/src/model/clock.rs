@@ -27,6 +27,12 @@ pub struct ClockFaults {
 pub struct ClockModel {
     rng: Rng,
     faults: ClockFaults,
+    dials: Dials,
+}
+
+/// What the clocks show, until somebody touches them.
+#[derive(Clone, Copy, Debug)]
+pub struct Dials {
     /// Monotonic clock: value at `since`, and how it advances from there (parts per million of true time).
     since: SimTime,
     mono: Mono,
@@ -38,40 +44,39 @@ pub struct ClockModel {
 impl ClockModel {
     /// Clocks that start now.
     pub fn new(now: SimTime, faults: ClockFaults, rng: Rng) -> Self {
-        let mut clock = ClockModel {
-            rng,
-            faults,
+        let dials = Dials {
             since: now,
             mono: Mono(0),
             rate_ppm: 1_000_000,
             wall_offset_ms: 0,
             frozen_wall: None,
         };
+        let mut clock = ClockModel { rng, faults, dials };
         clock.reboot(now);
         clock
     }
 
+    /// What the clocks show from now on, unless they are disturbed, mended or started again.
+    pub fn dials(&self) -> Dials {
+        self.dials
+    }
+
     /// Both clocks as the node would read them.
     pub fn read(&self, now: SimTime) -> Now {
-        let elapsed = u128::from((now - self.since).0) * u128::from(self.rate_ppm) / 1_000_000;
-        let true_wall = START_WALL_MS + (now.0 / 1_000_000) as i64;
-        let wall = self.frozen_wall.unwrap_or(Wall(true_wall.saturating_add(self.wall_offset_ms)));
-        Now { mono: self.mono + Span(elapsed as u64), wall }
+        self.dials.read(now)
     }
 
     /// The first simulated moment at which the monotonic clock has reached `mono`.
     pub fn when(&self, mono: Mono) -> SimTime {
-        let wait = u128::from((mono - self.mono).0) * 1_000_000;
-        let wait = wait.div_ceil(u128::from(self.rate_ppm));
-        self.since + Span(u64::try_from(wait).unwrap_or(u64::MAX))
+        self.dials.when(mono)
     }
 
     /// The machine starts again: a new monotonic clock with a new drift; the calendar goes on.
     pub fn reboot(&mut self, now: SimTime) {
         let drift = u64::from(self.faults.drift.0);
-        self.rate_ppm = self.rng.between(1_000_000 - drift, 1_000_000 + drift);
-        self.since = now;
-        self.mono = Mono(self.rng.below(1 << 40));
+        self.dials.rate_ppm = self.rng.between(1_000_000 - drift, 1_000_000 + drift);
+        self.dials.since = now;
+        self.dials.mono = Mono(self.rng.below(1 << 40));
     }
 
     /// The calendar jumps, freezes or thaws. Says what happened, for the trace.
@@ -85,19 +90,19 @@ impl ClockModel {
         let jump = self.rng.between(1, far) as i64;
         match self.rng.below(4) {
             0 => {
-                self.wall_offset_ms = self.wall_offset_ms.saturating_add(jump);
+                self.dials.wall_offset_ms = self.dials.wall_offset_ms.saturating_add(jump);
                 "forward"
             }
             1 => {
-                self.wall_offset_ms = self.wall_offset_ms.saturating_sub(jump);
+                self.dials.wall_offset_ms = self.dials.wall_offset_ms.saturating_sub(jump);
                 "backward"
             }
             2 => {
-                self.frozen_wall = Some(self.read(now).wall);
+                self.dials.frozen_wall = Some(self.read(now).wall);
                 "frozen"
             }
             _ => {
-                self.frozen_wall = None;
+                self.dials.frozen_wall = None;
                 "thawed"
             }
         }
@@ -105,9 +110,26 @@ impl ClockModel {
 
     /// Somebody set the calendar right; it stays right.
     pub fn heal(&mut self) {
-        self.wall_offset_ms = 0;
-        self.frozen_wall = None;
+        self.dials.wall_offset_ms = 0;
+        self.dials.frozen_wall = None;
         self.faults.steps = false;
+    }
+}
+
+impl Dials {
+    /// Both clocks as they show this moment.
+    pub fn read(&self, now: SimTime) -> Now {
+        let elapsed = u128::from((now - self.since).0) * u128::from(self.rate_ppm) / 1_000_000;
+        let true_wall = START_WALL_MS + (now.0 / 1_000_000) as i64;
+        let wall = self.frozen_wall.unwrap_or(Wall(true_wall.saturating_add(self.wall_offset_ms)));
+        Now { mono: self.mono + Span(elapsed as u64), wall }
+    }
+
+    /// The first simulated moment at which the monotonic clock has reached `mono`.
+    pub fn when(&self, mono: Mono) -> SimTime {
+        let wait = u128::from((mono - self.mono).0) * 1_000_000;
+        let wait = wait.div_ceil(u128::from(self.rate_ppm));
+        self.since + Span(u64::try_from(wait).unwrap_or(u64::MAX))
     }
 }
 

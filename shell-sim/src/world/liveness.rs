@@ -35,13 +35,13 @@ impl World {
     /// When nobody asks any more, nothing may be left over.
     fn check_rest(&self) -> Result<(), Violation> {
         for slot in self.slots.iter().filter(|slot| self.lives(slot)) {
-            let Some(node) = slot.node() else { continue };
-            let consensus = node.consensus();
-            let log_entries = consensus.last_index() - consensus.compacted_index();
+            let (Some(state), Some(log_entries)) = (slot.state(), slot.log_entries()) else {
+                continue;
+            };
             let held = bounded::Held {
                 log_entries: if self.snapshots_may_rest() { 0 } else { log_entries },
                 requests: u64::from(slot.owes()),
-                leases: node.state().leases().len() as u64,
+                leases: state.leases().len() as u64,
             };
             bounded::at_rest(slot.identity.node, held, &self.options.config)?;
         }
@@ -59,7 +59,7 @@ impl World {
     /// The states of the members that live.
     pub(super) fn final_states(&self) -> Vec<KvState> {
         let living = self.slots.iter().filter(|slot| self.lives(slot));
-        living.filter_map(|slot| Some(slot.node()?.state().clone())).collect()
+        living.filter_map(|slot| slot.state().cloned()).collect()
     }
 
     fn lives(&self, slot: &Slot) -> bool {

@@ -175,10 +175,10 @@ impl World {
         if !conf.voters_outgoing.is_empty() {
             return Err(format!("the cluster stays in a joint configuration: {conf:?}"));
         }
-        let Some(leader) = self.leading().and_then(|at| self.slots[at].node()) else {
+        let Some(leader) = self.leading().and_then(|at| self.slots[at].state()) else {
             return Ok(());
         };
-        let waits = leader.state().members().find(|member| {
+        let waits = leader.members().find(|member| {
             let slot = &self.slots[member.node.member() as usize - 1];
             let runs = slot.is_running() && slot.identity.node == member.node;
             member.role == MemberRole::Joining && runs

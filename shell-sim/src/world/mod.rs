@@ -13,6 +13,7 @@ mod clients;
 mod configurations;
 mod damage;
 pub mod disaster;
+pub mod driven;
 mod genesis;
 mod liveness;
 mod log_map;
@@ -38,10 +39,11 @@ use atlas::Atlas;
 use backups::Backups;
 use clients::ClientFrame;
 use disaster::Disaster;
+use driven::Drivers;
 use nemesis::Nemesis;
 use observer::Observer;
 use operator::Operator;
-use options::{FaultKind, Options};
+use options::{FaultKind, Options, Ring};
 use process::PeerEnvelope;
 use raftkv_core::ids::NodeId;
 use raftkv_core::rng::{Rng, Seed};
@@ -101,6 +103,8 @@ pub struct World {
     options: Options,
     now: SimTime,
     rng: Rng,
+    /// Who runs the nodes, unless the world does so itself.
+    drivers: Option<Box<dyn Drivers>>,
     slots: Vec<Slot>,
     peers: Network<PeerEnvelope>,
     wires: Network<ClientFrame>,
@@ -141,6 +145,7 @@ impl World {
         let mut world = World {
             now: SimTime(0),
             rng: seed.fork("world"),
+            drivers: driven::drivers(options.ring, options.seed),
             slots,
             peers: Network::new(options.network, seed.fork("peers")),
             wires: Network::new(options.client_network, seed.fork("wires")),
@@ -191,11 +196,10 @@ impl World {
     fn run_until(&mut self, end: SimTime) -> Result<(), Violation> {
         loop {
             let next = self.next_wake().max(self.now);
-            if next > end {
-                self.now = self.now.max(end);
+            self.now = self.advance(next.min(end)).max(self.now);
+            if next > end && self.now >= end {
                 return Ok(());
             }
-            self.now = next;
             self.step()?;
         }
     }
@@ -216,6 +220,7 @@ impl World {
     }
 
     fn step(&mut self) -> Result<(), Violation> {
+        self.hear_drivers()?;
         self.strike();
         self.run_disaster()?;
         self.deliver_to_nodes()?;

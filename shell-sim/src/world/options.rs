@@ -107,11 +107,23 @@ impl FaultKind {
     ];
 }
 
+/// What runs the nodes. The models around them are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ring {
+    /// Ring 0: the world's own event loop hands inputs to the core.
+    #[default]
+    Models,
+    /// Ring 1: the server's driver loop, on madsim's executor. Only with `--cfg madsim`.
+    Driver,
+}
+
 /// One run's options.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where all randomness of the run comes from.
     pub seed: u64,
+    /// What runs the nodes.
+    pub ring: Ring,
     /// Voters at the start: 1, 3 or 5.
     pub voters: u32,
     /// Learners at the start.
@@ -161,6 +173,7 @@ impl Options {
     pub fn calm(seed: u64) -> Options {
         Options {
             seed,
+            ring: Ring::Models,
             voters: 3,
             learners: 0,
             spares: 0,

@@ -22,9 +22,6 @@ use raftkv_core::time::Span;
 use raftkv_core::wire::handshake::Hello;
 use raftkv_core::wire::peer::PeerFrame;
 
-/// A node that is run this often without time going on is stuck.
-const SPINS_MAX: u32 = 10_000;
-
 /// A frame between nodes, with what the connection's handshake established.
 #[derive(Clone, Debug)]
 pub(super) struct PeerEnvelope {
@@ -77,7 +74,7 @@ impl World {
             let PeerEnvelope { number, hello, frame } = delivery.frame;
             self.offer_to_strays(&hello)?;
             let Some(slot) = self.slots.get_mut(delivery.to.0 as usize) else { continue };
-            if slot.node().is_some() && hello.check(&slot.identity).is_ok() {
+            if slot.is_running() && hello.check(&slot.identity).is_ok() {
                 refusal::delivered(&hello.from, &slot.identity)?;
                 slot.inbox.push_back(Input::Peer { from: hello.from.node, frame });
                 let here = slot.identity.node;
@@ -98,7 +95,7 @@ impl World {
                 Process::Booting { waits_for, .. } if *waits_for == op => {
                     self.on_boot_step_done(at, result)?;
                 }
-                Process::Running { .. } => {
+                Process::Running { .. } | Process::Driven { .. } => {
                     if result.is_ok() {
                         self.observer.on_disk_done(node, op);
                         slot.log_map.on_done(op);
@@ -113,6 +110,9 @@ impl World {
 
     /// Starts the process if it is time, or lets the node handle what has arrived.
     pub(super) fn run_process(&mut self, at: usize) -> Result<(), Violation> {
+        if self.is_driven() {
+            self.drive(at);
+        }
         let slot = &mut self.slots[at];
         if slot.next_wake() > self.now {
             return Ok(());
@@ -120,7 +120,7 @@ impl World {
         match &slot.process {
             Process::Down { .. } => self.start(at),
             Process::Running { .. } => self.run_node(at),
-            Process::Booting { .. } | Process::Vacant => Ok(()),
+            Process::Driven { .. } | Process::Booting { .. } | Process::Vacant => Ok(()),
         }
     }
 
@@ -129,6 +129,9 @@ impl World {
         let slot = &mut self.slots[at];
         if matches!(slot.process, Process::Vacant) {
             return;
+        }
+        if let Some(drivers) = &mut self.drivers {
+            drivers.end(at);
         }
         let was_booting = matches!(slot.process, Process::Booting { .. });
         let is_temp = |(name, _): &(FileName, u64)| matches!(name, FileName::SnapshotTemp(_));
@@ -253,9 +256,13 @@ impl World {
         let (snapshot, entries) = (image.snapshot.index, image.entries.len());
         let state = image.hard_state;
         let now = slot.clock.read(self.now);
-        slot.process = Process::Running {
-            node: Box::new(Node::new(config, image, seed, now)),
-            wake: self.now,
+        let node = Box::new(Node::new(config, image, seed, now));
+        slot.process = match &mut self.drivers {
+            None => Process::Running { node, wake: self.now },
+            Some(drivers) => {
+                drivers.start(at, node, slot.clock.dials());
+                Process::Driven { is_stopped: false, outputs: 0, view: None }
+            }
         };
         slot.free_at = self.now;
         self.trace.line(
@@ -306,11 +313,7 @@ impl World {
         if let Process::Running { wake, .. } = &mut slot.process {
             *wake = wanted;
         }
-        slot.spins = if wanted > self.now { 0 } else { slot.spins + 1 };
-        if slot.spins > SPINS_MAX {
-            let detail = format!("node {} wants to wake at once, for ever", slot.identity.node);
-            return Err(Violation::new("progress", detail));
-        }
+        slot.count_spin(wanted > self.now)?;
         let busy = Span(self.rng.below(slot.busy.0 + 1));
         slot.free_at = self.now + busy;
         let last = outputs.pop_if(|output| matches!(output, Output::Halt(_)));
@@ -320,7 +323,7 @@ impl World {
         last.map_or(Ok(()), |halt| self.carry_out(at, halt))
     }
 
-    fn carry_out(&mut self, at: usize, output: Output) -> Result<(), Violation> {
+    pub(super) fn carry_out(&mut self, at: usize, output: Output) -> Result<(), Violation> {
         let slot = &mut self.slots[at];
         let node = slot.identity.node;
         match output {
@@ -392,7 +395,7 @@ impl World {
         }
     }
 
-    fn on_status(
+    pub(super) fn on_status(
         &mut self,
         at: usize,
         status: Box<NodeStatus>,

@@ -1,10 +1,12 @@
 //! One place for a node: a machine with its disk and clocks, and the process that runs on it, if any.
 
 use super::damage::Place;
+use super::driven::{self, View};
 use super::log_map::LogMap;
 use super::options::Options;
 use super::process;
 use super::{OPERATOR_HOST, WATCHER_HOSTS};
+use crate::check::Violation;
 use crate::model::clock::ClockModel;
 use crate::model::disk::{Disk, DiskCounts, SECTOR_BYTES};
 use crate::model::network::Host;
@@ -14,10 +16,14 @@ use raftkv_core::api::NodeStatus;
 use raftkv_core::boot::Boot;
 use raftkv_core::ids::{Identity, OpId, ReqId};
 use raftkv_core::io::{FileName, Input};
+use raftkv_core::kv::KvState;
 use raftkv_core::node::Node;
 use raftkv_core::rng::{Rng, Seed};
 use raftkv_core::time::Span;
 use std::collections::{BTreeMap, VecDeque};
+
+/// A node that is run this often without time going on is stuck.
+const SPINS_MAX: u32 = 10_000;
 
 /// A machine.
 #[derive(Debug)]
@@ -73,6 +79,15 @@ pub(super) enum Process {
         /// When it wants to be woken.
         wake: SimTime,
     },
+    /// A node in a driver.
+    Driven {
+        /// Whether it was stopped, and not let go on.
+        is_stopped: bool,
+        /// How much it has said in this turn.
+        outputs: usize,
+        /// How the node was after its last turn.
+        view: Option<Box<View>>,
+    },
     /// The disk is empty: an operator must let the member join anew.
     Vacant,
 }
@@ -110,6 +125,8 @@ impl Slot {
         match &self.process {
             Process::Down { until } => *until,
             Process::Booting { .. } | Process::Vacant => SimTime::NEVER,
+            Process::Driven { is_stopped: false, .. } if self.inbox.is_empty() => SimTime::NEVER,
+            Process::Driven { .. } => self.free_at,
             Process::Running { wake, .. } => {
                 let wanted = if self.inbox.is_empty() { *wake } else { SimTime(0) };
                 wanted.max(self.free_at)
@@ -154,16 +171,36 @@ impl Slot {
         Some(Place { file: FileName::Identity, range: 0..length, what: "identity" })
     }
 
-    /// The node, while it runs.
-    pub(super) fn node(&self) -> Option<&Node> {
+    /// The state of the node, while it runs.
+    pub(super) fn state(&self) -> Option<&KvState> {
         match &self.process {
-            Process::Running { node, .. } => Some(node),
+            Process::Running { node, .. } => Some(node.state()),
+            Process::Driven { view, .. } => view.as_ref().map(|view| &view.state),
+            _ => None,
+        }
+    }
+
+    /// Entries of the log that the node holds in memory, while it runs.
+    pub(super) fn log_entries(&self) -> Option<u64> {
+        match &self.process {
+            Process::Running { node, .. } => Some(driven::log_entries(node)),
+            Process::Driven { view, .. } => view.as_ref().map(|view| view.log_entries),
             _ => None,
         }
     }
 
     /// Whether a node runs here.
     pub(super) fn is_running(&self) -> bool {
-        self.node().is_some()
+        matches!(self.process, Process::Running { .. } | Process::Driven { .. })
+    }
+
+    /// The node was run, and time goes on or does not; a violation when it has not gone on for too long.
+    pub(super) fn count_spin(&mut self, time_goes_on: bool) -> Result<(), Violation> {
+        self.spins = if time_goes_on { 0 } else { self.spins + 1 };
+        if self.spins > SPINS_MAX {
+            let detail = format!("node {} wants to wake at once, for ever", self.identity.node);
+            return Err(Violation::new("progress", detail));
+        }
+        Ok(())
     }
 }

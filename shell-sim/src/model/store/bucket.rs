@@ -9,7 +9,7 @@ use raftkv_core::backup::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, List
 use raftkv_core::ids::OpId;
 use raftkv_core::rng::Rng;
 use raftkv_core::time::Span;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The content of a store.
 #[derive(Debug, Default)]
@@ -19,6 +19,10 @@ pub struct Bucket {
     /// Past changes, oldest first: when, which object, and its length before.
     changes: VecDeque<(SimTime, ObjectName, Option<u64>)>,
     tampered: BTreeMap<BackupId, SimTime>,
+    /// Objects that were deleted though nobody asked for it.
+    deleted: BTreeSet<ObjectName>,
+    /// Backups whose deleted object was written once more: by a retry, or by a write that the store did late.
+    written_again: BTreeSet<BackupId>,
     facts: VecDeque<Fact>,
 }
 
@@ -104,9 +108,10 @@ impl Bucket {
         self.tampered.contains_key(&backup)
     }
 
-    /// Whether that was so before this moment.
+    /// Whether that was so before this moment, and has not been undone since.
     pub fn was_tampered(&self, backup: BackupId, before: SimTime) -> bool {
-        self.tampered.get(&backup).is_some_and(|at| *at < before)
+        let is_undone = self.written_again.contains(&backup);
+        !is_undone && self.tampered.get(&backup).is_some_and(|at| *at < before)
     }
 
     pub(super) fn poll_fact(&mut self) -> Option<Fact> {
@@ -181,7 +186,10 @@ impl Bucket {
                 Some(altered.into())
             }
             Damage::Truncate => Some(bytes.slice(..rng.below(bytes.len().max(1) as u64) as usize)),
-            Damage::Delete => None,
+            Damage::Delete => {
+                self.deleted.insert(object);
+                None
+            }
             Damage::Swap | Damage::RollBack => Some(self.objects.get(&other?)?.clone()),
         };
         if let (Damage::Swap, Some(other)) = (damage, other) {
@@ -255,6 +263,9 @@ impl Bucket {
     ) -> Result<(), BlobError> {
         if if_absent && self.objects.contains_key(&object) {
             return Err(exists(object));
+        }
+        if self.deleted.remove(&object) {
+            self.written_again.insert(object.backup);
         }
         self.replace(now, object, Some(bytes));
         self.facts.push_back(Fact::Appeared(object));

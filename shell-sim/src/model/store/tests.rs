@@ -162,3 +162,15 @@ fn every_damage_is_remembered() {
         assert_eq!(store.counts().damaged[damage.name()], 1);
     }
 }
+
+#[test]
+fn a_deleted_object_that_is_written_again_is_whole() {
+    let mut store = store(StoreFaults::none());
+    let object = names(1)[0];
+    ask(&mut store, SimTime(0), 1, put(object, "abcdef")).unwrap();
+    store.damage(SimTime(9), object, Damage::Delete).expect("something is there");
+    assert!(store.bucket().was_tampered(object.backup, SimTime(10)));
+    ask(&mut store, SimTime(10), 2, put(object, "abcdef")).unwrap();
+    assert!(!store.bucket().was_tampered(object.backup, SimTime(20)));
+    assert!(store.bucket().is_tampered(object.backup), "attempts under way may fail");
+}

@@ -1,5 +1,6 @@
 //! The command line: a command, then options as `--name value` or `--name`. What is not known is refused.
 
+use raftkv_sim::world::options::Ring;
 use simtests::campaign;
 
 /// The options behind the command.
@@ -57,6 +58,15 @@ impl Arguments {
     /// The option's number, which must be there.
     pub fn required(&self, name: &str) -> Result<u64, String> {
         self.number(name)?.ok_or_else(|| format!("{name} is missing"))
+    }
+
+    /// What runs the nodes.
+    pub fn ring(&self) -> Result<Ring, String> {
+        match self.number("--ring")? {
+            None | Some(0) => Ok(Ring::Models),
+            Some(1) => Ok(Ring::Driver),
+            Some(other) => Err(format!("there is no ring {other}, only 0 and 1")),
+        }
     }
 
     /// How many threads to use.

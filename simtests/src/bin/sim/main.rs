@@ -6,6 +6,8 @@ mod one;
 mod planted;
 
 use arguments::Arguments;
+use raftkv_sim::world::options::Ring;
+use simtests::laboratory;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -23,7 +25,8 @@ usage: sim COMMAND [OPTION...]
   planted  [--bug A,B] [--without C,D] [--seeds N] [--jobs J]
                                          plants bugs, and says which seed and check caught each
 
-The first four take --set NAME=VALUE, as often as wanted, to change what the seed stands for, and --bug NAME to plant a bug.";
+The first four take --set NAME=VALUE, as often as wanted, to change what the seed stands for. All but options take --ring 1, for the
+server's own driver loop under madsim; run, draw and shrink take --bug NAME to plant a bug. Both need another build, which is made.";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -39,34 +42,31 @@ fn main() -> ExitCode {
 
 fn dispatch(words: &[String]) -> Result<bool, String> {
     let (command, rest) = words.split_first().ok_or(USAGE)?;
-    let read = |known: &[&str]| Arguments::read(rest, known);
-    let read_one = |known: &[&str]| {
-        let known: Vec<&str> = [known, &["--seed", "--set", "--bug"]].concat();
-        let arguments = Arguments::read(rest, &known)?;
-        Ok::<_, String>((planted::needs_other_build(&arguments), arguments))
-    };
-    let (elsewhere, arguments, action): (bool, Arguments, Action) = match command.as_str() {
-        "run" => with(read_one(&["--trace"])?, one::run),
-        "options" => with(read_one(&[])?, one::options),
-        "draw" => with(read_one(&["-o", "--from", "--to", "--everything"])?, one::draw),
-        "shrink" => with(read_one(&[])?, one::shrink),
-        "many" => (false, read(&["--from", "--count", "--jobs"])?, many::many),
-        "report" => (false, read(&["--from", "--count", "--jobs"])?, many::report),
-        "replay" => (false, read(&["--jobs"])?, many::replay),
-        "planted" => (!planted::IS_HERE, read(planted::KNOWN)?, planted::hunt),
+    let (known, action): (&[&str], Action) = match command.as_str() {
+        "run" => (&["--seed", "--ring", "--set", "--bug", "--trace"], one::run),
+        "options" => (&["--seed", "--set"], one::options),
+        "draw" => (
+            &["--seed", "--ring", "--set", "--bug", "-o", "--from", "--to", "--everything"],
+            one::draw,
+        ),
+        "shrink" => (&["--seed", "--ring", "--set", "--bug"], one::shrink),
+        "many" => (&["--ring", "--from", "--count", "--jobs"], many::many),
+        "report" => (&["--ring", "--from", "--count", "--jobs"], many::report),
+        "replay" => (&["--ring", "--jobs"], many::replay),
+        "planted" => (&["--ring", "--bug", "--without", "--seeds", "--jobs"], planted::hunt),
         _ => return Err(USAGE.into()),
     };
-    if elsewhere {
-        return planted::run_elsewhere(words);
+    let arguments = Arguments::read(rest, known)?;
+    let needs_laboratory =
+        command == "planted" || arguments.has("--bug") || arguments.ring()? == Ring::Driver;
+    if needs_laboratory && !laboratory::IS_HERE {
+        let status = laboratory::command(words).status();
+        return Ok(status.map_err(|error| format!("cargo does not start: {error}"))?.success());
     }
     action(&arguments)
 }
 
 type Action = fn(&Arguments) -> Result<bool, String>;
-
-fn with((elsewhere, arguments): (bool, Arguments), action: Action) -> (bool, Arguments, Action) {
-    (elsewhere, arguments, action)
-}
 
 /// Prints a line. A reader that has gone is no reason to stop.
 fn say(text: &str) {

@@ -16,7 +16,7 @@ pub fn report(arguments: &Arguments) -> Result<bool, String> {
 
 /// `sim replay`
 pub fn replay(arguments: &Arguments) -> Result<bool, String> {
-    go(&regressions(), arguments, false)
+    go(&regressions(arguments.ring()?), arguments, false)
 }
 
 fn range(arguments: &Arguments) -> Result<Vec<u64>, String> {
@@ -26,7 +26,7 @@ fn range(arguments: &Arguments) -> Result<Vec<u64>, String> {
 }
 
 fn go(seeds: &[u64], arguments: &Arguments, with_checks: bool) -> Result<bool, String> {
-    let summary = campaign::run(seeds, arguments.jobs()?, |verdict, summary| {
+    let summary = campaign::run(arguments.ring()?, seeds, arguments.jobs()?, |verdict, summary| {
         if let Some(failure) = &verdict.failure {
             eprintln!("seed {}: {failure}", verdict.seed);
         }

@@ -11,7 +11,8 @@ use std::fs;
 /// What the arguments stand for: the seed's options, changed as told.
 fn options_of(arguments: &Arguments) -> Result<Options, String> {
     planted::plant(arguments)?;
-    let mut options = Options::draw(arguments.required("--seed")?);
+    let drawn = Options::draw(arguments.required("--seed")?);
+    let mut options = Options { ring: arguments.ring()?, ..drawn };
     for words in arguments.texts("--set") {
         settings::change(&mut options, words)?;
     }
@@ -76,7 +77,7 @@ pub fn shrink(arguments: &Arguments) -> Result<bool, String> {
     if let Some(events) = shrunk.events {
         say(&format!("events: {events}"));
     }
-    let reproduce = simtests::reproduce(options.seed);
+    let reproduce = simtests::reproduce(options.ring, options.seed);
     say(&format!("reproduce: {reproduce}{bug}{}", changes.concat()));
     Ok(true)
 }

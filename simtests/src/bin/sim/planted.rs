@@ -1,26 +1,10 @@
-//! `sim planted`: which planted bugs are caught, by which seed and check. A build without the bugs builds one with them and asks that.
+//! `sim planted`: which planted bugs are caught, by which seed and check.
 
 use super::arguments::Arguments;
-
-/// Options of the command.
-pub const KNOWN: &[&str] = &["--bug", "--without", "--seeds", "--jobs"];
-/// Whether this build has the bugs in it.
-pub const IS_HERE: bool = cfg!(planted_bugs);
 
 /// Seeds tried for each bug unless told otherwise.
 #[cfg(planted_bugs)]
 const SEEDS_MAX: u64 = 10_000;
-
-/// Whether a bug is wanted that this build does not have.
-pub fn needs_other_build(arguments: &Arguments) -> bool {
-    !IS_HERE && arguments.has("--bug")
-}
-
-/// Builds with the bugs, and runs the same command there.
-pub fn run_elsewhere(words: &[String]) -> Result<bool, String> {
-    let status = simtests::planted::command(words).status();
-    Ok(status.map_err(|error| format!("cargo does not start: {error}"))?.success())
-}
 
 #[cfg(not(planted_bugs))]
 pub use absent::{hunt, plant};
@@ -48,6 +32,7 @@ mod present {
     use super::{Arguments, SEEDS_MAX};
     use crate::say;
     use raftkv_core::planted::{self, Bug};
+    use raftkv_sim::world::options::Ring;
     use simtests::planted::{Hunt, hunt as hunt_all};
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -61,13 +46,17 @@ mod present {
     pub fn hunt(arguments: &Arguments) -> Result<bool, String> {
         let only = arguments.text("--bug")?.map(bugs).transpose()?;
         let without = arguments.text("--without")?.map(bugs).transpose()?.unwrap_or_default();
-        let mut wanted = only.unwrap_or_else(|| Bug::ALL.to_vec());
+        let ring = arguments.ring()?;
+        let can_show = |bug: &&Bug| ring == Ring::Driver || !bug.is_in_driver();
+        let mut wanted =
+            only.unwrap_or_else(|| Bug::ALL.iter().filter(can_show).copied().collect());
         wanted.retain(|bug| !without.contains(bug));
         let seeds = arguments.number("--seeds")?.unwrap_or(SEEDS_MAX);
         // A panic is one way of noticing; its words are in the outcome.
         std::panic::set_hook(Box::new(|_| {}));
         let (count, escaped) = (wanted.len(), AtomicU64::new(0));
-        hunt_all(&Hunt { bugs: wanted, seeds, jobs: arguments.jobs()? }, |outcome| {
+        let hunt = Hunt { ring, bugs: wanted, seeds, jobs: arguments.jobs()? };
+        hunt_all(&hunt, |outcome| {
             say(&outcome.to_string());
             escaped.fetch_add(u64::from(outcome.failure.is_none()), Ordering::Relaxed);
         });
