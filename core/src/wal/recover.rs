@@ -114,10 +114,11 @@ struct Damage {
 }
 
 /// What the records amount to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Log {
     hard_state: HardState,
     entries: VecDeque<Entry>,
+    /// Never 0: no entry has that index.
     next_index: u64,
     snapshot: Option<SnapshotMeta>,
 }
@@ -132,7 +133,12 @@ impl Recovery {
             offset: 0,
             next_sequence: 1,
             started: false,
-            log: Log::default(),
+            log: Log {
+                hard_state: HardState::default(),
+                entries: VecDeque::new(),
+                next_index: 1,
+                snapshot: None,
+            },
             damage: None,
             void: Vec::new(),
         }
@@ -160,6 +166,9 @@ impl Recovery {
             Ok(head) if head.first_sequence == self.next_sequence => {
                 // An earlier start cut the log here, and went on in this segment.
                 self.damage = None;
+                if !self.started {
+                    self.log.next_index = head.next_index.max(1);
+                }
             }
             Ok(head) => {
                 let what = format!("segment {number} goes on at record {}", head.first_sequence);

@@ -310,6 +310,25 @@ fn a_log_that_lost_its_start_is_refused() {
     assert!(Disk::default().recover().is_err());
 }
 
+/// Found by fuzzing: the index stayed 0, and naming the entry before it overflowed.
+#[test]
+fn a_segment_whose_predecessor_cannot_be_read_starts_the_log_if_it_says_so() {
+    let tail = writer::Tail {
+        segments: [writer::Segment { number: 1, bytes: 0, last_index: 0 }].into(),
+        sealed: true,
+        offset: 0,
+        next_sequence: 1,
+        next_index: 9,
+        hard_state: HardState::default(),
+    };
+    let mut writer = WalWriter::resume(identity(), tail);
+    let record = WalRecord { entries: vec![entry(9, 1, 10)], ..WalRecord::default() };
+    let mut disk = disk_of(&writer.append(&record));
+    disk.0.insert(1, b"no head".to_vec());
+    let recovered = disk.recover().unwrap();
+    assert_eq!((recovered.first_index, recovered.entries.len()), (9, 1));
+}
+
 /// One run of a process, up to a power failure.
 #[derive(Clone, Debug)]
 struct Life {
