@@ -50,6 +50,8 @@ pub enum Timer {
     RaftTick,
     /// A read must be tried again.
     ReadRetry,
+    /// The snapshot being made goes on after a rest.
+    SnapshotRest,
     /// A lease ends.
     LeaseEnd,
     /// A piece of the state can be read for a backup.
@@ -238,7 +240,8 @@ impl Node {
         let lease_end = lease_end.map(|at| (at, Timer::LeaseEnd));
         let retry = self.reads.deadline().map(|at| (at, Timer::ReadRetry));
         let feed = self.maker.wants_feed().then_some((self.now.mono, Timer::BackupFeed));
-        [Some((self.next_tick, Timer::RaftTick)), lease_end, retry, feed]
+        let rest = self.snapshots.rest_end().map(|at| (at, Timer::SnapshotRest));
+        [Some((self.next_tick, Timer::RaftTick)), lease_end, retry, feed, rest]
             .into_iter()
             .flatten()
             .min()
@@ -273,6 +276,7 @@ impl Node {
         if ticks > 0 {
             self.on_tick();
         }
+        self.resume_snapshot();
         self.end_leases();
     }
 

@@ -8,14 +8,14 @@ use crate::api::{Error, Response, SnapshotInfo};
 use crate::boot;
 use crate::config::Config;
 use crate::ids::{Identity, NodeId, ReqId};
-use crate::io::{DiskDone, DiskError, FileName};
+use crate::io::{DiskDone, DiskError, DiskOp, FileName};
 use crate::log::{Entry, Level};
 use crate::planted::{self, Bug};
 use crate::snapshot::{
-    Encoder, Installed, Receiver, ReceiverStep, Sender, SenderStep, Trigger, Writer, WriterStep,
-    retention,
+    Encoder, Installed, Pace, Receiver, ReceiverStep, Sender, SenderStep, Trigger, Writer,
+    WriterStep, retention,
 };
-use crate::time::Now;
+use crate::time::{Mono, Now};
 use crate::wire::peer::{PeerFrame, RaftKind, RaftMessage, SnapshotMeta};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -34,6 +34,7 @@ pub(super) struct Piece {
 pub(super) struct Snapshots {
     trigger: Trigger,
     writer: Option<Writer>,
+    pace: Pace,
     /// Waiting for the snapshot being written, and for the next one.
     asked: (Vec<ReqId>, Vec<ReqId>),
     senders: BTreeMap<NodeId, Sender>,
@@ -68,6 +69,7 @@ impl Snapshots {
                 now.mono,
             ),
             writer: None,
+            pace: Pace::default(),
             asked: (Vec::new(), Vec::new()),
             senders: BTreeMap::new(),
             receiver: Receiver::new(identity, newest),
@@ -98,6 +100,11 @@ impl Snapshots {
     /// Index of the newest complete one; 0 for none.
     pub(super) fn newest_index(&self) -> u64 {
         self.complete.last().map_or(0, |newest| newest.index)
+    }
+
+    /// When the rest of the snapshot being made is over.
+    pub(super) fn rest_end(&self) -> Option<Mono> {
+        self.pace.next_timeout()
     }
 
     /// An entry was applied.
@@ -160,16 +167,29 @@ impl Node {
         }
         let (writer, op) = Writer::new(encoder);
         self.snapshots.writer = Some(writer);
-        self.disk(op, DiskUse::SnapshotWrite);
+        self.write_snapshot(op);
+    }
+
+    /// Goes on with the snapshot being made, now or after a rest.
+    fn write_snapshot(&mut self, op: DiskOp) {
+        if let Some(op) = self.snapshots.pace.begin(op, self.now.mono) {
+            self.disk(op, DiskUse::SnapshotWrite);
+        }
+    }
+
+    /// Goes on with the snapshot being made once its rest is over.
+    pub(super) fn resume_snapshot(&mut self) {
+        if let Some(op) = self.snapshots.pace.handle_timeout(self.now.mono) {
+            self.disk(op, DiskUse::SnapshotWrite);
+        }
     }
 
     /// A write of the snapshot being made has ended.
     pub(super) fn on_snapshot_written(&mut self, result: Result<DiskDone, DiskError>) {
         let Some(writer) = &mut self.snapshots.writer else { return };
+        self.snapshots.pace.ended(self.now.mono);
         match writer.handle(result) {
-            WriterStep::Disk(op) => {
-                self.disk(op, DiskUse::SnapshotWrite);
-            }
+            WriterStep::Disk(op) => self.write_snapshot(op),
             WriterStep::Done(info) => {
                 let meta = writer.header().meta.clone();
                 self.snapshots.writer = None;

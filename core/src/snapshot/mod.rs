@@ -1,7 +1,7 @@
 //! Snapshots: the whole state at one log index as a stream of checked chunks.
 //!
 //! [`mod@format`] is the file; [`Encoder`] and [`Decoder`] turn items into its bytes and back, in bounded memory. Around them:
-//! [`trigger`] (when one is due), [`writer`] (to disk without holding up writes), [`send`] and [`receive`] (to a peer that is far
+//! [`trigger`] (when one is due), [`writer`] and [`pace`] (to disk without holding up writes), [`send`] and [`receive`] (to a peer that is far
 //! behind), [`retention`] (which files may go), [`json`] (the portable form) and [`inspect`] (a summary, even of
 //! a damaged file).
 //!
@@ -13,6 +13,7 @@ pub mod format;
 pub mod inspect;
 pub mod json;
 pub mod load;
+pub mod pace;
 pub mod receive;
 pub mod retention;
 pub mod send;
@@ -28,6 +29,7 @@ pub use encode::Encoder;
 pub use format::{Footer, SnapshotError, SnapshotErrorCause};
 pub use inspect::{Inspector, Summary};
 pub use load::Loader;
+pub use pace::Pace;
 pub use receive::{Installed, Receiver, ReceiverStep};
 pub use send::{Sender, SenderStep};
 pub use trigger::Trigger;
