@@ -8,12 +8,19 @@ mod cluster;
 mod store;
 
 use cluster::Cluster;
-use raftkv_core::api::{Backups, PutRequest, Request, Response, RunOutcome, Schedule, WriteOp};
+use raftkv_core::api::{
+    Backups, PutRequest, Request, Response, Run, RunOutcome, Schedule, WriteOp,
+};
 use raftkv_core::backup::blob::{BlobError, BlobErrorKind, BlobOp};
-use raftkv_core::backup::catalog::{Catalog, ReadCatalog};
+use raftkv_core::backup::catalog::{Catalog, ReadCatalog, Standing};
 use raftkv_core::backup::compress::Compression;
+use raftkv_core::backup::config::Retention;
 use raftkv_core::backup::create::{Bounds, Settings};
 use raftkv_core::backup::format::Plaintext;
+use raftkv_core::backup::lock::{self, Acquire, Lock, Renew};
+use raftkv_core::backup::marker::Owner;
+use raftkv_core::backup::metadata::Status;
+use raftkv_core::backup::prune::Pruning;
 use raftkv_core::backup::read::{Access, ReadBounds};
 use raftkv_core::backup::restore::Restore;
 use raftkv_core::backup::{BackupId, KeyRing};
@@ -21,7 +28,7 @@ use raftkv_core::config::Config;
 use raftkv_core::ids::ReqId;
 use raftkv_core::io::Input;
 use raftkv_core::node::Node;
-use raftkv_core::time::Span;
+use raftkv_core::time::{Span, Wall};
 use std::collections::VecDeque;
 use store::Store;
 
@@ -38,6 +45,10 @@ struct Scene {
 
 impl Scene {
     fn new(size: u32) -> Self {
+        Scene::prepared(size, able)
+    }
+
+    fn prepared(size: u32, able: fn(&mut Node)) -> Self {
         let config = Config { backup_lease: Span::from_millis(5_000), ..Config::default() };
         let mut cluster = Cluster::new(size, config);
         for host in cluster.hosts.values_mut() {
@@ -66,7 +77,7 @@ impl Scene {
     }
 
     fn schedule(&mut self, cron: &str) {
-        let schedule = Schedule { cron: cron.into(), timezone: "UTC".into(), prune: false };
+        let schedule = Schedule { cron: cron.into(), timezone: "UTC".into(), prune: true };
         let req = self.ask_leader(Request::BackupSchedule { schedule: Some(schedule) });
         assert!(matches!(self.cluster.answer(req), Response::Backups(_)));
     }
@@ -157,6 +168,20 @@ fn able(node: &mut Node) {
     });
 }
 
+/// Able, and told to keep two.
+fn tidy(node: &mut Node) {
+    able(node);
+    node.prune_backups(Pruning {
+        rules: Retention {
+            retention_days: 0,
+            max_backups: 2,
+            min_backups: 1,
+            ..Retention::default()
+        },
+        access: Access { keys: KeyRing::default(), plaintext: Plaintext::Allowed },
+    });
+}
+
 #[test]
 fn a_follower_makes_it_and_writes_go_on() {
     let mut scene = Scene::new(3);
@@ -223,12 +248,11 @@ fn one_run_for_a_slot_and_a_record_where_nothing_changed() {
 
 #[test]
 fn the_leader_may_change_at_any_step() {
-    for steps in 0..20 {
+    for steps in 0..32 {
         let mut scene = Scene::new(3);
         scene.put("a", "1");
         scene.schedule(EVERY_MINUTE);
-        scene.until("it begins", |backups| backups.run.is_some());
-        let run = scene.backups().run.unwrap();
+        let run = scene.begin();
         for _ in 0..steps {
             if !scene.step(run.node.member()) {
                 scene.cluster.pass_tick();
@@ -247,11 +271,11 @@ fn the_leader_may_change_at_any_step() {
 
 #[test]
 fn the_node_that_makes_it_may_die_at_any_step() {
-    for steps in 0..20 {
+    for steps in 0..32 {
         let mut scene = Scene::new(3);
         scene.put("a", "1");
         scene.schedule(EVERY_MINUTE);
-        let run = scene.until("it begins", |backups| backups.run.is_some()).run.unwrap();
+        let run = scene.begin();
         let maker = run.node.member();
         for _ in 0..steps {
             if !scene.step(maker) {
@@ -270,8 +294,10 @@ fn the_node_that_makes_it_may_die_at_any_step() {
         let last = scene.until("one is good", good).last.unwrap();
         let complete = scene.complete();
         assert!(complete.contains(&last.id), "after {steps} steps");
-        let objects = scene.store.objects.keys();
-        let left = objects.filter(|path| path.starts_with(&run.id.to_string())).count();
+        let of_run = |path: &&String| {
+            path.starts_with(&run.id.to_string()) && !path.ends_with("status.json")
+        };
+        let left = scene.store.objects.keys().filter(of_run).count();
         // Whether a run that was about to commit is complete is for whoever looks at the store.
         assert!(
             left == 2 || left == 0 || committing,
@@ -288,7 +314,7 @@ fn a_straggler_never_completes_a_run_that_was_given_up() {
     let mut scene = Scene::new(3);
     scene.put("a", "1");
     scene.schedule(EVERY_MINUTE);
-    let run = scene.until("it begins", |backups| backups.run.is_some()).run.unwrap();
+    let run = scene.begin();
     let maker = run.node.member();
     for other in scene.cluster.members().into_iter().filter(|other| *other != maker) {
         scene.cluster.cut.extend([(maker, other), (other, maker)]);
@@ -352,11 +378,14 @@ fn parts_and_uploads_keep_their_names_from_run_to_run() {
         scene.ask_leader(Request::BackupRun);
         for _ in 0..200 {
             scene.cluster.pass_tick();
-            let queue = &scene.cluster.hosts[&1].blob_queue;
-            starts.extend(queue.iter().filter_map(|(op, action)| {
-                matches!(action, BlobOp::PutStart { .. }).then_some(*op)
-            }));
-            while scene.step(1) {
+            loop {
+                let next = scene.cluster.hosts[&1].blob_queue.front();
+                starts.extend(next.and_then(|(op, action)| {
+                    matches!(action, BlobOp::PutStart { .. }).then_some(*op)
+                }));
+                if !scene.step(1) {
+                    break;
+                }
                 scene.cluster.settle();
             }
         }
@@ -364,4 +393,148 @@ fn parts_and_uploads_keep_their_names_from_run_to_run() {
     assert_eq!(starts.len(), 3);
     assert!(starts.iter().is_sorted_by(|a, b| a < b), "{starts:?}");
     assert_eq!(scene.complete().len(), 3);
+}
+
+impl Scene {
+    /// Somebody else takes the store's lock.
+    fn lock(&mut self) -> Lock {
+        let mut acquire = Acquire::new(lock::marker(Owner([7; 16]), "a person", Wall(0)), None);
+        self.store.drive(&mut acquire);
+        acquire.outcome().unwrap().clone().unwrap()
+    }
+
+    /// They give a sign of life, or let it go.
+    fn renew(&mut self, mut renew: Renew) -> Lock {
+        self.store.drive(&mut renew);
+        renew.outcome().unwrap().clone().unwrap()
+    }
+
+    fn run(&mut self) -> Backups {
+        self.ask_leader(Request::BackupRun);
+        self.until("it begins", |backups| backups.run.is_some())
+    }
+
+    /// Ticks until a run begins, of which nothing is done yet.
+    fn begin(&mut self) -> Run {
+        for _ in 0..3_000 {
+            if let Some(run) = self.backups().run {
+                return run;
+            }
+            self.cluster.pass_tick();
+        }
+        panic!("no run begins; it is {:?}", self.backups());
+    }
+
+    /// A backup on schedule of something new.
+    fn next(&mut self, round: u64) -> BackupId {
+        self.put("a", &format!("{round}"));
+        let is_new = |backups: &Backups| {
+            backups.complete.as_ref().is_some_and(|complete| complete.revision == round)
+        };
+        let id = self.until("a new one", is_new).complete.unwrap().id;
+        // What follows the backup: pruning, and letting the lock go.
+        self.ticks(20);
+        id
+    }
+}
+
+#[test]
+fn whoever_has_the_store_keeps_it_and_the_run_is_told() {
+    let mut scene = Scene::new(3);
+    scene.put("a", "1");
+    let mut lock = scene.lock();
+    scene.run();
+    for _ in 0..3_000 {
+        if scene.backups().run.is_none() {
+            break;
+        }
+        lock = scene.renew(Renew::new(lock));
+        scene.ticks(60);
+    }
+    let RunOutcome::Failed { why } = scene.backups().last.unwrap().outcome else {
+        panic!("{:?}", scene.backups())
+    };
+    assert!(why.contains("another backup is being made") && why.contains("a person"), "{why}");
+    assert_eq!(scene.catalog().entries.len(), 0, "it wrote nothing");
+    scene.renew(Renew::release(lock));
+    scene.run();
+    scene.until("it ends", |backups| backups.run.is_none());
+    assert_eq!(scene.complete().len(), 1);
+    scene.ticks(20);
+    assert!(!scene.catalog().is_locked(), "it lets the lock go");
+}
+
+#[test]
+fn a_lock_that_nobody_renews_is_taken_over() {
+    let mut scene = Scene::new(3);
+    scene.put("a", "1");
+    scene.lock();
+    scene.run();
+    scene.until("it ends", |backups| backups.run.is_none());
+    assert!(scene.backups().last.unwrap().is_good());
+    assert_eq!(scene.complete().len(), 1);
+}
+
+#[test]
+fn older_ones_go_after_one_on_schedule() {
+    let mut scene = Scene::prepared(3, tidy);
+    scene.put("a", "0");
+    scene.schedule(EVERY_MINUTE);
+    let ids: Vec<BackupId> = (2..6).map(|round| scene.next(round)).collect();
+    let mut complete = scene.complete();
+    complete.sort();
+    let mut newest = ids[2..].to_vec();
+    newest.sort();
+    assert_eq!(complete, newest);
+    let left = scene.store.objects.keys().filter(|path| !path.starts_with("locks/")).count();
+    assert_eq!(left, 4, "{:?}", scene.store.objects.keys());
+}
+
+#[test]
+fn a_store_whose_clock_is_another_is_not_pruned() {
+    let mut scene = Scene::prepared(1, tidy);
+    scene.store.clock = Some(Wall(0));
+    scene.put("a", "0");
+    scene.schedule(EVERY_MINUTE);
+    for round in 2..6 {
+        scene.next(round);
+    }
+    assert_eq!(scene.complete().len(), 4);
+}
+
+#[test]
+fn what_broke_off_is_listed_until_it_is_swept() {
+    let mut scene = Scene::prepared(3, tidy);
+    scene.put("a", "0");
+    scene.schedule(EVERY_MINUTE);
+    let run = scene.begin();
+    let maker = run.node.member();
+    while !scene.cluster.hosts[&maker]
+        .blob_queue
+        .iter()
+        .any(|(_, it)| matches!(it, BlobOp::PutStart { .. }))
+    {
+        if !scene.step(maker) {
+            scene.cluster.pass_tick();
+        }
+        scene.cluster.settle();
+    }
+    let listed = scene.catalog().entries;
+    assert_eq!(listed[0].standing, Standing::NotWhole(Status::InProgress));
+    assert!(listed[0].run.as_ref().unwrap().note.contains(&run.node.to_string()));
+    scene.cluster.crash(maker);
+    scene.next(2);
+    let entry = |scene: &mut Scene| scene.catalog().entries.into_iter().find(|it| it.id == run.id);
+    let failed = entry(&mut scene).expect("it is listed");
+    assert_eq!(failed.standing, Standing::NotWhole(Status::Failed));
+    let why = failed.run.unwrap().note;
+    assert!(why.contains("not heard of in time"), "{why}");
+    // Two days old by the store's clock, which is as this node's.
+    let now = scene.backups().last.unwrap().ended;
+    scene.store.clock = Some(now);
+    let status = format!("{}/status.json", run.id);
+    scene.store.written.insert(status, Wall(now.0 - 2 * 24 * 3_600_000));
+    scene.next(3);
+    assert_eq!(entry(&mut scene), None);
+    assert_eq!(scene.complete().len(), 2);
 }

@@ -11,6 +11,7 @@ use crate::leaf::{Clock as _, Inbox};
 use crate::net::{NetSettings, Port, close};
 use crate::start;
 use raftkv_core::backup::create::Settings as Making;
+use raftkv_core::backup::prune::Pruning;
 use raftkv_core::ids::Identity;
 use raftkv_core::io::{Halt, Input};
 use raftkv_core::node::Node;
@@ -50,8 +51,9 @@ pub async fn run_on(settings: Settings, file_system: Arc<dyn FileSystem>) -> Res
     let net = port.serve(identity, &inbox);
     let clock = SystemClock::new();
     let mut node = Node::new(settings.core.clone(), *image, seed()?, clock.now());
-    let store = backups.map(|(making, store)| {
-        node.make_backups(making);
+    let store = backups.map(|Backups { settings, pruning, store }| {
+        node.make_backups(settings);
+        node.prune_backups(pruning);
         store
     });
     let blob = Uploads::new(store, &inbox);
@@ -68,13 +70,20 @@ pub async fn run_on(settings: Settings, file_system: Arc<dyn FileSystem>) -> Res
     }
 }
 
-/// How this node makes backups, and where to.
-fn with_backups(path: &Path) -> Result<(Making, Box<dyn BlobStore>), Failure> {
+/// How this node makes backups, what older ones go by, and where they are.
+struct Backups {
+    settings: Making,
+    pruning: Pruning,
+    store: Box<dyn BlobStore>,
+}
+
+fn with_backups(path: &Path) -> Result<Backups, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::Backup(error.to_string());
     let loaded = BackupConfig::load(path).map_err(|error| failed(&error))?;
-    let making = loaded.settings(env!("CARGO_PKG_VERSION")).map_err(|error| failed(&error))?;
+    let settings = loaded.settings(env!("CARGO_PKG_VERSION")).map_err(|error| failed(&error))?;
+    let pruning = loaded.pruning();
     let store = blob::open(&loaded.config).map_err(|error| failed(&error))?;
-    Ok((making, store))
+    Ok(Backups { settings, pruning, store })
 }
 
 /// Log lines go to standard error.

@@ -7,7 +7,9 @@
 use super::id::BackupId;
 use super::marker::Owner;
 use crate::ids::OpId;
+use crate::time::Wall;
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What an object is within its backup.
@@ -21,6 +23,8 @@ pub enum Role {
     Keys,
     /// Retention spares the backup.
     Pin,
+    /// It is being made, or was given up: what whoever makes it says of that.
+    Status,
     /// Something reads the backup, or writes it, just now.
     Hold(Owner),
     /// Who makes backups in this store. Belongs to no backup; the highest number counts.
@@ -120,6 +124,8 @@ pub enum BlobDone {
 pub struct Listing {
     /// Objects of backups, with their lengths.
     pub objects: Vec<(ObjectName, u64)>,
+    /// When each was written, by the store's clock, where the store tells.
+    pub written: BTreeMap<ObjectName, Wall>,
     /// Paths below the prefix that are not objects of backups.
     pub strangers: Vec<String>,
 }
@@ -174,6 +180,11 @@ impl ObjectName {
         ObjectName { backup, role: Role::Pin }
     }
 
+    /// What is said of a backup that is not complete.
+    pub fn status(backup: BackupId) -> Self {
+        ObjectName { backup, role: Role::Status }
+    }
+
     /// A hold on a backup.
     pub fn hold(backup: BackupId, owner: Owner) -> Self {
         ObjectName { backup, role: Role::Hold(owner) }
@@ -212,7 +223,7 @@ impl ObjectName {
 
 impl Role {
     fn from_name(name: &str) -> Option<Role> {
-        let plain = [Role::Data, Role::Metadata, Role::Keys, Role::Pin];
+        let plain = [Role::Data, Role::Metadata, Role::Keys, Role::Pin, Role::Status];
         if let Some(role) = plain.into_iter().find(|role| role.to_string() == name) {
             return Some(role);
         }
@@ -225,12 +236,16 @@ impl Role {
 }
 
 impl Listing {
-    /// Sorts out what a store has below its prefix: paths relative to the prefix, with lengths.
-    pub fn of(paths: impl IntoIterator<Item = (String, u64)>) -> Self {
+    /// Sorts out what a store has below its prefix: paths relative to the prefix, with lengths, and when each was written, if the store
+    /// tells.
+    pub fn of(paths: impl IntoIterator<Item = (String, u64, Option<Wall>)>) -> Self {
         let mut listing = Listing::default();
-        for (path, len_bytes) in paths {
+        for (path, len_bytes, written) in paths {
             match ObjectName::from_path(&path) {
-                Some(object) => listing.objects.push((object, len_bytes)),
+                Some(object) => {
+                    listing.objects.push((object, len_bytes));
+                    listing.written.extend(written.map(|at| (object, at)));
+                }
                 None => listing.strangers.push(path),
             }
         }
@@ -247,6 +262,7 @@ impl fmt::Display for Role {
             Role::Metadata => f.write_str("metadata.json"),
             Role::Keys => f.write_str("keys.bin"),
             Role::Pin => f.write_str("pin.json"),
+            Role::Status => f.write_str("status.json"),
             Role::Hold(owner) => write!(f, "hold-{owner}.json"),
             Role::Lock(number) => write!(f, "{number:020}.json"),
         }
@@ -286,6 +302,7 @@ mod tests {
             format!("{id}/metadata.json"),
             format!("{id}/keys.bin"),
             format!("{id}/pin.json"),
+            format!("{id}/status.json"),
             format!("{id}/hold-{owner}.json"),
             "locks/00000000000000000007.json".to_string(),
         ];
@@ -300,10 +317,10 @@ mod tests {
             "locks/data.db".to_string(),
             "README".to_string(),
         ];
-        let all = ours.iter().chain(&strange).map(|path| (path.clone(), 7));
+        let all = ours.iter().chain(&strange).map(|path| (path.clone(), 7, Some(Wall(3))));
         let listing = Listing::of(all);
         let paths: Vec<_> = listing.objects.iter().map(|(object, _)| object.path()).collect();
-        assert_eq!(paths.len(), ours.len());
+        assert_eq!((paths.len(), listing.written.len()), (ours.len(), ours.len()));
         assert!(ours.iter().all(|path| paths.contains(path)), "{paths:?}");
         assert_eq!(listing.strangers.len(), strange.len());
     }

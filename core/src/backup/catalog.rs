@@ -10,10 +10,12 @@ use super::format::MAX_PREAMBLE_BYTES;
 use super::found::Found;
 use super::id::BackupId;
 use super::keys::{KeyId, KeyRing};
+use super::lock::Held;
 use super::machine::{Action, ActionResult, Machine, Outbox, Progress};
-use super::marker::{MAX_MARKER_BYTES, Owner};
+use super::marker::{MAX_MARKER_BYTES, Marker, Owner};
 use super::metadata::{MAX_METADATA_BYTES, Metadata, Status};
 use super::slots::MAX_KEYS_BYTES;
+use crate::time::Wall;
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
@@ -30,6 +32,10 @@ pub struct Entry {
     pub metadata: Option<Metadata>,
     /// Length of `data.db`, if it is there.
     pub data_bytes: Option<u64>,
+    /// What whoever makes it says of it, while it is not complete.
+    pub run: Option<Marker>,
+    /// When anything but pins and holds was last written, by the store's clock, where it tells.
+    pub written: Option<Wall>,
     /// Why it is pinned, if it is.
     pub pin: Option<String>,
     /// Who uses it just now.
@@ -58,7 +64,7 @@ pub enum Standing {
     Complete(Proof),
     /// Data without metadata: being made, or broken off.
     Incomplete,
-    /// Its metadata says that it failed or is in progress.
+    /// It has no metadata, and its status says that it failed or is in progress; or its metadata says so.
     NotWhole(Status),
     /// Metadata without data, or with data of another length.
     DataMissing,
@@ -88,6 +94,18 @@ pub struct Catalog {
     pub entries: Vec<Entry>,
     /// Paths that belong to no backup.
     pub strangers: Vec<String>,
+    /// Who makes backups here, or did last.
+    pub lock: Option<Held>,
+    /// When that was last written, by the store's clock, where it tells. Whoever holds the lock has just done it.
+    pub lock_written: Option<Wall>,
+}
+
+impl Catalog {
+    /// Whether somebody has the store's lock, as far as a list can tell.
+    pub fn is_locked(&self) -> bool {
+        let released = |held: &Held| held.marker.as_ref().is_some_and(|marker| marker.released);
+        self.lock.as_ref().is_some_and(|held| !released(held))
+    }
 }
 
 impl Entry {
@@ -114,6 +132,8 @@ pub struct ReadCatalog {
     waiting: VecDeque<ObjectName>,
     found: BTreeMap<BackupId, Found>,
     strangers: Vec<String>,
+    lock: Option<Held>,
+    lock_written: Option<Wall>,
     outcome: Option<Result<Catalog, BlobError>>,
 }
 
@@ -137,6 +157,8 @@ impl ReadCatalog {
             waiting: VecDeque::new(),
             found: BTreeMap::new(),
             strangers: Vec::new(),
+            lock: None,
+            lock_written: None,
             outcome: None,
         }
     }
@@ -155,12 +177,19 @@ impl ReadCatalog {
                 return;
             }
         };
+        if let Some(lock) = highest(&listing) {
+            self.lock_written = listing.written.get(&lock).copied();
+            self.waiting.push_back(lock);
+        }
         self.strangers = listing.strangers;
         for (object, len_bytes) in listing.objects {
-            if matches!(object.role, Role::Lock(_)) {
+            if object.is_lock() {
                 continue;
             }
             let found = self.found.entry(object.backup).or_default();
+            if !matches!(object.role, Role::Pin | Role::Hold(_)) {
+                found.written = found.written.max(listing.written.get(&object).copied());
+            }
             match object.role {
                 Role::Data => found.data_bytes = Some(len_bytes),
                 Role::Metadata => {
@@ -170,7 +199,9 @@ impl ReadCatalog {
                         self.waiting.push_back(ObjectName::data(object.backup));
                     }
                 }
-                Role::Keys | Role::Pin | Role::Hold(_) => self.waiting.push_back(object),
+                Role::Keys | Role::Pin | Role::Status | Role::Hold(_) => {
+                    self.waiting.push_back(object);
+                }
                 Role::Lock(_) => {}
             }
         }
@@ -194,9 +225,15 @@ impl ReadCatalog {
                 found.into_iter().map(|(id, found)| found.entry(id, &self.keys)).collect();
             entries.sort_by(Entry::order);
             let strangers = std::mem::take(&mut self.strangers);
-            self.outcome = Some(Ok(Catalog { entries, strangers }));
+            let (lock, lock_written) = (self.lock.take(), self.lock_written);
+            self.outcome = Some(Ok(Catalog { entries, strangers, lock, lock_written }));
         }
     }
+}
+
+/// The lock that counts.
+fn highest(listing: &Listing) -> Option<ObjectName> {
+    listing.objects.iter().map(|(object, _)| *object).filter(ObjectName::is_lock).max()
 }
 
 impl Machine for ReadCatalog {
@@ -213,7 +250,13 @@ impl Machine for ReadCatalog {
                     BlobDone::Bytes(bytes) => bytes,
                     _ => Bytes::new(),
                 });
-                self.found.entry(object.backup).or_default().read(object, bytes);
+                match object.role {
+                    Role::Lock(number) => {
+                        let marker = bytes.ok().and_then(|it| Marker::parse(object, &it).ok());
+                        self.lock = Some(Held { number, marker });
+                    }
+                    _ => self.found.entry(object.backup).or_default().read(object, bytes),
+                }
             }
             None => return,
         }

@@ -21,7 +21,7 @@ use crate::snapshot::Decoder;
 use crate::time::Wall;
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 pub use super::outcome::{Cause, Failure, Outcome, Step};
 pub use super::settings::{Bounds, Settings, SettingsError, Source};
@@ -40,6 +40,8 @@ pub struct Create {
     upload: Option<OpId>,
     plain: Plain,
     data: Data,
+    /// What is taken back after a failure, in this order.
+    clean_up: VecDeque<BlobOp>,
     outcome: Option<Outcome>,
 }
 
@@ -147,6 +149,7 @@ impl Create {
                 len_bytes: 0,
                 next_part: 1,
             },
+            clean_up: VecDeque::new(),
             outcome: None,
             settings,
         };
@@ -230,7 +233,7 @@ impl Create {
 
     /// How it ended, once it has.
     pub fn outcome(&self) -> Option<&Outcome> {
-        self.outcome.as_ref().filter(|_| self.outbox.is_idle())
+        self.outcome.as_ref().filter(|_| self.outbox.is_idle() && self.clean_up.is_empty())
     }
 
     fn seal(&mut self, plain: Bytes) {
@@ -387,12 +390,22 @@ impl Create {
         self.outbox.cancel_queued();
         let object = ObjectName::data(self.metadata.id);
         if let Some(upload) = self.upload.filter(|_| self.step <= Step::Finishing) {
-            self.outbox.blob(Purpose::CleanUp, BlobOp::PutAbort { upload });
+            self.clean_up.push_back(BlobOp::PutAbort { upload });
         }
         if self.step >= Step::Finishing {
-            self.outbox.blob(Purpose::CleanUp, BlobOp::Delete { object });
+            self.clean_up.push_back(BlobOp::Delete { object });
         }
         self.end_failed(cause, false);
+        self.clean_up();
+    }
+
+    /// One after the other, when nothing is under way any more: an upload that ends late must not end behind its own clean-up.
+    fn clean_up(&mut self) {
+        if self.outbox.is_idle()
+            && let Some(action) = self.clean_up.pop_front()
+        {
+            self.outbox.blob(Purpose::CleanUp, action);
+        }
     }
 
     fn end_failed(&mut self, cause: Cause, left_behind: bool) {
@@ -431,6 +444,7 @@ impl Machine for Create {
             }
             ActionResult::Work(WorkDone::Opened { .. }) => {}
         }
+        self.clean_up();
         self.advance();
     }
 

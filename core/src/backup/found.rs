@@ -8,6 +8,7 @@ use super::keys::{KeyId, KeyRing};
 use super::marker::Marker;
 use super::metadata::{Signed, Status};
 use crate::planted::{self, Bug};
+use crate::time::Wall;
 use bytes::Bytes;
 
 /// What is known of one backup so far.
@@ -15,6 +16,9 @@ use bytes::Bytes;
 pub(super) struct Found {
     /// Length of `data.db`, if it was listed.
     pub data_bytes: Option<u64>,
+    /// When anything but pins and holds was last written.
+    pub written: Option<Wall>,
+    run: Option<Marker>,
     metadata: Option<Result<Bytes, BlobError>>,
     front: Option<Result<Bytes, BlobError>>,
     later_slots: Option<Result<Bytes, BlobError>>,
@@ -35,6 +39,8 @@ impl Found {
             Role::Pin => {
                 self.pin = Some(marker(object, bytes).map_or_else(|what| what, |pin| pin.note));
             }
+            // One that cannot be read says nothing.
+            Role::Status => self.run = marker(object, bytes).ok(),
             Role::Hold(owner) => {
                 let marker = marker(object, bytes);
                 let beats = marker.as_ref().ok().map(|hold| hold.beats);
@@ -65,15 +71,16 @@ impl Found {
             Some(Err(error)) if error.kind != BlobErrorKind::NotFound => {
                 Standing::Unreadable(error.to_string())
             }
-            Some(Err(_)) | None => Standing::Incomplete,
+            Some(Err(_)) | None => self.run.as_ref().map_or(Standing::Incomplete, not_whole),
             Some(Ok(_)) => signed
                 .unwrap_or_else(|| Signed::parse(&[]))
                 .map_err(|error| Standing::Damaged(error.to_string()))
                 .and_then(|signed| self.judge(id, signed, preamble, keys))
                 .unwrap_or_else(|standing| standing),
         };
-        let Found { data_bytes, pin, holds, .. } = self;
-        Entry { id, standing, metadata, data_bytes, pin, holds, key_ids, opened_by }
+        let Found { data_bytes, written, run, pin, holds, .. } = self;
+        let run = run.filter(|_| matches!(standing, Standing::NotWhole(_)));
+        Entry { id, standing, metadata, data_bytes, run, written, pin, holds, key_ids, opened_by }
     }
 
     /// The front of the data, with the slots that came later.
@@ -133,6 +140,11 @@ impl Found {
             (Ok(_), Suite::Aes256Gcm) => Ok(Standing::Complete(Proof::Authentic)),
         }
     }
+}
+
+/// What a status says of a backup that has no metadata.
+fn not_whole(run: &Marker) -> Standing {
+    Standing::NotWhole(if run.released { Status::Failed } else { Status::InProgress })
 }
 
 /// The keys at hand that open it, each tried alone.

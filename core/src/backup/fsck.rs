@@ -1,13 +1,14 @@
 //! What is wrong in a store, and what can be done about it.
 //!
-//! Judged by a catalog that was read while the store's lock was held, so that no backup is being made in the meantime; what a copy or a restore
-//! uses shows in its hold. Invariants: something damaged or forged is reported and never touched: it may be the only trace of what
+//! Judged by a catalog. Whoever read it while holding the store's lock knows that no backup is being made; for anyone else, what is unfinished
+//! while somebody has the lock may be just that. What a copy or a restore uses shows in its hold. Invariants: something damaged or forged is reported and never touched: it may be the only trace of what
 //! happened; data without metadata is never called useless before it was read.
 
 use super::blob::ObjectName;
 use super::catalog::{Catalog, Entry, Standing};
 use super::id::BackupId;
 use super::marker::Owner;
+use super::metadata::Status;
 use std::fmt;
 
 /// Something that is not as it should be.
@@ -19,8 +20,10 @@ pub enum Finding {
     Leftover(BackupId),
     /// What an upload left behind that broke off, and nothing else of that backup.
     Partial(BackupId),
-    /// A backup that says of itself that it failed, or is being made while nobody makes one.
+    /// A backup that says of itself that it is being made, while nobody makes one.
     Abandoned(BackupId),
+    /// A backup that says of itself that it failed: why.
+    Failed(BackupId, String),
     /// Something keeps a backup in use. Whether it is still there, watching tells.
     Hold(BackupId, Owner),
     /// It cannot be used: why.
@@ -42,8 +45,24 @@ pub enum Remedy {
     None,
 }
 
+/// Whether a backup may be being made just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Making {
+    /// No: whoever asks holds the store's lock.
+    Excluded,
+    /// If somebody has the lock.
+    Possible,
+}
+
 /// Everything that is not as it should be.
-pub fn examine(catalog: &Catalog) -> Vec<Finding> {
+pub fn examine(catalog: &Catalog, making: Making) -> Vec<Finding> {
+    let is_busy = making == Making::Possible && catalog.is_locked();
+    let mut findings = all(catalog);
+    findings.retain(|finding| !is_busy || !finding.is_unfinished());
+    findings
+}
+
+fn all(catalog: &Catalog) -> Vec<Finding> {
     let mut findings: Vec<Finding> = catalog.entries.iter().filter_map(judge).collect();
     let holds = catalog
         .entries
@@ -71,17 +90,31 @@ fn judge(entry: &Entry) -> Option<Finding> {
         Standing::Incomplete if !entry.holds.is_empty() => None,
         Standing::Incomplete if entry.data_bytes.is_none() => Some(Finding::Leftover(entry.id)),
         Standing::Incomplete => Some(Finding::Orphan(entry.id)),
+        Standing::NotWhole(Status::Failed) => Some(Finding::Failed(entry.id, failure(entry))),
         Standing::NotWhole(_) => Some(Finding::Abandoned(entry.id)),
         standing => Some(Finding::Broken(entry.id, standing.to_string())),
     }
 }
 
+fn failure(entry: &Entry) -> String {
+    let told = entry.run.as_ref().map(|run| run.note.clone());
+    told.or_else(|| entry.metadata.as_ref().map(|it| it.error.clone())).unwrap_or_default()
+}
+
 impl Finding {
+    /// Whether it is what a backup looks like that is being made.
+    fn is_unfinished(&self) -> bool {
+        matches!(self, Finding::Orphan(_) | Finding::Partial(_) | Finding::Abandoned(_))
+    }
+
     /// What can be done about it.
     pub fn remedy(&self) -> Remedy {
         match self {
             Finding::Orphan(_) => Remedy::RebuildOrRemove,
-            Finding::Leftover(_) | Finding::Partial(_) | Finding::Abandoned(_) => Remedy::Remove,
+            Finding::Leftover(_)
+            | Finding::Partial(_)
+            | Finding::Abandoned(_)
+            | Finding::Failed(..) => Remedy::Remove,
             Finding::Hold(..) => Remedy::Watch,
             Finding::Broken(..) | Finding::Stranger(_) => Remedy::None,
         }
@@ -94,6 +127,7 @@ impl Finding {
             | Finding::Leftover(id)
             | Finding::Partial(id)
             | Finding::Abandoned(id)
+            | Finding::Failed(id, _)
             | Finding::Hold(id, _)
             | Finding::Broken(id, _) => Some(*id),
             Finding::Stranger(_) => None,
@@ -107,7 +141,8 @@ impl fmt::Display for Finding {
             Finding::Orphan(_) => f.write_str("data.db without metadata.json"),
             Finding::Leftover(_) => f.write_str("small objects without data.db and metadata.json"),
             Finding::Partial(_) => f.write_str("what an upload left behind that broke off"),
-            Finding::Abandoned(_) => f.write_str("a backup that failed or was never finished"),
+            Finding::Abandoned(_) => f.write_str("a backup that was never finished"),
+            Finding::Failed(_, why) => write!(f, "a backup that failed: {why}"),
             Finding::Hold(_, owner) => write!(f, "in use by {owner}"),
             Finding::Broken(_, what) => f.write_str(what),
             Finding::Stranger(path) => write!(f, "{path} belongs to no backup"),

@@ -1,25 +1,34 @@
-//! One run of a backup inside a node: looks whether there is anything new to keep, reads the frozen state, makes the backup.
+//! One run of a backup inside a node: takes the store's lock, looks whether there is anything new to keep, reads the frozen state, makes
+//! the backup, says in the store how it stands, and lets older ones go by the rules.
 //!
-//! Invariants: the state is encoded one piece at a time, when [`Making::feed`] is called, and only while the pipeline has room, so that
-//! neither memory nor the node's time is taken all at once; `metadata.json` is written only after [`Making::permit`], which the
-//! node gives once the cluster has agreed that the run still counts; a backup that is named as holding the same state is looked up
-//! before anyone relies on it.
+//! Invariants: nothing is written before the lock is held, and nothing is pruned without it; the state is encoded one piece at a time, when
+//! [`Making::feed`] is called, and only while the pipeline has room, so that neither memory nor the node's time is taken all at once;
+//! `metadata.json` is written only after [`Making::permit`], which the node gives once the cluster has agreed that the run still
+//! counts; a backup that is named as holding the same state is looked up before anyone relies on it; what goes wrong after the
+//! backup is complete takes nothing back.
 
 use super::blob::{BlobDone, BlobError, BlobOp, ObjectName};
 use super::create::{Create, Outcome, Settings, Source};
 use super::id::BackupId;
+use super::keep::{Holding, Keep, Predecessor};
+use super::lock;
 use super::machine::{Action, ActionResult, Machine as _, Outbox, Progress};
-use crate::api::RunOutcome;
+use super::mark::Mark;
+use super::marker::{Marker, Owner};
+use super::numbered::Numbered;
+use super::prune::{Prune, Pruning};
+use crate::api::{Ended, RunOutcome};
+use crate::ids::OpId;
 use crate::rng::Rng;
 use crate::snapshot::Encoder;
-use crate::time::Wall;
+use crate::time::{Mono, Now, Wall};
 
 /// What is to be made.
 #[derive(Debug)]
 pub struct Order {
     /// The backup's id.
     pub id: BackupId,
-    /// Operations are numbered from here.
+    /// Operations are numbered from here; those of the lock from [`LOCK_OPS`].
     pub first_op: u64,
     /// The state.
     pub source: Source,
@@ -29,9 +38,14 @@ pub struct Order {
     pub started: Wall,
     /// The backup that is complete and holds the same keys, and the length of its data.
     pub same_as: Option<(BackupId, u64)>,
-    /// A backup that was given up and never can be complete: its data is deleted, if there is any.
-    pub orphan: Option<BackupId>,
+    /// The run before this one. What it has left, if it was given up, goes.
+    pub previous: Option<Ended>,
+    /// What older backups go by, if they are to go.
+    pub pruning: Option<Pruning>,
 }
+
+/// The lock lives beside the backup, so its operations have numbers of their own.
+pub const LOCK_OPS: u64 = 1 << 63;
 
 /// The machine.
 #[derive(Debug)]
@@ -39,10 +53,32 @@ pub struct Making {
     order: Order,
     encoder: Encoder,
     rng: Rng,
+    now: Now,
+    keep: Keep,
     lookup: Outbox<Part>,
+    stage: Stage,
     create: Option<Box<Create>>,
     permitted: bool,
     ended: Option<RunOutcome>,
+    pruned: Option<String>,
+    /// Operations up to here have been numbered, but for those of the lock and of `create`.
+    given: u64,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Waiting for the lock.
+    Locking,
+    /// Finding out whether there is anything new.
+    Looking,
+    /// Saying that it is being made.
+    Announcing(Numbered<Mark>),
+    Creating,
+    /// Saying how it ended.
+    Concluding(Numbered<Mark>),
+    Pruning(Box<Numbered<Prune>>),
+    /// Letting the lock go.
+    Leaving,
 }
 
 /// What is done about older backups.
@@ -55,43 +91,59 @@ enum Part {
 
 impl Making {
     /// Begins. `rng` must be a cryptographic generator of this run's own.
-    pub fn new(order: Order, encoder: Encoder, rng: Rng) -> Self {
-        let mut lookup = Outbox::starting_at(order.first_op);
-        let same_as = order.same_as;
-        if let Some(orphan) = order.orphan {
-            lookup.blob(Part::Sweep, BlobOp::Delete { object: ObjectName::data(orphan) });
+    pub fn new(order: Order, encoder: Encoder, rng: Rng, now: Now) -> Self {
+        let predecessor = order.previous.as_ref().map(|previous| Predecessor {
+            owner: Owner::of(previous.id),
+            given_up: previous.outcome == RunOutcome::Abandoned,
+        });
+        let marker = lock::marker(Owner::of(order.id), &note(&order), order.started);
+        Making {
+            keep: Keep::new(marker, predecessor, LOCK_OPS, millis(now.mono)),
+            lookup: Outbox::starting_at(order.first_op),
+            given: order.first_op.saturating_sub(1),
+            order,
+            encoder,
+            rng,
+            now,
+            stage: Stage::Locking,
+            create: None,
+            permitted: false,
+            ended: None,
+            pruned: None,
         }
-        if let Some((id, _)) = same_as {
-            lookup.blob(Part::Metadata, BlobOp::Head { object: ObjectName::metadata(id) });
-        }
-        let mut making =
-            Making { order, encoder, rng, lookup, create: None, permitted: false, ended: None };
-        if same_as.is_none() {
-            making.create();
-        }
-        making
     }
 
-    /// The next thing to do; `None` until more results arrive.
+    /// Time has passed.
+    pub fn tick(&mut self, now: Now) {
+        self.now = now;
+        self.keep.tick(millis(now.mono));
+        self.advance();
+    }
+
+    /// The next thing to do; `None` until more results arrive, or time passes.
     pub fn poll_action(&mut self) -> Option<Action> {
-        let create = self.create.as_mut();
-        self.lookup.poll().or_else(|| create.and_then(|create| create.poll_action()))
+        let beside = self.keep.poll_action().or_else(|| self.lookup.poll());
+        beside.or_else(|| match &mut self.stage {
+            Stage::Announcing(mark) | Stage::Concluding(mark) => mark.poll_action(),
+            Stage::Creating => self.create.as_mut().and_then(|create| create.poll_action()),
+            Stage::Pruning(prune) => prune.poll_action(),
+            Stage::Locking | Stage::Looking | Stage::Leaving => None,
+        })
     }
 
     /// Takes the result of an action.
     pub fn handle(&mut self, result: ActionResult) {
-        if let ActionResult::Blob { op, result } = &result
-            && let Some(part) = self.lookup.blob_done(*op)
-        {
-            // What could not be swept is listed as incomplete, and harms nobody.
-            if part != Part::Sweep {
-                self.looked_up(part, result);
-            }
-            return;
+        match &result {
+            ActionResult::Blob { op, result } if self.keep.take(*op, result) => {}
+            ActionResult::Blob { op, result } => match self.lookup.blob_done(*op) {
+                // What could not be swept is listed as incomplete, and harms nobody.
+                Some(Part::Sweep) => {}
+                Some(part) => self.looked_up(part, result),
+                None => self.take(*op, result),
+            },
+            ActionResult::Work(done) => self.created(ActionResult::Work(done.clone())),
         }
-        if let Some(create) = &mut self.create {
-            create.handle(result);
-        }
+        self.advance();
     }
 
     /// Whether [`Making::feed`] has something to do.
@@ -108,6 +160,7 @@ impl Making {
             Some(piece) => create.push(&piece),
             None => create.finish(),
         }
+        self.advance();
     }
 
     /// Whether everything but `metadata.json` is in the store.
@@ -130,15 +183,26 @@ impl Making {
             Some(create) => create.abandon(why),
             None => self.ended = Some(RunOutcome::Failed { why: why.into() }),
         }
+        self.advance();
     }
 
-    /// How it ended, once it has and nothing is under way.
+    /// How the run ended, once it has. Something may still be done in the store: see [`Making::is_over`].
     pub fn outcome(&self) -> Option<RunOutcome> {
-        let Some(create) = &self.create else { return self.ended.clone() };
-        create.outcome().map(|outcome| match outcome {
-            Outcome::Complete(metadata) => RunOutcome::Complete { data_bytes: metadata.data_bytes },
-            Outcome::Failed(failure) => RunOutcome::Failed { why: failure.to_string() },
-        })
+        self.ended.clone()
+    }
+
+    /// What came of pruning, once it is known.
+    pub fn pruned(&self) -> Option<&str> {
+        self.pruned.as_deref()
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_over(&self) -> bool {
+        let has_left = match self.keep.holding() {
+            Holding::Released | Holding::No(_) => true,
+            Holding::NotYet | Holding::Yes => false,
+        };
+        matches!(self.stage, Stage::Leaving) && has_left && self.lookup.is_idle()
     }
 
     /// How far it is.
@@ -148,15 +212,88 @@ impl Making {
 
     /// The number the next operation would have.
     pub fn next_op(&self) -> u64 {
-        let lookup = self.lookup.next_op();
-        self.create.as_ref().map_or(lookup, |create| create.next_op())
+        self.lookup.next_op().max(self.given.saturating_add(1))
+    }
+
+    /// Goes on as far as what has ended allows.
+    fn advance(&mut self) {
+        loop {
+            let next = match &self.stage {
+                Stage::Locking => self.locked(),
+                Stage::Looking => self.ended.is_some().then_some(Stage::Leaving),
+                Stage::Announcing(mark) => match mark.get().outcome() {
+                    None => None,
+                    Some(outcome) => {
+                        let failed = outcome.as_ref().err().map(ToString::to_string);
+                        self.given = mark.end();
+                        Some(self.announced(failed))
+                    }
+                },
+                Stage::Creating => self.concluding(),
+                Stage::Concluding(mark) if !mark.get().is_ended() => None,
+                Stage::Concluding(mark) => {
+                    self.given = mark.end();
+                    Some(self.pruning())
+                }
+                Stage::Pruning(prune) => prune.get().outcome().map(|outcome| {
+                    self.given = prune.end();
+                    self.pruned = Some(match outcome {
+                        Ok(pruned) => pruned.to_string(),
+                        Err(error) => format!("older backups were not pruned: {error}"),
+                    });
+                    Stage::Leaving
+                }),
+                Stage::Leaving => None,
+            };
+            let Some(next) = next else { return };
+            if matches!(next, Stage::Leaving) {
+                self.keep.release();
+            }
+            self.stage = next;
+        }
+    }
+
+    fn locked(&mut self) -> Option<Stage> {
+        if self.ended.is_some() {
+            return Some(Stage::Leaving);
+        }
+        match self.keep.holding() {
+            Holding::NotYet => return None,
+            Holding::Yes => {}
+            Holding::No(error) => {
+                self.ended = Some(RunOutcome::Failed { why: error.to_string() });
+                return Some(Stage::Leaving);
+            }
+            Holding::Released => return Some(Stage::Leaving),
+        }
+        let orphan = self.order.previous.as_ref().and_then(Ended::orphan).zip(self.failure());
+        if let Some((orphan, status)) = orphan {
+            self.lookup.blob(Part::Sweep, BlobOp::Delete { object: ObjectName::data(orphan) });
+            self.lookup.blob(Part::Sweep, status);
+        }
+        if let Some((id, _)) = self.order.same_as {
+            self.lookup.blob(Part::Metadata, BlobOp::Head { object: ObjectName::metadata(id) });
+            return Some(Stage::Looking);
+        }
+        Some(self.announcing())
+    }
+
+    /// Says of the run before this one why it failed, since its node may not have.
+    fn failure(&self) -> Option<BlobOp> {
+        let previous = self.order.previous.as_ref()?;
+        let why = match &previous.outcome {
+            RunOutcome::Failed { why } => why.clone(),
+            _ => format!("node {} was not heard of in time", previous.node),
+        };
+        let status = status(previous.id, &why, previous.started, true);
+        let bytes = status.render().into();
+        Some(BlobOp::Put { object: status.place, bytes, if_absent: false })
     }
 
     /// Anything but a clear yes, and a new backup is made.
     fn looked_up(&mut self, part: Part, result: &Result<BlobDone, BlobError>) {
-        let Some((id, data_bytes)) = self.order.same_as.filter(|_| self.ended.is_none()) else {
-            return;
-        };
+        let is_looking = matches!(self.stage, Stage::Looking) && self.ended.is_none();
+        let Some((id, data_bytes)) = self.order.same_as.filter(|_| is_looking) else { return };
         match (part, result) {
             (Part::Metadata, Ok(BlobDone::Length(_))) => {
                 self.lookup.blob(Part::Data, BlobOp::Head { object: ObjectName::data(id) });
@@ -164,17 +301,100 @@ impl Making {
             (Part::Data, Ok(BlobDone::Length(len_bytes))) if *len_bytes == data_bytes => {
                 self.ended = Some(RunOutcome::Unchanged { since: id });
             }
-            _ => self.create(),
+            _ => self.stage = self.announcing(),
         }
     }
 
-    fn create(&mut self) {
-        let Order { id, source, settings, started, .. } = &self.order;
-        let (source, settings) = (source.clone(), settings.clone());
-        let first_op = self.lookup.next_op();
-        match Create::fenced(*id, first_op, source, settings, *started, &mut self.rng) {
-            Ok(create) => self.create = Some(Box::new(create)),
-            Err(error) => self.ended = Some(RunOutcome::Failed { why: error.to_string() }),
+    fn announcing(&self) -> Stage {
+        let Order { id, started, .. } = &self.order;
+        let status = status(*id, &note(&self.order), *started, false);
+        let base = self.lookup.next_op() - 1;
+        Stage::Announcing(Numbered::new(Mark::write(&status), base))
+    }
+
+    fn announced(&mut self, failed: Option<String>) -> Stage {
+        if let Some(why) = failed.filter(|_| self.ended.is_none()) {
+            self.ended = Some(RunOutcome::Failed { why });
+        }
+        if self.ended.is_none() {
+            let Order { id, source, settings, started, .. } = &self.order;
+            let (source, settings) = (source.clone(), settings.clone());
+            let first_op = self.given + 1;
+            match Create::fenced(*id, first_op, source, settings, *started, &mut self.rng) {
+                Ok(create) => {
+                    self.create = Some(Box::new(create));
+                    return Stage::Creating;
+                }
+                Err(error) => self.ended = Some(RunOutcome::Failed { why: error.to_string() }),
+            }
+        }
+        self.conclude()
+    }
+
+    fn take(&mut self, op: OpId, result: &Result<BlobDone, BlobError>) {
+        match &mut self.stage {
+            Stage::Announcing(mark) | Stage::Concluding(mark) => {
+                mark.take(op, result);
+            }
+            Stage::Pruning(prune) => {
+                prune.take(op, result);
+            }
+            _ => self.created(ActionResult::Blob { op, result: result.clone() }),
         }
     }
+
+    fn created(&mut self, result: ActionResult) {
+        if let Some(create) = &mut self.create {
+            create.handle(result);
+        }
+    }
+
+    fn concluding(&mut self) -> Option<Stage> {
+        let create = self.create.as_ref()?;
+        let outcome = match create.outcome()? {
+            Outcome::Complete(metadata) => RunOutcome::Complete { data_bytes: metadata.data_bytes },
+            Outcome::Failed(failure) => RunOutcome::Failed { why: failure.to_string() },
+        };
+        self.given = create.next_op() - 1;
+        self.ended = Some(outcome);
+        Some(self.conclude())
+    }
+
+    /// A complete backup needs no status; of any other the status tells why.
+    fn conclude(&self) -> Stage {
+        let Order { id, started, .. } = &self.order;
+        let mark = match &self.ended {
+            Some(RunOutcome::Failed { why }) => Mark::write(&status(*id, why, *started, true)),
+            _ => Mark::remove(ObjectName::status(*id)),
+        };
+        Stage::Concluding(Numbered::new(mark, self.given))
+    }
+
+    fn pruning(&self) -> Stage {
+        let is_complete = matches!(self.ended, Some(RunOutcome::Complete { .. }));
+        let is_locked = self.keep.holding() == Holding::Yes;
+        match self.order.pruning.as_ref().filter(|_| is_complete && is_locked) {
+            Some(pruning) => {
+                let prune = Prune::new(pruning, self.now.wall);
+                Stage::Pruning(Box::new(Numbered::new(prune, self.given)))
+            }
+            None => Stage::Leaving,
+        }
+    }
+}
+
+/// What a backup that is not complete has beside it: who makes it, or, `failed`, why it is none.
+pub fn status(id: BackupId, note: &str, since: Wall, failed: bool) -> Marker {
+    let status = Marker::new(ObjectName::status(id), Owner::of(id), note, since);
+    Marker { released: failed, ..status }
+}
+
+/// Who makes it, for people.
+fn note(order: &Order) -> String {
+    let Source { node, cluster, .. } = &order.source;
+    format!("backup {} by node {node} of cluster {cluster}", order.id)
+}
+
+fn millis(mono: Mono) -> u64 {
+    mono.0 / 1_000_000
 }

@@ -52,6 +52,11 @@ impl Mark {
     /// Says that whoever put the marker is still there.
     pub fn renew(marker: &mut Marker) -> Self {
         marker.beats = marker.beats.saturating_add(1);
+        Mark::write(marker)
+    }
+
+    /// Writes a marker, whatever else is there.
+    pub fn write(marker: &Marker) -> Self {
         Mark::begin(marker.place, Purpose::Only, write(marker))
     }
 

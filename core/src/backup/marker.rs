@@ -1,13 +1,14 @@
 //! Markers: small objects that say who keeps a backup, reads it, or holds the store.
 //!
 //! A pin keeps a backup from retention; a hold says that something reads or writes it just now; a lock says who makes backups in the
-//! store. Their spelling is one for all. A marker guards against accidents, not against someone who can write to the store: that one could as
+//! store; a status says that a backup is being made, or, released, why it failed. Their spelling is one for all. A marker guards against accidents, not against someone who can write to the store: that one could as
 //! well delete the backup. So it carries a checksum and no MAC, and whoever cannot read a marker takes it for one that is in force.
 //!
 //! Invariants: there is one spelling, as for [`super::metadata`]; a marker names its own place, so that one that was copied elsewhere is
 //! refused; no clock of another machine is ever compared: whether a holder is alive shows in its counter ([`super::lock::Watch`]).
 
 use super::blob::ObjectName;
+use super::id::BackupId;
 use super::metadata::{Checksum, rfc3339, wall};
 use crate::rng::Rng;
 use crate::time::Wall;
@@ -32,17 +33,17 @@ pub struct Owner(pub [u8; 16]);
 /// What a marker says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marker {
-    /// Where it lies, and so what it is: a pin, a hold or a lock.
+    /// Where it lies, and so what it is: a pin, a hold, a status or a lock.
     pub place: ObjectName,
     /// Who put it there.
     pub owner: Owner,
-    /// For people: who that is, or why.
+    /// For people: who that is, or why; of a backup that failed, how.
     pub note: String,
     /// Since when, by the owner's clock. For people only.
     pub since: Wall,
     /// Goes up by one each time the owner says that it is still there.
     pub beats: u64,
-    /// The owner has ended: a lock only.
+    /// The owner has ended: a lock, or a status.
     pub released: bool,
 }
 
@@ -159,6 +160,11 @@ impl Owner {
     pub fn draw(rng: &mut Rng) -> Self {
         Owner(rng.bytes())
     }
+
+    /// Whoever makes this backup: its id is drawn for that run alone.
+    pub fn of(backup: BackupId) -> Self {
+        Owner(*backup.as_bytes())
+    }
 }
 
 impl fmt::Display for Marker {
@@ -192,7 +198,6 @@ impl FromStr for Owner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::BackupId;
     use super::*;
     use crate::rng::Seed;
     use proptest::prelude::*;

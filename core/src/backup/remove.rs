@@ -55,6 +55,8 @@ enum Step {
     Metadata,
     LookAgain,
     Rest,
+    /// What says that it broke off goes when there is nothing more to say that of.
+    Status,
     Ended,
 }
 
@@ -121,7 +123,8 @@ impl Remove {
         // Data goes even when it is not listed: what an upload left behind has its name.
         self.waiting = open.iter().copied().map(ObjectName::data).collect();
         let rest = listing.objects.iter().map(|(object, _)| *object);
-        let rest = rest.filter(|object| object.role != Role::Data && open.contains(&object.backup));
+        let is_rest = |role| !matches!(role, Role::Data | Role::Status);
+        let rest = rest.filter(|object| is_rest(object.role) && open.contains(&object.backup));
         self.waiting.extend(rest);
     }
 
@@ -152,7 +155,12 @@ impl Remove {
                 self.step = Step::LookAgain;
                 self.outbox.blob(Purpose::List, BlobOp::List);
             }
-            Step::Metadata | Step::Rest => {
+            Step::Rest if self.open().next().is_some() => {
+                self.step = Step::Status;
+                self.waiting = self.open().map(ObjectName::status).collect();
+                self.advance();
+            }
+            Step::Metadata | Step::Rest | Step::Status => {
                 self.settle_open(|_| Some(Fate::Removed));
                 self.step = Step::Ended;
             }

@@ -5,7 +5,8 @@
 //! that order, so that one node's wrong clock makes nothing old.
 //!
 //! Invariants: the newest complete backup stays, and so do the newest [`Retention::min_backups`]; what is pinned or held stays; an entry that
-//! is not complete and genuine neither goes nor counts nor changes what happens to others; each decision carries its reason.
+//! is not complete and genuine neither counts nor changes what happens to others, and goes only when its own status says that it broke off;
+//! each decision carries its reason.
 
 use super::catalog::{Entry, Proof, Standing};
 use super::config::Retention;
@@ -20,6 +21,9 @@ use std::fmt;
 /// How far clocks may differ before nothing is pruned.
 pub const CLOCK_TOLERANCE_MS: i64 = 60 * 60 * 1000;
 
+/// How long what broke off stays in the list: longer than any backup that is being made goes without writing anything.
+pub const BROKEN_OFF_DAYS: i64 = 1;
+
 /// With an age limit, a time without backups that is longer than this, and than twice the limit, looks like a clock that jumped.
 pub const MAX_GAP_DAYS: i64 = 90;
 
@@ -30,7 +34,8 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 pub struct Clocks {
     /// By the clock of whoever asks.
     pub now: Wall,
-    /// By the store's, where it tells.
+    /// By the store's, where it tells: when it took something that was written just now. Only for whoever holds the store's lock, so that
+    /// nobody makes a backup meanwhile; without it, what broke off stays.
     pub store: Option<Wall>,
 }
 
@@ -91,6 +96,8 @@ pub enum Delete {
         /// How many there may be.
         limit: u32,
     },
+    /// It broke off, and has been listed as that for long enough.
+    BrokenOff,
 }
 
 /// What keep rules count in. UTC; weeks begin on Mondays.
@@ -183,7 +190,7 @@ pub fn plan(
     let mut verdicts = verdicts(&good, rules, clocks.now);
     let decision = |entry: &&Entry| Decision {
         id: entry.id,
-        verdict: verdicts.remove(&entry.id).unwrap_or_else(|| not_counted(entry)),
+        verdict: verdicts.remove(&entry.id).unwrap_or_else(|| not_counted(entry, clocks.store)),
     };
     Ok(Plan { decisions: ordered.iter().map(decision).collect() })
 }
@@ -334,7 +341,18 @@ fn protections(good: &[Good], times: &[i64], rules: &Retention) -> BTreeMap<Back
     kept
 }
 
-fn not_counted(entry: &Entry) -> Verdict {
+/// Whether it broke off so long ago that nothing goes on with it. `store` is the store's clock, read while its lock is held. Data without any
+/// status is not judged: it may be a whole backup that has lost its metadata.
+pub fn has_broken_off(entry: &Entry, store: Wall) -> bool {
+    let is_free = entry.pin.is_none() && entry.holds.is_empty();
+    let age_ms = entry.written.map_or(0, |at| store.0.saturating_sub(at.0));
+    entry.run.is_some() && is_free && age_ms > BROKEN_OFF_DAYS * DAY_MS
+}
+
+fn not_counted(entry: &Entry, store: Option<Wall>) -> Verdict {
+    if store.is_some_and(|store| has_broken_off(entry, store)) {
+        return Verdict::Delete(Delete::BrokenOff);
+    }
     let why = match &entry.standing {
         Standing::Complete(Proof::KeyMissing(_)) => "its key is not at hand".into(),
         Standing::Complete(_) => "it is not encrypted, although encryption is configured".into(),
@@ -382,6 +400,7 @@ impl fmt::Display for Verdict {
             Verdict::Delete(Delete::Count { limit }) => {
                 write!(f, "there are {limit} newer ones, which is the limit")
             }
+            Verdict::Delete(Delete::BrokenOff) => f.write_str("it broke off more than a day ago"),
         }
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! Invariants: only the life of the node that the run names makes it, and from the state at the run's own entry; `metadata.json` is
 //! permitted only after this node has applied that the run commits; when the run is over without this node having said so, what
-//! was uploaded is taken back.
+//! was uploaded is taken back; a node that still prunes, or lets the store's lock go, is not ready for another run.
 
 use super::Node;
-use crate::api::{Ended, Run, RunOutcome};
+use crate::api::{Run, RunOutcome};
 use crate::backup::create::{Settings, Source};
 use crate::backup::machine::{Action, ActionResult, WorkDone};
 use crate::backup::making::{Making, Order};
+use crate::backup::prune::Pruning;
 use crate::ids::OpId;
 use crate::io::Output;
 use crate::log::Level;
@@ -25,6 +26,7 @@ const REPORT_EVERY: Span = Span::from_millis(1_000);
 #[derive(Debug)]
 pub(super) struct Maker {
     settings: Option<Settings>,
+    pruning: Option<Pruning>,
     rng: Rng,
     life: u64,
     /// The run's number, and its machine.
@@ -40,6 +42,7 @@ impl Maker {
         let mut rng = seed.fork("backups");
         Maker {
             settings: None,
+            pruning: None,
             life: rng.next_u64(),
             rng,
             making: None,
@@ -82,6 +85,12 @@ impl Node {
         self.maker.settings = Some(settings);
     }
 
+    /// Lets older backups go by these rules, after one that this node has made: on schedule if the schedule says so, asked for if the
+    /// rules do.
+    pub fn prune_backups(&mut self, pruning: Pruning) {
+        self.maker.pruning = Some(pruning);
+    }
+
     /// An entry that began a run was applied, and is the newest one applied.
     pub(super) fn begin_making(&mut self) {
         let Some(run) = self.state.backups().run.clone() else { return };
@@ -98,14 +107,24 @@ impl Node {
             settings,
             started: run.started,
             same_as: run.same_as,
-            orphan: self.state.backups().last.as_ref().and_then(Ended::orphan),
+            previous: self.state.backups().last.clone(),
+            pruning: self.pruning_after(&run),
         };
         let encoder = Encoder::new(header, self.state.items());
         let rng = Seed::from_bytes(self.maker.rng.bytes()).fork("backup");
         self.log(Level::Info, format!("making backup {} of index {}", run.id, run.number));
-        self.maker.making = Some((run.number, Making::new(order, encoder, rng)));
+        self.maker.making = Some((run.number, Making::new(order, encoder, rng, self.now)));
         self.maker.next_report = self.now.mono + REPORT_EVERY;
         self.drive_making();
+    }
+
+    fn pruning_after(&self, run: &Run) -> Option<Pruning> {
+        let schedule = self.state.backups().schedule.as_ref();
+        let wanted = |pruning: &&Pruning| match run.slot {
+            Some(_) => schedule.is_some_and(|schedule| schedule.prune),
+            None => pruning.rules.prune_on_backup,
+        };
+        self.maker.pruning.as_ref().filter(wanted).cloned()
     }
 
     /// An operation in the store, or work, has ended.
@@ -154,13 +173,11 @@ impl Node {
             };
             self.outbox.push_back(output);
         }
-        let outcome = making.outcome();
-        if outcome.is_some() {
-            self.maker.next_op = making.next_op();
-        }
-        match outcome {
-            Some(outcome) if !is_current => {
-                self.log(Level::Info, format!("backup run {number} ended: {outcome:?}"));
+        match making.outcome() {
+            Some(outcome) if !is_current && making.is_over() => {
+                self.maker.next_op = making.next_op();
+                let pruned = making.pruned().map_or(String::new(), |what| format!("; {what}"));
+                self.log(Level::Info, format!("backup run {number} ended: {outcome:?}{pruned}"));
             }
             _ => self.maker.making = Some((number, making)),
         }
@@ -168,6 +185,9 @@ impl Node {
 
     /// On a tick: keeps the leader informed.
     pub(super) fn report_making(&mut self) {
+        if let Some((_, making)) = &mut self.maker.making {
+            making.tick(self.now);
+        }
         self.drive_making();
         if self.now.mono < self.maker.next_report {
             return;

@@ -4,7 +4,7 @@ use super::sample::*;
 use super::store::{Fault, Store};
 use raftkv_core::backup::blob::{BlobErrorKind, ObjectName};
 use raftkv_core::backup::catalog::{Catalog, ReadCatalog, Standing};
-use raftkv_core::backup::fsck::{Finding, Remedy, examine};
+use raftkv_core::backup::fsck::{Finding, Making, Remedy, examine};
 use raftkv_core::backup::mark::{Mark, MarkError};
 use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::backup::remove::{Fate, Force, Remove};
@@ -104,7 +104,7 @@ fn a_removal_that_breaks_off_anywhere_leaves_nothing_that_looks_complete() {
             let whole = restore(&mut store, ids[0], access(&[key(1)])).is_ok();
             assert_eq!(entry.is_complete(), whole, "after {keep} steps: {:?}", entry.standing);
             if entry.standing == Standing::Incomplete {
-                let findings = examine(&listed);
+                let findings = examine(&listed, Making::Excluded);
                 assert_eq!(findings, [Finding::Orphan(ids[0])]);
                 assert_eq!(findings[0].remedy(), Remedy::RebuildOrRemove);
             }
@@ -167,7 +167,7 @@ fn what_is_wrong_in_a_store_is_found() {
     store.objects.insert(beside.clone(), b"half".to_vec());
     store.objects.insert("notes.txt".into(), b"hello".to_vec());
     put(&mut store, ObjectName::hold(whole, READER)).unwrap();
-    let findings = examine(&catalog(&mut store));
+    let findings = examine(&catalog(&mut store), Making::Excluded);
     for expected in [
         Finding::Orphan(orphan),
         Finding::Leftover(other),

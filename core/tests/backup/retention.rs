@@ -55,6 +55,8 @@ fn entry(index: u64, hours_ago: i64) -> Entry {
         standing: Standing::Complete(Proof::Authentic),
         metadata: Some(metadata),
         data_bytes: Some(1),
+        run: None,
+        written: None,
         pin: None,
         holds: Vec::new(),
         key_ids: Vec::new(),

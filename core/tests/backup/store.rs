@@ -4,6 +4,7 @@ use bytes::Bytes;
 use raftkv_core::backup::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, Role};
 use raftkv_core::backup::machine::{Action, ActionResult, Machine, Work};
 use raftkv_core::ids::OpId;
+use raftkv_core::time::Wall;
 use std::collections::{BTreeMap, VecDeque};
 
 /// What the store does wrong.
@@ -20,6 +21,9 @@ pub struct Store {
     pub objects: BTreeMap<String, Vec<u8>>,
     pub uploads: BTreeMap<OpId, (String, Vec<u8>)>,
     pub fault: Option<Fault>,
+    /// When objects were written, by the store's clock: as it is, but for these.
+    pub clock: Option<Wall>,
+    pub written: BTreeMap<String, Wall>,
     /// Every operation that was asked for, by name.
     pub asked: Vec<&'static str>,
     /// The same, each with its object and how it ended.
@@ -148,8 +152,11 @@ impl Store {
                 return Ok(BlobDone::Length(bytes.len() as u64));
             }
             BlobOp::List => {
-                let paths = self.objects.iter().map(|(path, bytes)| (path.clone(), bytes.len()));
-                return Ok(BlobDone::Listing(Listing::of(paths.map(|(p, len)| (p, len as u64)))));
+                let found = self.objects.iter().map(|(path, bytes)| {
+                    let written = self.written.get(path).copied().or(self.clock);
+                    (path.clone(), bytes.len() as u64, written)
+                });
+                return Ok(BlobDone::Listing(Listing::of(found)));
             }
             BlobOp::Delete { object } => drop(self.objects.remove(&object.path())),
         }

@@ -11,6 +11,7 @@ use raftkv_core::backup::KeyRing;
 use raftkv_core::backup::config::{Config, ConfigError};
 use raftkv_core::backup::create::{Bounds, Settings};
 use raftkv_core::backup::format::Plaintext;
+use raftkv_core::backup::prune::Pruning;
 use raftkv_core::backup::read::Access;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -89,6 +90,11 @@ impl BackupConfig {
             false => Plaintext::Allowed,
         };
         Access { keys: self.ring(), plaintext }
+    }
+
+    /// What retention goes by.
+    pub fn pruning(&self) -> Pruning {
+        Pruning { rules: self.config.retention.clone(), access: self.access(false) }
     }
 
     /// Every key that may open a backup.

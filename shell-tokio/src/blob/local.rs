@@ -8,10 +8,11 @@ use crate::disk::directory::sync_directory;
 use bytes::Bytes;
 use raftkv_core::backup::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, ObjectName};
 use raftkv_core::ids::OpId;
+use raftkv_core::time::Wall;
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -190,10 +191,12 @@ fn list(root: &Path) -> Result<BlobDone, BlobError> {
         if entry.file_type().map_err(|error| failed(&path, &error))?.is_dir() {
             for inner in read_directory(&path)? {
                 let name = format!("{name}/{}", inner.file_name().to_string_lossy());
-                found.push((name, length(&inner)?));
+                let (len_bytes, written) = look(&inner)?;
+                found.push((name, len_bytes, written));
             }
         } else {
-            found.push((name, length(&entry)?));
+            let (len_bytes, written) = look(&entry)?;
+            found.push((name, len_bytes, written));
         }
     }
     found.sort();
@@ -205,11 +208,14 @@ fn read_directory(path: &Path) -> Result<Vec<fs::DirEntry>, BlobError> {
     entries.map_err(|error| failed(path, &error))
 }
 
-/// An entry may be gone by now; then it counts as empty.
-fn length(entry: &fs::DirEntry) -> Result<u64, BlobError> {
+/// Its length, and when it was written. An entry may be gone by now; then it counts as empty.
+fn look(entry: &fs::DirEntry) -> Result<(u64, Option<Wall>), BlobError> {
     match entry.metadata() {
-        Ok(metadata) => Ok(metadata.len()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+        Ok(metadata) => {
+            let written = Wall(metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000);
+            Ok((metadata.len(), Some(written)))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok((0, None)),
         Err(error) => Err(failed(&entry.path(), &error)),
     }
 }

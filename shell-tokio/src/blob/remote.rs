@@ -11,6 +11,7 @@ use futures_util::TryStreamExt as _;
 use opendal::{EntryMode, Error, ErrorKind, Operator};
 use raftkv_core::backup::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, ObjectName};
 use raftkv_core::ids::OpId;
+use raftkv_core::time::Wall;
 use std::error::Error as _;
 use std::sync::Arc;
 
@@ -121,7 +122,9 @@ impl Place {
                     format!("{}: more than {LISTED_MAX} objects are below this prefix", self.name);
                 return Err(BlobError { kind: BlobErrorKind::Failed, message });
             }
-            found.push((entry.path().to_owned(), entry.metadata().content_length()));
+            let metadata = entry.metadata();
+            let written = metadata.last_modified().map(|at| Wall(at.into_inner().as_millisecond()));
+            found.push((entry.path().to_owned(), metadata.content_length(), written));
         }
         Ok(BlobDone::Listing(Listing::of(found)))
     }

@@ -10,7 +10,7 @@ use crate::output::{Report, table};
 use clap::{Args, Subcommand};
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::ObjectName;
-use raftkv_core::backup::fsck::{Finding, Remedy, examine};
+use raftkv_core::backup::fsck::{Finding, Making, Remedy, examine};
 use raftkv_core::backup::lock::{BEAT_EVERY_MS, Liveness, Watch};
 use raftkv_core::backup::mark::Mark;
 use raftkv_core::backup::marker::Owner;
@@ -98,7 +98,7 @@ async fn rebuild_all(context: &Context, setup: &mut Setup, asked: &Rebuild) -> R
         Some(asked) => Some(super::setup::pick(&catalog, asked)?.id),
         None => None,
     };
-    let findings = examine(&catalog).into_iter().filter(
+    let findings = examine(&catalog, Making::Excluded).into_iter().filter(
         |finding| matches!(finding, Finding::Orphan(id) if only.is_none_or(|only| only == *id)),
     );
     let (mut views, mut first) = (Vec::new(), None);
@@ -137,8 +137,9 @@ fn describe(result: &Result<(), Failure>) -> String {
 async fn run_fsck(context: &Context, fsck: Fsck) -> Result<(), Failure> {
     let mut setup = fsck.config.open()?;
     if !fsck.repair {
-        let findings = examine(&setup.catalog().await?);
-        let is_sound = findings.iter().all(|finding| matches!(finding, Finding::Hold(..)));
+        let findings = examine(&setup.catalog().await?, Making::Possible);
+        let is_harmless = |it: &Finding| matches!(it, Finding::Hold(..) | Finding::Failed(..));
+        let is_sound = findings.iter().all(is_harmless);
         context.print(&Examined { findings: findings.iter().map(FindingView::new).collect() })?;
         return match is_sound {
             true => Ok(()),
@@ -154,7 +155,7 @@ async fn run_fsck(context: &Context, fsck: Fsck) -> Result<(), Failure> {
 
 async fn repair(context: &Context, setup: &mut Setup, fsck: &Fsck) -> Result<(), Failure> {
     let abandoned = abandoned_holds(setup).await?;
-    let findings = examine(&setup.catalog().await?);
+    let findings = examine(&setup.catalog().await?, Making::Excluded);
     let lines: String =
         findings.iter().map(|finding| format!("{}: {finding}\n", backup_name(finding))).collect();
     if findings.iter().any(|finding| finding.remedy() != Remedy::None) {

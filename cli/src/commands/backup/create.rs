@@ -1,9 +1,10 @@
 //! `backup create`: back up the state at one exact point, from the live cluster or from the directory of a stopped node.
 
+use super::delete::mark;
 use super::progress::Meter;
 use super::prune::after_backup;
 use super::schedule::run::run_now;
-use super::setup::{ConfigFile, Setup, now, rng};
+use super::setup::{ConfigFile, Setup, now, rng, who};
 use super::source::{self, Frozen};
 use super::view::{BackupView, OneBackup};
 use crate::context::Context;
@@ -12,6 +13,8 @@ use clap::Args;
 use raftkv_core::backup::Metadata;
 use raftkv_core::backup::create::{Create as Machine, Outcome, Settings, Step};
 use raftkv_core::backup::machine::Progress;
+use raftkv_core::backup::making::status;
+use raftkv_core::backup::mark::Mark;
 use raftkv_node::blob::drive_create;
 use std::path::PathBuf;
 
@@ -57,12 +60,13 @@ pub async fn back_up(context: &Context, setup: &mut Setup, frozen: Frozen) -> Re
         .map_err(|error| Failure::new(Exit::Usage, error))?;
     let lock = setup.lock("backup create").await?;
     let made = make(context, setup, settings, frozen).await;
-    lock.release().await;
-    context.print(&OneBackup(BackupView::of_metadata(&made?)))?;
-    if setup.loaded.config.retention.prune_on_backup {
+    let is_tidied = made.is_ok() && setup.loaded.config.retention.prune_on_backup;
+    let printed = made.and_then(|made| context.print(&OneBackup(BackupView::of_metadata(&made))));
+    if is_tidied {
         after_backup(setup).await;
     }
-    Ok(())
+    lock.release().await;
+    printed
 }
 
 async fn make(
@@ -74,6 +78,9 @@ async fn make(
     let Frozen { source, bytes_estimate, stream } = frozen;
     let mut machine = Machine::new(source, settings, now(), &mut rng("backup")?)
         .map_err(|error| Failure::new(Exit::Usage, error))?;
+    let (id, since) = (machine.id(), now());
+    let in_progress = status(id, &who("backup create"), since, false);
+    mark(setup, Mark::write(&in_progress)).await?;
     let meter = Meter::new(context);
     drive_create(&mut machine, setup.store.as_mut(), stream, |progress| {
         let total_bytes = progress.total_bytes.or(Some(bytes_estimate.max(progress.done_bytes)));
@@ -81,6 +88,15 @@ async fn make(
     })
     .await;
     meter.finish_and_clear();
+    let end = match machine.outcome() {
+        Some(Outcome::Failed(failure)) => {
+            Mark::write(&status(id, &failure.to_string(), since, true))
+        }
+        _ => Mark::remove(in_progress.place),
+    };
+    if let Err(failure) = mark(setup, end).await {
+        eprintln!("raftkv-cli: how the backup ended is not in the store: {failure}");
+    }
     match machine.outcome() {
         Some(Outcome::Complete(metadata)) => Ok((**metadata).clone()),
         Some(Outcome::Failed(failure)) => {

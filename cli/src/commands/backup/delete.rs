@@ -129,7 +129,8 @@ pub async fn unpin(context: &Context, unpin: Unpin) -> Result<(), Failure> {
     context.print(&Pinned { id: id.to_string(), pinned: false, reason: String::new() })
 }
 
-async fn mark(setup: &mut Setup, mut machine: Mark) -> Result<(), Failure> {
+/// Writes or removes a marker.
+pub async fn mark(setup: &mut Setup, mut machine: Mark) -> Result<(), Failure> {
     drive(&mut machine, setup.store.as_mut(), |_| {}).await;
     let outcome = machine.outcome().expect("a driven machine has an outcome");
     outcome.clone().map_err(|error| match error {

@@ -9,8 +9,10 @@ use clap::Args;
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::catalog::Catalog;
 use raftkv_core::backup::metadata::rfc3339;
+use raftkv_core::backup::prune::{Prune as Machine, Pruning};
 use raftkv_core::backup::remove::{Fate, Force, Remove};
 use raftkv_core::backup::retention::{Clocks, Plan, Verdict, plan};
+use raftkv_core::time::Wall;
 use raftkv_node::blob::drive;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -49,11 +51,28 @@ struct PrunedBackup {
 /// Runs it.
 pub async fn run(context: &Context, prune: Prune) -> Result<(), Failure> {
     let mut setup = prune.config.open()?;
+    if prune.dry_run {
+        let catalog = setup.catalog().await?;
+        let plan = decide(&setup, &catalog, None)?;
+        return context.print(&Pruned::new(true, &catalog, &plan, &BTreeMap::new()));
+    }
+    // With the lock, the store tells its clock, and what is unfinished stays unfinished.
+    let lock = setup.lock("backup prune").await?;
+    let result = prune_locked(context, &mut setup, prune.confirmation).await;
+    lock.release().await;
+    result
+}
+
+async fn prune_locked(
+    context: &Context,
+    setup: &mut Setup,
+    confirmation: Confirmation,
+) -> Result<(), Failure> {
     let catalog = setup.catalog().await?;
-    let plan = decide(&setup, &catalog)?;
+    let plan = decide(setup, &catalog, catalog.lock_written)?;
     let going: Vec<BackupId> = plan.deletions().collect();
     let mut fates = BTreeMap::new();
-    if !prune.dry_run && !going.is_empty() {
+    if !going.is_empty() {
         let reasons: String = plan
             .decisions
             .iter()
@@ -61,30 +80,31 @@ pub async fn run(context: &Context, prune: Prune) -> Result<(), Failure> {
             .map(|decision| format!("{}: {}\n", decision.id, decision.verdict))
             .collect();
         let question = format!("{reasons}Delete these {} backups?", going.len());
-        prune.confirmation.ask(&question)?;
-        fates = remove(&mut setup, going, Force::Respect).await;
+        confirmation.ask(&question)?;
+        fates = remove(setup, going, Force::Respect).await;
     }
-    context.print(&Pruned::new(prune.dry_run, &catalog, &plan, &fates))?;
+    context.print(&Pruned::new(false, &catalog, &plan, &fates))?;
     first_failure(&fates)
 }
 
 /// What the configuration's rules come to.
-fn decide(setup: &Setup, catalog: &Catalog) -> Result<Plan, Failure> {
-    let rules = &setup.loaded.config.retention;
-    let plaintext = setup.loaded.access(false).plaintext;
-    let clocks = Clocks { now: now(), store: None };
-    plan(rules, plaintext, &catalog.entries, clocks)
+fn decide(setup: &Setup, catalog: &Catalog, store: Option<Wall>) -> Result<Plan, Failure> {
+    let Pruning { rules, access } = setup.loaded.pruning();
+    let clocks = Clocks { now: now(), store };
+    plan(&rules, access.plaintext, &catalog.entries, clocks)
         .map_err(|error| Failure::new(Exit::Refused, error))
 }
 
-/// Lets go what the rules say, after a backup. That backup is made, so whatever goes wrong here is only said.
+/// Lets go what the rules say, after a backup, under the store's lock. That backup is made, so whatever goes wrong here is only said.
 pub async fn after_backup(setup: &mut Setup) {
-    let pruned = async {
-        let catalog = setup.catalog().await?;
-        let going: Vec<BackupId> = decide(setup, &catalog)?.deletions().collect();
-        first_failure(&remove(setup, going, Force::Respect).await)
+    let mut machine = Machine::new(&setup.loaded.pruning(), now());
+    drive(&mut machine, setup.store.as_mut(), |_| {}).await;
+    let failure = match machine.outcome() {
+        Some(Ok(pruned)) => first_failure(&pruned.fates).err().map(|failure| failure.to_string()),
+        Some(Err(error)) => Some(error.to_string()),
+        None => unreachable!("a driven machine has an outcome"),
     };
-    if let Err(failure) = pruned.await {
+    if let Some(failure) = failure {
         eprintln!("raftkv-cli: the backup is complete, but older ones were not pruned: {failure}");
     }
 }

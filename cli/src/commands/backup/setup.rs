@@ -98,7 +98,7 @@ fn open_store(loaded: &BackupConfig) -> Result<Box<dyn BlobStore>, Failure> {
 }
 
 /// Who a marker is from, for people.
-fn who(command: &str) -> String {
+pub fn who(command: &str) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{command}, process {} on {}", std::process::id(), host.trim())
 }

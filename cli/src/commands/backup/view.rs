@@ -65,6 +65,10 @@ impl BackupView {
         if !entry.standing.fault().is_empty() {
             view.error = entry.standing.fault().to_owned();
         }
+        if let Some(run) = &entry.run {
+            view.timestamp = Some(rfc3339(run.since));
+            view.error = if run.released { run.note.clone() } else { String::new() };
+        }
         view.compressed_size = view.compressed_size.or(entry.data_bytes);
         view.pinned = entry.pin.clone();
         if !entry.key_ids.is_empty() {

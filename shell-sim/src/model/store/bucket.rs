@@ -1,6 +1,7 @@
 //! What is really in a store: objects, unfinished uploads, and what a lagging listing may still show.
 
 use super::{Answer, Call};
+use crate::model::clock::START_WALL_MS;
 use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
 use bytes::Bytes;
@@ -8,13 +9,15 @@ use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, ObjectName};
 use raftkv_core::ids::OpId;
 use raftkv_core::rng::Rng;
-use raftkv_core::time::Span;
+use raftkv_core::time::{Span, Wall};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The content of a store.
 #[derive(Debug, Default)]
 pub struct Bucket {
     objects: BTreeMap<ObjectName, Bytes>,
+    /// When each was written last.
+    written: BTreeMap<ObjectName, SimTime>,
     uploads: BTreeMap<Call, Upload>,
     /// Past changes, oldest first: when, which object, and its length before.
     changes: VecDeque<(SimTime, ObjectName, Option<u64>)>,
@@ -231,8 +234,10 @@ impl Bucket {
                 }
             }
         }
-        let partial = |upload: &Upload| (format!("{}.partial", upload.object), 0);
-        let paths = lengths.into_iter().map(|(object, length)| (object.path(), length));
+        let partial = |upload: &Upload| (format!("{}.partial", upload.object), 0, None);
+        let written = |object| self.written.get(object).copied().map(calendar);
+        let paths =
+            lengths.iter().map(|(object, length)| (object.path(), *length, written(object)));
         Listing::of(paths.chain(self.uploads.values().map(partial)))
     }
 
@@ -275,13 +280,21 @@ impl Bucket {
     /// Puts bytes in the place of an object, or nothing. Says whether something was there.
     fn replace(&mut self, now: SimTime, object: ObjectName, bytes: Option<Bytes>) -> bool {
         let before = match bytes {
-            Some(bytes) => self.objects.insert(object, bytes),
+            Some(bytes) => {
+                self.written.insert(object, now);
+                self.objects.insert(object, bytes)
+            }
             None => self.objects.remove(&object),
         };
         let length = before.as_ref().map(|bytes| bytes.len() as u64);
         self.changes.push_back((now, object, length));
         before.is_some()
     }
+}
+
+/// The store's calendar, which is right.
+fn calendar(at: SimTime) -> Wall {
+    Wall(START_WALL_MS + (at.0 / 1_000_000) as i64)
 }
 
 fn missing(what: String) -> BlobError {

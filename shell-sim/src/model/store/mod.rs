@@ -2,7 +2,7 @@
 //!
 //! Contract. It never shows an object in part; changes, loses or replaces an object without being told to; replaces one with
 //! `if_absent`; answers `Transient`, `Denied` or `Full` to something that was done or will be; reads an object as it was before; lists
-//! anything wrongly that is older than [`StoreFaults::staleness`].
+//! anything wrongly that is older than [`StoreFaults::staleness`]; tells a wrong time of when an object was written.
 //!
 //! It may answer `Unknown` to a write that was done, is done later, or never; answer `Exists` to a write that its own first try did; list
 //! what has just gone and not what has just come; keep the parts of uploads that nobody ends, and show them as strangers; carry out
