@@ -310,10 +310,12 @@ impl Node {
             return self.send(from, PeerFrame::SnapshotAck { index, next_offset });
         }
         self.snapshots.sender_term = term;
-        if self.snapshots.offered.as_ref().is_some_and(|offered| offered.header.meta == meta) {
+        // A newer one than the sender's will do as well: what it holds is committed, so this leader has it in its log.
+        let will_do = |offered: &Installed| offered.header.meta.index >= meta.index;
+        if self.snapshots.offered.as_deref().is_some_and(will_do) {
             self.offer(from);
         }
-        self.snapshots.receiver.handle_chunk(from, meta, offset, total_bytes, &bytes);
+        self.snapshots.receiver.handle_chunk(from, term, meta, offset, total_bytes, &bytes);
         self.drive_receiver();
     }
 

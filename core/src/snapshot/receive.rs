@@ -1,9 +1,9 @@
 //! Takes a snapshot from a peer, piece by piece, into a file and into a new state at once.
 //!
 //! Invariants: only bytes that are decoded and written are acknowledged; one piece is worked on at a time; the complete name appears
-//! only when the SHA-256 and the state hash matched; a newer snapshot replaces an older one that is under way, an older one never
-//! a newer. Bytes are equal on every replica, so another sender may go on where the last one stopped: the final
-//! checks would tell.
+//! only when the SHA-256 and the state hash matched; a newer snapshot replaces an older one that is under way, an older one a newer only
+//! when it comes from a later leader: the newer one's sender leads no more, and may never come back. Bytes are equal on every
+//! replica, so another sender may go on where the last one stopped: the final checks would tell.
 
 use super::load::Loader;
 use super::{Header, info};
@@ -67,6 +67,8 @@ struct Incoming {
     meta: SnapshotMeta,
     total_bytes: u64,
     from: NodeId,
+    /// The newest term in which a leader sent a piece.
+    term: u64,
     /// Everything before is decoded, and written or being written.
     next_offset: u64,
     loader: Option<Loader>,
@@ -107,10 +109,11 @@ impl Receiver {
         }
     }
 
-    /// A piece came from a peer that may send it: the leader of a current term.
+    /// A piece came from a peer that may send it: the leader of `term`, which has not passed.
     pub fn handle_chunk(
         &mut self,
         from: NodeId,
+        term: u64,
         meta: SnapshotMeta,
         offset: u64,
         total_bytes: u64,
@@ -128,14 +131,14 @@ impl Receiver {
             return;
         }
         match &self.incoming {
-            Some(incoming) if incoming.meta.index > index => {
+            Some(incoming) if incoming.meta.index > index && !incoming.is_left_alone(term) => {
                 let newer = incoming.meta.index;
                 return self.refuse(from, index, format!("snapshot {newer} is being received"));
             }
             Some(incoming) if incoming.meta == meta && incoming.total_bytes == total_bytes => {}
             _ => self.begin(from, meta, total_bytes),
         }
-        self.take(from, offset, bytes);
+        self.take(from, term, offset, bytes);
     }
 
     /// How an operation ended.
@@ -184,6 +187,7 @@ impl Receiver {
             meta,
             total_bytes,
             from,
+            term: 0,
             next_offset: 0,
             loader: Some(Loader::new()),
             stage: Stage::Idle,
@@ -191,9 +195,10 @@ impl Receiver {
     }
 
     /// A piece of the snapshot that is being received.
-    fn take(&mut self, from: NodeId, offset: u64, bytes: &Bytes) {
+    fn take(&mut self, from: NodeId, term: u64, offset: u64, bytes: &Bytes) {
         let Some(incoming) = &mut self.incoming else { return };
         incoming.from = from;
+        incoming.term = incoming.term.max(term);
         if !matches!(incoming.stage, Stage::Idle) {
             return;
         }
@@ -270,6 +275,13 @@ impl Receiver {
 
     fn send(&mut self, to: NodeId, frame: PeerFrame) {
         self.steps.push_back(ReceiverStep::Send { to, frame });
+    }
+}
+
+impl Incoming {
+    /// Whether its sender's time has passed in a later `term`, and pieces are still missing.
+    fn is_left_alone(&self, term: u64) -> bool {
+        term > self.term && !matches!(self.stage, Stage::Publishing { .. })
     }
 }
 

@@ -224,10 +224,10 @@ impl Transfer {
 
     /// Carries a frame to the receiver; its answers.
     fn deliver(&mut self, frame: PeerFrame) -> Vec<PeerFrame> {
-        let PeerFrame::SnapshotChunk { snapshot, offset, total_bytes, bytes, .. } = frame else {
+        let PeerFrame::SnapshotChunk { snapshot, term, offset, total_bytes, bytes } = frame else {
             panic!("{frame:?}")
         };
-        self.receiver.handle_chunk(LEADER, snapshot, offset, total_bytes, &bytes);
+        self.receiver.handle_chunk(LEADER, term, snapshot, offset, total_bytes, &bytes);
         let mut answers = Vec::new();
         while let Some(step) = self.receiver.poll() {
             match step {
@@ -385,6 +385,25 @@ fn newer_snapshots_replace_older_ones_and_never_the_reverse() {
     assert!(matches!(answers[..], [PeerFrame::SnapshotRefused { index: 40, .. }]));
     new.receiver.handle_own_snapshot(60);
     assert_eq!(new.receiver.index(), None);
+}
+
+/// The sender of the newer one may be dead for good: until there is a later leader, nobody knows.
+#[test]
+fn a_later_leaders_older_snapshot_replaces_what_nobody_sends_any_more() {
+    let source = state(20_000);
+    let (mut old, op) = Transfer::new(&source, 40);
+    let mut old_chunk = old.advance(SenderStep::Disk(op)).unwrap();
+    let (mut new, op) = Transfer::new(&source, 50);
+    let new_chunk = new.advance(SenderStep::Disk(op)).unwrap();
+    new.deliver(new_chunk);
+    let refused = new.deliver(old_chunk.clone());
+    assert!(matches!(refused[..], [PeerFrame::SnapshotRefused { index: 40, .. }]), "{refused:?}");
+    if let PeerFrame::SnapshotChunk { term, .. } = &mut old_chunk {
+        *term += 1;
+    }
+    let taken = new.deliver(old_chunk);
+    assert!(matches!(taken[..], [PeerFrame::SnapshotAck { index: 40, .. }]), "{taken:?}");
+    assert_eq!(new.disks[1].files.keys().collect::<Vec<_>>(), [&FileName::SnapshotTemp(40)]);
 }
 
 #[test]
