@@ -34,6 +34,8 @@ pub mod exit;
 #[cfg(feature = "production")]
 pub mod join;
 #[cfg(feature = "production")]
+pub mod memory;
+#[cfg(feature = "production")]
 pub mod net;
 #[cfg(feature = "production")]
 pub mod run;

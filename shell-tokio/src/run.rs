@@ -8,6 +8,7 @@ use crate::disk::{Directory, FileSystem, Lanes, SystemFiles};
 use crate::driver::Driver;
 use crate::exit::Failure;
 use crate::leaf::{Clock as _, Inbox};
+use crate::memory;
 use crate::net::{NetSettings, Port, close};
 use crate::start;
 use raftkv_core::backup::create::Settings as Making;
@@ -51,6 +52,7 @@ pub async fn run_on(settings: Settings, file_system: Arc<dyn FileSystem>) -> Res
     let net = port.serve(identity, &inbox);
     let clock = SystemClock::new();
     let mut node = Node::new(settings.core.clone(), *image, seed()?, clock.now());
+    memory::release_freed();
     let store = backups.map(|Backups { settings, pruning, store }| {
         node.make_backups(settings);
         node.prune_backups(pruning);
