@@ -54,8 +54,8 @@ bugs! {
     QuorumNotChecked,
     /// Entries are applied before they are on the own disk.
     AppliedBeforeDurable,
-    /// An entry of another term at the expected index counts as the own one.
-    ProposalTermIgnored,
+    /// Requests outlive the leadership they were proposed under: whichever entry comes to their index answers them.
+    RequestsOutliveLeadership,
     /// Requests that may have been appended are said not to be.
     UnknownCalledNotDone,
     /// Reads are answered by whoever is asked, at once.
@@ -80,7 +80,7 @@ bugs! {
     TornSegmentWrittenAgain,
     /// What recovery read is not made durable before it is built upon.
     RecoveredNotSynced,
-    /// A new segment does not start with the hard state.
+    /// The hard state is written where it changes only, and a new segment does not start with it.
     SegmentWithoutHardState,
     /// Segments are dropped that the newest snapshots do not cover.
     SegmentDroppedEarly,
@@ -100,7 +100,7 @@ bugs! {
     SessionsNotInSnapshot,
     /// Incarnations of members that left are not in snapshots.
     IncarnationsNotInSnapshot,
-    /// A snapshot's digest and state hash are not compared.
+    /// A snapshot's checksums, digest and state hash are not compared.
     SnapshotNotVerified,
     /// Of the complete snapshots one too few is kept.
     NewestSnapshotRemoved,
@@ -160,8 +160,8 @@ bugs! {
     RestoreKeepsEpoch,
     /// A restored cluster counts revisions on from those of the backup.
     RestoreKeepsRevision,
-    /// A node talks with nodes of another epoch of its cluster.
-    EpochNotChecked,
+    /// A node talks with nodes of other clusters and epochs.
+    StrangersNotRefused,
     /// A disk calls a file published whose content it has not synced.
     PublishedBeforeSync,
     /// A disk calls a file created or published whose name it has not synced.

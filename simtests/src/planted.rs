@@ -13,6 +13,9 @@ mod hunt {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::{fmt, thread};
 
+    /// So much of what a check says is shown.
+    const WORDS_MAX: usize = 200;
+
     /// What to hunt, and for how long.
     #[derive(Clone, Debug)]
     pub struct Hunt {
@@ -62,13 +65,9 @@ mod hunt {
     impl fmt::Display for Outcome {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             let name = format!("{:?}", self.bug);
-            let got_away = "NOT CAUGHT";
-            write!(
-                f,
-                "{name:<34} {:>5}  {}",
-                self.seeds,
-                self.failure.as_deref().unwrap_or(got_away)
-            )
+            let how = self.failure.as_deref().unwrap_or("NOT CAUGHT");
+            let end = how.floor_char_boundary(WORDS_MAX);
+            write!(f, "{name:<34} {:>5}  {}", self.seeds, &how[..end])
         }
     }
 }

@@ -66,7 +66,7 @@ impl Proposals {
         match front.req {
             Some(req)
                 if front.index == index
-                    && (front.term == term || planted::is(Bug::ProposalTermIgnored)) =>
+                    && (front.term == term || planted::is(Bug::RequestsOutliveLeadership)) =>
             {
                 Fate::Ours(req)
             }
@@ -76,6 +76,9 @@ impl Proposals {
 
     /// Leadership is lost: what was appended may or may not be applied later. The requests, to be told so.
     pub fn take_appended(&mut self) -> Vec<ReqId> {
+        if planted::is(Bug::RequestsOutliveLeadership) {
+            return Vec::new();
+        }
         let appended = std::mem::take(&mut self.appended);
         self.bytes -= appended.iter().map(|one| one.bytes).sum::<usize>();
         appended.into_iter().filter_map(|one| one.req).collect()

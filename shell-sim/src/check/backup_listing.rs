@@ -4,6 +4,7 @@
 use super::Violation;
 use super::backup_commit::Commits;
 use crate::model::store::Bucket;
+use raftkv_core::backup::blob::ObjectName;
 use raftkv_core::backup::catalog::{Catalog, Proof, Standing};
 
 const PROPERTY: &str = "backup listing";
@@ -26,9 +27,21 @@ pub fn check(catalog: &Catalog, commits: &Commits) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Checks a catalog of what is really there: beside that, every complete backup is in it that nobody damaged.
+/// Checks a catalog of what is really there: beside that, every complete backup is in it that nobody damaged, and none whose data is
+/// missing or has another length than it says.
 pub fn check_fresh(catalog: &Catalog, commits: &Commits, bucket: &Bucket) -> Result<(), Violation> {
     check(catalog, commits)?;
+    for entry in catalog.entries.iter().filter(|entry| entry.is_complete()) {
+        let said = entry.metadata.as_ref().map(|metadata| metadata.data_bytes);
+        let found = bucket.get(ObjectName::data(entry.id)).map(|data| data.len() as u64);
+        if said != found {
+            let detail = format!(
+                "{} is listed as complete with {said:?} bytes of data; there are {found:?}",
+                entry.id
+            );
+            return Err(Violation::new(PROPERTY, detail));
+        }
+    }
     for metadata in commits.complete().filter(|metadata| !bucket.is_tampered(metadata.id)) {
         let entry = catalog.entries.iter().find(|entry| entry.id == metadata.id);
         let standing = entry.map(|entry| &entry.standing);
@@ -62,5 +75,7 @@ mod tests {
         let mut other = catalog.clone();
         other.entries[0].metadata.as_mut().unwrap().revision += 1;
         assert!(check(&other, &commits).is_err(), "it says another revision");
+        maker.lose(ObjectName::data(catalog.entries[0].id));
+        assert!(check_fresh(&catalog, &commits, maker.bucket()).is_err(), "its data is gone");
     }
 }

@@ -3,6 +3,7 @@
 //! A checker is fed facts by the world's observer and answers with a [`Violation`] at the first one that cannot be.
 
 pub mod acknowledged;
+pub mod answers;
 pub mod backup_commit;
 pub mod backup_listing;
 pub mod backup_restore;
@@ -10,10 +11,12 @@ pub mod backup_restore;
 mod backup_testing;
 pub mod bounded;
 pub mod canaries;
+pub mod cluster_backups;
 pub mod election_safety;
 pub mod exactly_once;
 pub mod hard_state;
 pub mod leader_completeness;
+pub mod leader_quorum;
 pub mod lease_bounds;
 pub mod log_matching;
 pub mod loss;
@@ -28,6 +31,7 @@ pub mod replay;
 pub mod revision;
 pub mod semantics;
 pub mod serializability;
+pub mod session_answers;
 pub mod state_machine_safety;
 pub mod watch;
 pub mod work;
@@ -75,6 +79,8 @@ pub fn after(
     ends.iter().try_for_each(|end| acknowledged::check(history, &replay.events, end))?;
     revision::check(replay.steps.iter().map(|step| (step.index, step.revision)))?;
     exactly_once::check(&replay.events)?;
+    session_answers::check(history)?;
+    answers::check(history)?;
     if with_reference {
         semantics::check(&replay.steps, &replay.events)?;
     }
@@ -133,6 +139,9 @@ fn rare(
     rare
 }
 
+/// What is said about a violation is no longer.
+const DETAIL_BYTES_MAX: usize = 2_000;
+
 /// A property that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{property}: {detail}")]
@@ -144,8 +153,10 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// A violation of `property`.
+    /// A violation of `property`. Details that are very long are cut.
     pub fn new(property: &'static str, detail: impl Into<String>) -> Self {
-        Violation { property, detail: detail.into() }
+        let mut detail: String = detail.into();
+        detail.truncate(detail.floor_char_boundary(DETAIL_BYTES_MAX));
+        Violation { property, detail }
     }
 }

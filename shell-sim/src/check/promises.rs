@@ -8,12 +8,14 @@ use raftkv_core::ids::NodeId;
 use raftkv_core::log::HardState;
 use raftkv_core::wire::peer::{RaftKind, RaftMessage};
 
-/// `node` sends this message; its disk holds what the other two say.
+/// `node` sends this message; its disk holds what the other two say. `is_replaced` says whether the node has written another entry of a
+/// later term than this in this place, or none.
 pub fn kept(
     node: NodeId,
     message: &RaftMessage,
     states: &HardStates,
     logs: &DurableLogs,
+    is_replaced: impl Fn(u64, u64) -> bool,
 ) -> Result<(), Violation> {
     // A node of which nothing is known yet has nothing to compare with.
     let Some(state) = states.durable_state(node) else { return Ok(()) };
@@ -39,7 +41,10 @@ pub fn kept(
             if state.term < message.term {
                 return broken("the term is not durable");
             }
-            if logs.last_index(node) < message.index {
+            // A leader of a later term may have replaced the entry before the answer left. Whoever elected it never had the entry, and
+            // answers nobody of the earlier term any more, so that the entry cannot have been committed.
+            let is_void = state.term > message.term && is_replaced(message.index, message.term);
+            if !is_void && logs.last_index(node) < message.index {
                 return broken(&format!("entry {} is not durable", message.index));
             }
         }
@@ -84,12 +89,17 @@ mod tests {
         let (mut states, mut logs) = (HardStates::default(), DurableLogs::default());
         states.durable(node, HardState { term: 3, vote: other, commit: 0 });
         logs.appended(node, &[(1, 1), (2, 3)]);
-        let says = |kind, term, index| kept(node, &message(kind, term, index), &states, &logs);
+        let kept = |kind, term, index, is_replaced| {
+            kept(node, &message(kind, term, index), &states, &logs, |_, _| is_replaced)
+        };
+        let says = |kind, term, index| kept(kind, term, index, false);
         assert_eq!(says(RaftKind::RequestVoteResponse, 3, 0), Ok(()));
         assert!(says(RaftKind::RequestVoteResponse, 4, 0).is_err(), "the vote is not durable");
         assert!(says(RaftKind::Heartbeat, 3, 0).is_err(), "it voted for another");
         assert_eq!(says(RaftKind::AppendResponse, 3, 2), Ok(()));
         assert!(says(RaftKind::AppendResponse, 3, 3).is_err(), "entry 3 is not durable");
         assert!(says(RaftKind::AppendResponse, 4, 2).is_err(), "term 4 is not durable");
+        assert!(says(RaftKind::AppendResponse, 2, 3).is_err(), "of an earlier term, either");
+        assert_eq!(kept(RaftKind::AppendResponse, 2, 3, true), Ok(()), "it was replaced");
     }
 }

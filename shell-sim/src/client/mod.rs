@@ -1,14 +1,16 @@
 //! Clients as sans-IO machines: they ask, wait, retry, follow the leader, and write down what they saw.
 //!
-//! Invariants: one request under way at a time; a write that may have been applied is retried only within its session;
-//! a request that is given up stays of unknown outcome for ever.
+//! Invariants: no more requests under way at a time than the options say; a write that may have been applied is retried only within its
+//! session; a request that is given up stays of unknown outcome for ever, and only then may its session forget it.
 
+mod lane;
 pub mod watcher;
 pub mod workload;
 
 use crate::history::{History, Operation, Outcome};
 use crate::random::Draw;
 use crate::time::SimTime;
+use lane::{Lane, State};
 use raftkv_core::api::{Error, Request, Response, SessionRef, WriteOp, WriteResult};
 use raftkv_core::rng::Rng;
 use raftkv_core::time::Span;
@@ -44,11 +46,13 @@ pub struct Client {
     number: u32,
     rng: Rng,
     nodes: usize,
+    options: WorkloadOptions,
     workload: Workload,
     session: Option<Session>,
+    /// Who answered last, or may know.
     node: usize,
     attempts: u64,
-    state: State,
+    lanes: Vec<Lane>,
     stopping: bool,
     /// Requests answered well.
     pub acknowledged: u64,
@@ -60,26 +64,6 @@ struct Session {
     next_sequence: u64,
 }
 
-#[derive(Debug)]
-enum State {
-    Idle {
-        until: SimTime,
-    },
-    /// An attempt is to be made.
-    Backoff {
-        until: SimTime,
-        operation: usize,
-        give_up: SimTime,
-    },
-    /// An attempt is under way.
-    Waiting {
-        until: SimTime,
-        operation: usize,
-        give_up: SimTime,
-    },
-    Stopped,
-}
-
 impl Client {
     /// A client of a cluster with so many nodes.
     pub fn new(number: u32, nodes: usize, options: WorkloadOptions, mut rng: Rng) -> Self {
@@ -88,11 +72,12 @@ impl Client {
             number,
             rng,
             nodes,
+            options,
             workload: Workload::new(options, number),
             session: None,
             node,
             attempts: 0,
-            state: State::Idle { until: SimTime(0) },
+            lanes: (0..options.pipeline.max(1)).map(|_| Lane::new()).collect(),
             stopping: false,
             acknowledged: 0,
         }
@@ -100,26 +85,7 @@ impl Client {
 
     /// What to send now, if anything.
     pub fn poll(&mut self, now: SimTime, history: &mut History) -> Option<Sending> {
-        match self.state {
-            State::Idle { until } if until <= now => {
-                if self.stopping {
-                    self.state = State::Stopped;
-                    return None;
-                }
-                let operation = self.begin(now, history);
-                Some(self.ask(now, operation, now + GIVE_UP_AFTER, history))
-            }
-            State::Backoff { until, operation, give_up } if until <= now => {
-                Some(self.ask(now, operation, give_up, history))
-            }
-            State::Waiting { until, operation, give_up } if until <= now => {
-                let leave = Sending::Leave { node: self.node, attempt: self.attempts };
-                self.node = self.rng.below(self.nodes as u64) as usize;
-                self.unanswered(now, operation, give_up, history);
-                Some(leave)
-            }
-            _ => None,
-        }
+        (0..self.lanes.len()).find_map(|lane| self.poll_lane(lane, now, history))
     }
 
     /// An answer came.
@@ -130,76 +96,99 @@ impl Client {
         response: Response,
         history: &mut History,
     ) {
-        let State::Waiting { operation, give_up, .. } = self.state else { return };
-        if attempt != self.attempts {
-            return;
-        }
+        let Some((lane, operation)) = self.waiting_for(attempt) else { return };
         match response {
-            Response::Error(error) => self.on_error(now, operation, give_up, error, history),
+            Response::Error(error) => self.on_error(lane, now, operation, error, history),
             response => {
                 self.acknowledged += 1;
                 self.learn(&response, &history.operations[operation].request);
-                self.end(now, operation, Outcome::Done(response), history);
+                if self.lanes[lane].follows {
+                    self.node = self.lanes[lane].node;
+                }
+                self.end(lane, now, operation, Outcome::Done(response), history);
             }
         }
     }
 
     /// The connection broke: whether the attempt was done is not known.
     pub fn handle_broken(&mut self, now: SimTime, attempt: u64, history: &mut History) {
-        if let State::Waiting { operation, give_up, .. } = self.state
-            && attempt == self.attempts
-        {
-            self.node = self.rng.below(self.nodes as u64) as usize;
-            self.unanswered(now, operation, give_up, history);
+        if let Some((lane, operation)) = self.waiting_for(attempt) {
+            self.lanes[lane].node = self.some_node();
+            self.unanswered(lane, now, operation, history);
         }
     }
 
     /// When to be polled again.
     pub fn next_wake(&self) -> SimTime {
-        match self.state {
-            State::Idle { until } | State::Backoff { until, .. } | State::Waiting { until, .. } => {
-                until
-            }
-            State::Stopped => SimTime::NEVER,
-        }
+        self.lanes.iter().map(Lane::next_wake).min().unwrap_or(SimTime::NEVER)
     }
 
     /// The cluster is another one, of so many nodes: what is under way goes on in a new history, and everything remembered stays.
     pub fn move_on(&mut self, nodes: usize, old: &History, new: &mut History) {
         self.nodes = nodes;
-        self.node = self.rng.below(nodes as u64) as usize;
-        if let State::Backoff { operation, .. } | State::Waiting { operation, .. } = &mut self.state
-        {
-            new.operations.push(old.operations[*operation].clone());
-            *operation = new.operations.len() - 1;
+        self.node = self.some_node();
+        for lane in 0..self.lanes.len() {
+            self.lanes[lane].node = self.some_node();
+            if let Some(operation) = self.lanes[lane].operation_mut() {
+                new.operations.push(old.operations[*operation].clone());
+                *operation = new.operations.len() - 1;
+            }
         }
     }
 
     /// Finish what is under way, and ask for nothing more.
     pub fn stop(&mut self) {
         self.stopping = true;
-        if matches!(self.state, State::Idle { .. }) {
-            self.state = State::Stopped;
+        for lane in &mut self.lanes {
+            if matches!(lane.state, State::Idle { .. }) {
+                lane.state = State::Stopped;
+            }
         }
     }
 
     /// Whether it has stopped.
     pub fn has_stopped(&self) -> bool {
-        matches!(self.state, State::Stopped)
+        self.lanes.iter().all(|lane| matches!(lane.state, State::Stopped))
     }
 
-    fn begin(&mut self, now: SimTime, history: &mut History) -> usize {
-        let request = match (self.workload.wish(&mut self.rng), &mut self.session) {
-            (Wish::Request(request), _) => request,
-            (Wish::Once(_), None) => Request::SessionOpen,
-            (Wish::Once(op), Some(session)) => {
-                let sequence = session.next_sequence;
-                session.next_sequence += 1;
-                let session =
-                    SessionRef { session: session.id, sequence, acknowledged_below: sequence };
-                Request::Write { session: Some(session), op }
+    fn poll_lane(
+        &mut self,
+        lane: usize,
+        now: SimTime,
+        history: &mut History,
+    ) -> Option<Sending> {
+        match self.lanes[lane].state {
+            State::Idle { until } if until <= now => {
+                if self.stopping {
+                    self.lanes[lane].state = State::Stopped;
+                    return None;
+                }
+                let operation = self.begin(lane, now, history);
+                Some(self.ask(lane, now, operation, history))
             }
+            State::Backoff { until, operation } if until <= now => {
+                Some(self.ask(lane, now, operation, history))
+            }
+            State::Waiting { until, operation } if until <= now => {
+                let Lane { node, attempt, .. } = self.lanes[lane];
+                self.lanes[lane].node = self.some_node();
+                self.unanswered(lane, now, operation, history);
+                Some(Sending::Leave { node, attempt })
+            }
+            _ => None,
+        }
+    }
+
+    /// Draws what to ask next, and whom.
+    fn begin(&mut self, lane: usize, now: SimTime, history: &mut History) -> usize {
+        let request = match self.workload.wish(&mut self.rng) {
+            Wish::Request(request) => request,
+            Wish::Once(op) => self.once(op, history),
         };
+        let is_read = matches!(request, Request::Range(_));
+        let anywhere = is_read && self.rng.happens(self.options.reads_anywhere);
+        let node = if anywhere { self.some_node() } else { self.node };
+        self.lanes[lane].begin(node, !anywhere, now + GIVE_UP_AFTER);
         history.operations.push(Operation {
             client: self.number,
             request,
@@ -211,90 +200,112 @@ impl Client {
         history.operations.len() - 1
     }
 
+    /// A write in the session. What another lane may still retry is not acknowledged.
+    fn once(&mut self, op: WriteOp, history: &History) -> Request {
+        let Some(Session { id, next_sequence: sequence }) = self.session else {
+            return Request::SessionOpen;
+        };
+        self.session = Some(Session { id, next_sequence: sequence + 1 });
+        let under_way = self.lanes.iter().filter_map(Lane::operation);
+        let retried = under_way.filter_map(|operation| {
+            match &history.operations[operation].request {
+                Request::Write { session: Some(other), .. } if other.session == id => {
+                    Some(other.sequence)
+                }
+                _ => None,
+            }
+        });
+        let acknowledged_below = retried.min().unwrap_or(sequence);
+        Request::Write { session: Some(SessionRef { session: id, sequence, acknowledged_below }), op }
+    }
+
     fn ask(
         &mut self,
+        lane: usize,
         now: SimTime,
         operation: usize,
-        give_up: SimTime,
         history: &mut History,
     ) -> Sending {
         self.attempts += 1;
         history.operations[operation].attempts += 1;
         let patience = self.rng.span(Span::from_millis(500), Span::from_millis(5_000));
-        self.state = State::Waiting { until: now + patience, operation, give_up };
+        let lane = &mut self.lanes[lane];
+        lane.attempt = self.attempts;
+        lane.state = State::Waiting { until: now + patience, operation };
         let request = history.operations[operation].request.clone();
-        Sending::Ask { node: self.node, attempt: self.attempts, request }
+        Sending::Ask { node: lane.node, attempt: lane.attempt, request }
     }
 
     fn on_error(
         &mut self,
+        lane: usize,
         now: SimTime,
         operation: usize,
-        give_up: SimTime,
         error: Error,
         history: &mut History,
     ) {
         match &error {
             Error::NotLeader { leader } => {
-                self.node = match leader {
+                self.lanes[lane].node = match leader {
                     Some((leader, _)) => leader.member() as usize - 1,
-                    None => self.rng.below(self.nodes as u64) as usize,
+                    None => self.some_node(),
                 };
-                self.retry(now, operation, give_up, history);
+                self.retry(lane, now, operation, history);
             }
-            Error::Unknown => self.unanswered(now, operation, give_up, history),
+            Error::Unknown => self.unanswered(lane, now, operation, history),
             error if error.retryable() => {
-                self.node = self.rng.below(self.nodes as u64) as usize;
-                self.retry(now, operation, give_up, history);
+                self.lanes[lane].node = self.some_node();
+                self.retry(lane, now, operation, history);
             }
-            Error::SessionUnknown(_) | Error::SequenceForgotten { .. } => {
-                self.session = None;
+            Error::SessionUnknown(id) => {
+                self.session = self.session.filter(|session| session.id != *id);
                 // An earlier attempt may have been applied before the session was forgotten.
                 let outcome = match history.operations[operation].attempts {
                     1 => Outcome::Refused(error),
                     _ => Outcome::Unknown,
                 };
-                self.end(now, operation, outcome, history);
+                self.end(lane, now, operation, outcome, history);
             }
             Error::LeaseNotFound(_) => {
                 self.workload.holds(0);
-                self.end(now, operation, Outcome::Refused(error), history);
+                self.end(lane, now, operation, Outcome::Refused(error), history);
             }
-            _ => self.end(now, operation, Outcome::Refused(error), history),
+            _ => self.end(lane, now, operation, Outcome::Refused(error), history),
         }
     }
 
     /// An attempt has ended without saying whether it was done.
-    fn unanswered(
-        &mut self,
-        now: SimTime,
-        operation: usize,
-        give_up: SimTime,
-        history: &mut History,
-    ) {
+    fn unanswered(&mut self, lane: usize, now: SimTime, operation: usize, history: &mut History) {
         match &history.operations[operation].request {
             Request::Write { session: None, .. } => {
-                self.end(now, operation, Outcome::Unknown, history);
+                self.end(lane, now, operation, Outcome::Unknown, history);
             }
-            _ => self.retry(now, operation, give_up, history),
+            _ => self.retry(lane, now, operation, history),
         }
     }
 
-    fn retry(&mut self, now: SimTime, operation: usize, give_up: SimTime, history: &mut History) {
-        if now >= give_up {
-            return self.end(now, operation, Outcome::Unknown, history);
+    fn retry(&mut self, lane: usize, now: SimTime, operation: usize, history: &mut History) {
+        if now >= self.lanes[lane].give_up {
+            return self.end(lane, now, operation, Outcome::Unknown, history);
         }
         let until = now + self.rng.span(Span::from_millis(10), Span::from_millis(300));
-        self.state = State::Backoff { until, operation, give_up };
+        self.lanes[lane].state = State::Backoff { until, operation };
     }
 
-    fn end(&mut self, now: SimTime, operation: usize, outcome: Outcome, history: &mut History) {
+    fn end(
+        &mut self,
+        lane: usize,
+        now: SimTime,
+        operation: usize,
+        outcome: Outcome,
+        history: &mut History,
+    ) {
         let operation = &mut history.operations[operation];
         if outcome != Outcome::Unknown {
             operation.end = now;
         }
         operation.outcome = outcome;
-        self.state = State::Idle { until: now + self.workload.think(&mut self.rng) };
+        self.lanes[lane].state = State::Idle { until: now + self.workload.think(&mut self.rng) };
     }
 
     fn learn(&mut self, response: &Response, request: &Request) {
@@ -315,5 +326,17 @@ impl Client {
             }
             _ => {}
         }
+    }
+
+    /// The lane that waits for an answer to this attempt, and the operation it is about.
+    fn waiting_for(&self, attempt: u64) -> Option<(usize, usize)> {
+        self.lanes.iter().enumerate().find_map(|(number, lane)| match lane.state {
+            State::Waiting { operation, .. } if lane.attempt == attempt => Some((number, operation)),
+            _ => None,
+        })
+    }
+
+    fn some_node(&mut self) -> usize {
+        self.rng.below(self.nodes as u64) as usize
     }
 }

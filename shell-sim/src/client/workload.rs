@@ -6,10 +6,13 @@ use crate::random::{Draw, Ppm};
 use bytes::Bytes;
 use raftkv_core::api::{
     Compare, CompareOp, CompareTarget, Consistency, DeleteRequest, KeyRange, LeaseId, PutRequest,
-    RangeRequest, Request, Revision, TxnOp, TxnRequest, WriteOp,
+    RangeEnd, RangeRequest, Request, Revision, TxnOp, TxnRequest, WriteOp,
 };
 use raftkv_core::rng::Rng;
 use raftkv_core::time::Span;
+
+/// A value's own name is never longer.
+const NAME_BYTES: usize = 16;
 
 /// Which requests, and how often. The numbers are weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +46,12 @@ pub struct WorkloadOptions {
     pub think: Span,
     /// Writes made in sessions; the rest may not be retried.
     pub sessions: Ppm,
+    /// Requests that one client may have under way.
+    pub pipeline: u32,
+    /// Reads asked of any node, not of the one that answered last.
+    pub reads_anywhere: Ppm,
+    /// Whether all values are equally long: records of a log then fit in each other's places.
+    pub alike: bool,
 }
 
 /// One client's part.
@@ -124,14 +133,18 @@ impl Workload {
     }
 
     fn key(&self, rng: &mut Rng) -> Bytes {
-        format!("k{:03}", rng.below(self.options.keys)).into()
+        name(rng.below(self.options.keys))
     }
 
     fn put(&mut self, rng: &mut Rng) -> PutRequest {
         self.values += 1;
         let mut value = format!("c{}.{}", self.client, self.values).into_bytes();
         let padding = rng.below(self.options.value_bytes + 1) as usize;
-        value.resize(value.len() + padding, b'.');
+        let length = match self.options.alike {
+            true => NAME_BYTES + self.options.value_bytes as usize,
+            false => value.len() + padding,
+        };
+        value.resize(length, b'.');
         let lease = if self.lease != 0 && rng.happens(Ppm::percent(30)) { self.lease } else { 0 };
         let return_previous = rng.happens(Ppm::percent(20));
         PutRequest { key: self.key(rng), value: value.into(), lease, return_previous }
@@ -155,13 +168,20 @@ impl Workload {
         request
     }
 
+    /// A range; one that ends before a key usually ends before one that exists.
     fn some_range(&self, rng: &mut Rng) -> KeyRange {
-        match rng.below(3) {
-            0 => KeyRange::all(),
-            1 => KeyRange::prefix(format!("k{}", rng.below(self.options.keys.div_ceil(100)))),
+        match rng.below(6) {
+            0 | 1 => KeyRange::all(),
+            2 => KeyRange::prefix(format!("k{}", rng.below(self.options.keys.div_ceil(100)))),
+            3 => {
+                let start = rng.below(self.options.keys);
+                let end = start + rng.between(1, 3);
+                let end = RangeEnd::Before(name(end.min(self.options.keys - 1).max(start)));
+                KeyRange { start: name(start), end }
+            }
             _ => {
                 let (one, other) = (self.key(rng), self.key(rng));
-                let end = raftkv_core::api::RangeEnd::Before(one.clone().max(other.clone()));
+                let end = RangeEnd::Before(one.clone().max(other.clone()));
                 KeyRange { start: one.min(other), end }
             }
         }
@@ -176,8 +196,35 @@ impl Workload {
         DeleteRequest { range, return_previous: rng.happens(Ppm::percent(20)) }
     }
 
+    /// Compares one key or some, and changes up to four keys, or a range.
     fn txn(&mut self, rng: &mut Rng) -> TxnRequest {
-        let (one, other) = (self.key(rng), self.key(rng));
+        let mut keys: Vec<Bytes> = Vec::new();
+        for _ in 0..rng.between(1, 4) {
+            // No key may be written twice in one transaction.
+            let key = self.key(rng);
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        let compares = (0..rng.between(1, 2)).map(|_| self.compare(rng, &keys)).collect();
+        let mut success: Vec<TxnOp> = keys.iter().map(|key| self.change(rng, key)).collect();
+        success.push(TxnOp::Range(RangeRequest::new(self.some_range(rng))));
+        let mut failure = vec![TxnOp::Range(RangeRequest::new(KeyRange::one(keys[0].clone())))];
+        if rng.happens(Ppm::percent(30)) {
+            failure.push(TxnOp::Delete(self.delete(rng)));
+        }
+        TxnRequest { compares, success, failure }
+    }
+
+    fn change(&mut self, rng: &mut Rng, key: &Bytes) -> TxnOp {
+        if rng.happens(Ppm::percent(20)) {
+            let range = KeyRange::one(key.clone());
+            return TxnOp::Delete(DeleteRequest { range, return_previous: true });
+        }
+        TxnOp::Put(PutRequest { key: key.clone(), ..self.put(rng) })
+    }
+
+    fn compare(&self, rng: &mut Rng, keys: &[Bytes]) -> Compare {
         let target = match rng.below(4) {
             0 => CompareTarget::Version(rng.below(4)),
             1 => CompareTarget::CreateRevision(0),
@@ -190,22 +237,11 @@ impl Workload {
             CompareOp::Greater,
             CompareOp::Less,
         ]);
-        let mut puts: Vec<PutRequest> = Vec::new();
-        for key in [one.clone(), other.clone()] {
-            // No key may be written twice in one transaction.
-            if puts.iter().all(|put| put.key != key) {
-                puts.push(PutRequest { key, ..self.put(rng) });
-            }
-        }
-        let mut success: Vec<TxnOp> = puts.into_iter().map(TxnOp::Put).collect();
-        success.push(TxnOp::Range(RangeRequest::new(KeyRange::one(other.clone()))));
-        let delete = DeleteRequest { range: KeyRange::one(one.clone()), return_previous: true };
-        let mut failure = vec![TxnOp::Range(RangeRequest::new(KeyRange::one(other)))];
-        if rng.happens(Ppm::percent(30)) {
-            failure.push(TxnOp::Delete(delete));
-        }
-        let compares = vec![Compare { range: KeyRange::one(one), op, target }];
-        TxnRequest { compares, success, failure }
+        let range = match rng.happens(Ppm::percent(20)) {
+            true => self.some_range(rng),
+            false => KeyRange::one(rng.pick(keys).clone()),
+        };
+        Compare { range, op, target }
     }
 
     fn lease_wish(&self, rng: &mut Rng) -> WriteOp {
@@ -217,6 +253,10 @@ impl Workload {
         }
         WriteOp::LeaseRevoke { id: self.lease }
     }
+}
+
+fn name(key: u64) -> Bytes {
+    format!("k{key:03}").into()
 }
 
 fn consistency(rng: &mut Rng) -> Consistency {

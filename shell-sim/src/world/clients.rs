@@ -1,6 +1,8 @@
 //! Between clients and nodes: the connections that carry requests and answers.
 
+use super::probes::PROBE_HOSTS;
 use super::{CLIENT_HOSTS, CONSOLE_HOST, OPERATOR_HOST, WATCHER_HOSTS, World};
+use crate::check::{Violation, watch};
 use crate::client::Sending;
 use crate::model::network::{Fate, Host};
 use raftkv_core::api::{Request, Response};
@@ -55,15 +57,28 @@ impl World {
     }
 
     /// A node answers a request.
-    pub(super) fn reply(&mut self, at: usize, req: ReqId, response: Response) {
+    pub(super) fn reply(
+        &mut self,
+        at: usize,
+        req: ReqId,
+        response: Response,
+    ) -> Result<(), Violation> {
         let slot = &mut self.slots[at];
         let node = slot.identity.node;
         let goes_on = matches!(response, Response::Watch { .. });
+        let was_running = match goes_on {
+            true => !slot.running_watches.insert(req),
+            false => slot.running_watches.remove(&req),
+        };
+        let is_excused = req.0 < slot.installed_before;
+        if was_running && !is_excused {
+            watch::undisturbed::check(node, &response)?;
+        }
         let client = slot.requests.get(&req).copied();
         if !goes_on {
             slot.requests.remove(&req);
         }
-        let Some((client, attempt)) = client else { return };
+        let Some((client, attempt)) = client else { return Ok(()) };
         let to = client.0;
         self.trace.line(self.now, node, "reply", format_args!("c{to} {attempt} {response:?}"));
         let frame = ClientFrame::Answer { attempt, response };
@@ -73,6 +88,7 @@ impl World {
             self.slots[at].requests.remove(&req);
             self.slots[at].inbox.push_back(Input::ClientGone { req });
         }
+        Ok(())
     }
 
     /// Sends what a client wants sent.
@@ -125,7 +141,9 @@ impl World {
             ClientFrame::Ask { .. } | ClientFrame::Leave { .. } => return,
         };
         let (now, history) = (self.now, &mut self.history);
-        if client.0 == OPERATOR_HOST {
+        if client.0 >= PROBE_HOSTS {
+            self.probes.heard((client.0 - PROBE_HOSTS) as usize, attempt, response.as_ref());
+        } else if client.0 == OPERATOR_HOST {
             self.operator.handle(now, attempt, response, &mut self.rng);
             self.hear_operator();
         } else if client.0 == CONSOLE_HOST {

@@ -1,7 +1,7 @@
 //! The second phase: everything is mended, and the cluster must be well again in bounded time.
 //!
 //! Well means: every member that should live runs; one leader, known to all; every client has had a write or read answered
-//! since the mending; a backup was made and restores in memory; after the clients have stopped, all nodes have applied the same and have equal state hashes.
+//! since the mending, and every member by itself a read; a backup was made and restores in memory; after the clients have stopped, all nodes have applied the same and have equal state hashes.
 
 use super::World;
 use super::options::FaultKind;
@@ -62,7 +62,8 @@ impl World {
         living.filter_map(|slot| slot.state().cloned()).collect()
     }
 
-    fn lives(&self, slot: &Slot) -> bool {
+    /// Whether a member runs there.
+    pub(super) fn lives(&self, slot: &Slot) -> bool {
         slot.is_running() && !self.observer.configurations().was_removed(slot.identity.node)
     }
 
@@ -70,8 +71,8 @@ impl World {
         self.trace.line(self.now, "world", "mend", format_args!(""));
         self.nemesis.rest();
         self.disaster.rest();
-        self.peers.heal();
-        self.wires.heal();
+        self.peers.heal(self.now);
+        self.wires.heal(self.now);
         let dead = self.spared_member();
         for at in 0..self.slots.len() {
             let slot = &mut self.slots[at];
@@ -102,7 +103,7 @@ impl World {
     fn wait_for(
         &mut self,
         deadline: SimTime,
-        mut condition: impl FnMut(&World) -> Result<(), String>,
+        mut condition: impl FnMut(&mut World) -> Result<(), String>,
     ) -> Result<(), Violation> {
         loop {
             self.run_until(self.now + LOOK_EVERY)?;
@@ -115,8 +116,12 @@ impl World {
         }
     }
 
-    fn is_serving(&self, goals: &[u64]) -> Result<(), String> {
+    fn is_serving(&mut self, goals: &[u64]) -> Result<(), String> {
+        let silent = self.probe().map(|at| self.slots[at].identity.node);
         self.one_leader()?;
+        if let Some(node) = silent {
+            return Err(format!("node {node} answers no reads"));
+        }
         if !self.operator.is_done() {
             return Err("a member was not let in".into());
         }

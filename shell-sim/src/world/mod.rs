@@ -22,6 +22,7 @@ mod nemesis;
 mod observer;
 mod operator;
 pub mod options;
+mod probes;
 mod process;
 mod sayings;
 pub mod scenario;
@@ -44,6 +45,7 @@ use nemesis::Nemesis;
 use observer::Observer;
 use operator::Operator;
 use options::{FaultKind, Options, Ring};
+use probes::Probes;
 use process::PeerEnvelope;
 use raftkv_core::ids::NodeId;
 use raftkv_core::rng::{Rng, Seed};
@@ -117,6 +119,7 @@ pub struct World {
     atlas: Atlas,
     observer: Observer,
     history: History,
+    probes: Probes,
     trace: Trace,
     /// Frames sent between nodes.
     frames: u64,
@@ -158,6 +161,7 @@ impl World {
             atlas: Atlas::default(),
             observer: Observer::default(),
             history: History::default(),
+            probes: Probes::default(),
             trace: Trace::new(story),
             frames: 0,
             tally: BTreeMap::new(),

@@ -1,11 +1,12 @@
 //! The nemesis: draws when something goes wrong, what, and for whom, and stays within the fault atlas.
 
+use super::slot::Slot;
 use super::{CLIENT_HOSTS, FaultKind, World};
 use crate::model::disk::{Crash, CrashPolicy};
 use crate::model::network::{Host, Partition};
 use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
-use raftkv_core::api::Request;
+use raftkv_core::api::{Request, Schedule};
 use raftkv_core::rng::Rng;
 use raftkv_core::time::Span;
 use std::collections::BTreeMap;
@@ -147,6 +148,12 @@ impl World {
                 self.count("snapshot asked for");
                 self.operator.ask(Request::SnapshotSave);
             }
+            FaultKind::BackupRun => {
+                self.count("backup asked of the cluster");
+                self.operator.ask(Request::BackupRun);
+            }
+            FaultKind::BackupSchedule => self.change_schedule(),
+            FaultKind::MakerPowerCut => self.cut_maker(),
             _ => self.change_membership(kind, at),
         }
     }
@@ -166,6 +173,34 @@ impl World {
         if done {
             self.count(what);
             self.trace.line(self.now, "operator", what, format_args!(""));
+        }
+    }
+
+    /// The operator decides anew when the cluster makes backups.
+    fn change_schedule(&mut self) {
+        self.count("schedule changed");
+        let rng = &mut self.nemesis.rng;
+        let request = match rng.below(6) {
+            0 => Request::BackupPause { paused: true },
+            1 => Request::BackupPause { paused: false },
+            2 => Request::BackupSchedule { schedule: None },
+            _ => {
+                let (cron, timezone) = ("* * * * *".into(), "UTC".into());
+                Request::BackupSchedule { schedule: Some(Schedule { cron, timezone, prune: false }) }
+            }
+        };
+        self.operator.ask(request);
+    }
+
+    /// Cuts the power of the node that makes a backup, by its own account.
+    fn cut_maker(&mut self) {
+        let makes = |slot: &Slot| {
+            let run = slot.node().and_then(|node| node.state().backups().run.as_ref());
+            run.is_some_and(|run| run.node == slot.identity.node)
+        };
+        if let Some(at) = self.slots.iter().position(makes) {
+            self.sometimes("the node that made a backup lost power");
+            self.power_cut(at);
         }
     }
 
@@ -270,7 +305,7 @@ impl World {
             End::DiskFull(at) => self.slots[at].disk.set_full(false),
             End::Calm(at) => self.power_cut(at),
             End::Kill(at) => self.crash(at, Crash::Process, self.now + Span(200_000)),
-            End::SlowLinks => self.peers.speed_up(),
+            End::SlowLinks => self.peers.speed_up(self.now),
         }
         self.trace.line(self.now, "world", "end", format_args!("{end:?}"));
     }

@@ -8,6 +8,7 @@ use crate::check::Violation;
 use crate::check::election_safety::ElectionSafety;
 use crate::check::hard_state::HardStates;
 use crate::check::leader_completeness;
+use crate::check::leader_quorum::LeaderQuorum;
 use crate::check::log_matching::LogMatching;
 use crate::check::own_term::OwnTermCommits;
 use crate::check::promises;
@@ -21,6 +22,7 @@ use raftkv_core::ids::{NodeId, OpId};
 use raftkv_core::io::DiskOp;
 use raftkv_core::kv::KvState;
 use raftkv_core::log::{ConfState, Entry, HardState};
+use raftkv_core::time::Span;
 use raftkv_core::wal::{self, WalRecord};
 use raftkv_core::wire::peer::{RaftMessage, SnapshotMeta};
 use std::collections::BTreeMap;
@@ -34,6 +36,7 @@ pub struct Observer {
     safety: StateMachineSafety,
     durable: DurableLogs,
     own_term: OwnTermCommits,
+    leader_quorum: LeaderQuorum,
     entries: BTreeMap<(u64, u64), Entry>,
     logs: BTreeMap<NodeId, NodeLog>,
     on_the_way: BTreeMap<(NodeId, OpId), Appended>,
@@ -68,6 +71,17 @@ struct NodeLog {
     base: (u64, u64),
     terms: BTreeMap<u64, u64>,
     applied: u64,
+}
+
+/// What a node did since it was looked at before.
+#[derive(Debug)]
+pub struct Activity<'a> {
+    /// Peers of which it has handled a message.
+    pub heard: &'a [NodeId],
+    /// How long it ran, by its own clock; a tick at most.
+    pub ran: Span,
+    /// Raft's election timeout.
+    pub election_timeout: Span,
 }
 
 /// What becomes durable with a disk operation.
@@ -118,7 +132,11 @@ impl Observer {
     /// `node` sends a message.
     pub fn on_sent(&mut self, node: NodeId, message: &RaftMessage) -> Result<(), Violation> {
         self.counts.messages += 1;
-        promises::kept(node, message, &self.hard_states, &self.durable)
+        let log = self.logs.get(&node);
+        let is_replaced = |index: u64, term: u64| {
+            log.is_some_and(|log| log.terms.get(&index).is_none_or(|found| *found > term))
+        };
+        promises::kept(node, message, &self.hard_states, &self.durable, is_replaced)
     }
 
     /// The process of `node` has ended. Entries that were not durable yet, and that nobody else has, never were: a lone voter may use
@@ -128,6 +146,7 @@ impl Observer {
         let lost: Vec<(u64, u64)> = own.flat_map(|(_, appended)| appended.ids.clone()).collect();
         self.on_the_way.retain(|(owner, _), _| *owner != node);
         self.own_term.follows(node);
+        self.leader_quorum.follows(node);
         for (index, term) in lost {
             let known = self.logs.iter().any(|(other, log)| {
                 log.applied >= index || *other != node && log.terms.get(&index) == Some(&term)
@@ -167,6 +186,7 @@ impl Observer {
         node: NodeId,
         status: &NodeStatus,
         conf: &ConfState,
+        activity: &Activity<'_>,
     ) -> Result<bool, Violation> {
         self.counts.statuses += 1;
         let elected = status.role == Role::Leader && self.elections.leads(status.term, node)?;
@@ -180,8 +200,13 @@ impl Observer {
             Role::Leader => {
                 let (term, commit) = (status.term, status.commit_index);
                 self.own_term.leads(node, term, commit, log.terms.get(&commit).copied())?;
+                let Activity { heard, ran, election_timeout } = *activity;
+                self.leader_quorum.leads(node, term, conf, heard, ran, election_timeout)?;
             }
-            _ => self.own_term.follows(node),
+            _ => {
+                self.own_term.follows(node);
+                self.leader_quorum.follows(node);
+            }
         }
         if status.applied_index > log.applied {
             let from = log.applied.max(log.base.0) + 1;

@@ -72,11 +72,17 @@ pub enum FaultKind {
     MemberReplace,
     /// The leader hands over and is removed.
     LeaderRemove,
+    /// The operator asks the cluster for a backup.
+    BackupRun,
+    /// The operator sets a schedule for backups, ends it, pauses or resumes it.
+    BackupSchedule,
+    /// The node that makes a backup for the cluster loses power.
+    MakerPowerCut,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [FaultKind; 27] = [
+    pub const ALL: [FaultKind; 30] = [
         FaultKind::Kill,
         FaultKind::PowerCut,
         FaultKind::PowerCutAll,
@@ -104,6 +110,9 @@ impl FaultKind {
         FaultKind::MemberRemove,
         FaultKind::MemberReplace,
         FaultKind::LeaderRemove,
+        FaultKind::BackupRun,
+        FaultKind::BackupSchedule,
+        FaultKind::MakerPowerCut,
     ];
 }
 
@@ -197,6 +206,9 @@ impl Options {
                 value_bytes: 60,
                 think: Span::from_millis(100),
                 sessions: Ppm::percent(80),
+                pipeline: 1,
+                reads_anywhere: Ppm::NEVER,
+                alike: false,
             },
             disaster: DisasterOptions::default(),
             backups: BackupOptions::calm(),
@@ -295,12 +307,17 @@ fn workload(rng: &mut Rng) -> WorkloadOptions {
         lease: weight(5),
         compact: weight(2),
     };
+    let pipeline = *rng.pick(&[1, 1, 2, 4, 8]);
     WorkloadOptions {
         mix,
         keys: *rng.pick(&[1, 5, 20, 200]),
         value_bytes: *rng.pick(&[10, 100, 2_000]),
-        think: Span::from_millis(*rng.pick(&[10, 50, 200, 1_000])),
+        // Who may ask for more at a time does not ask for more in all.
+        think: Span::from_millis(*rng.pick(&[10, 50, 200, 1_000]) * u64::from(pipeline)),
         sessions: Ppm::percent(*rng.pick(&[0, 50, 100])),
+        pipeline,
+        reads_anywhere: Ppm::percent(*rng.pick(&[0, 20, 80])),
+        alike: rng.happens(Ppm::percent(30)),
     }
 }
 
@@ -314,6 +331,7 @@ fn config(rng: &mut Rng) -> Config {
         history_revisions: *rng.pick(&[0, 20, 200, 100_000]),
         ..Config::default()
     };
+    config.backup_lease = Span::from_millis(*rng.pick(&[5_000, 15_000, 60_000]));
     config.limits.inflight_requests = *rng.pick(&[2, 64, 65_536]);
     config.limits.watch_backlog_events = *rng.pick(&[4, 65_536]);
     config

@@ -3,15 +3,18 @@
 use super::clients::ClientFrame;
 use super::log_map::LogMap;
 use super::sayings::{describe, summary};
+use super::observer::Activity;
 use super::slot::Process;
 use super::{World, genesis};
 use crate::check::{Violation, bounded, refusal};
 use crate::fingerprint::Fingerprint;
 use crate::model::disk::Crash;
 use crate::model::network::{Fate, Host};
+use crate::model::store::{Call, describe as describe_blob};
 use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
 use raftkv_core::api::{MemberInfo, MemberRole, NodeStatus};
+use raftkv_core::config::Config;
 use raftkv_core::boot::{self, Boot, BootError, BootStep, Image};
 use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId, OpId};
 use raftkv_core::io::{DiskDone, DiskError, DiskOp, FileName, Halt, Input, Output};
@@ -139,6 +142,8 @@ impl World {
         let at_stake = slot.disk.crash(crash);
         slot.process = Process::Down { until };
         slot.inbox.clear();
+        slot.running_watches.clear();
+        self.backups.store.abandon(slot.store_session);
         slot.status = None;
         slot.free_at = self.now;
         let node = slot.identity.node;
@@ -251,20 +256,27 @@ impl World {
         let mut config = self.options.config.clone();
         config.address = address(slot.member);
         let seed = Seed::from_number(
-            self.options.seed ^ Fingerprint::of(&[slot.member as u8, slot.boots as u8]),
+            self.options.seed ^ Fingerprint::of(&[slot.member as u64, slot.boots].map(u64::to_le_bytes).concat()),
         );
         let (snapshot, entries) = (image.snapshot.index, image.entries.len());
         let state = image.hard_state;
         let now = slot.clock.read(self.now);
-        let node = Box::new(Node::new(config, image, seed, now));
+        let mut node = Box::new(Node::new(config, image, seed, now));
+        slot.store_session = self.backups.begin_node_session();
         slot.process = match &mut self.drivers {
-            None => Process::Running { node, wake: self.now },
+            None => {
+                if let Some(settings) = self.backups.node_settings() {
+                    node.make_backups(settings);
+                }
+                Process::Running { node, wake: self.now }
+            }
             Some(drivers) => {
                 drivers.start(at, node, slot.clock.dials());
                 Process::Driven { is_stopped: false, outputs: 0, view: None }
             }
         };
         slot.free_at = self.now;
+        slot.ran_at = now.mono;
         self.trace.line(
             self.now,
             id,
@@ -299,7 +311,13 @@ impl World {
         let slot = &mut self.slots[at];
         let now = slot.clock.read(self.now);
         let Process::Running { node, .. } = &mut slot.process else { return Ok(()) };
+        let ran = (now.mono - slot.ran_at).min(self.options.config.tick);
+        slot.ran_at = now.mono;
+        let mut heard = Vec::new();
         for input in slot.inbox.drain(..) {
+            if let Input::Peer { from, frame: PeerFrame::Raft(_) } = &input {
+                heard.push(*from);
+            }
             node.handle(now, input);
         }
         node.handle(now, Input::Timeout);
@@ -319,7 +337,10 @@ impl World {
         let last = outputs.pop_if(|output| matches!(output, Output::Halt(_)));
         outputs.into_iter().try_for_each(|output| self.carry_out(at, output))?;
         // A node may be the first to apply its own removal: what it applied is looked at before it stops.
-        self.on_status(at, status, &conf)?;
+        let Config { tick, election_ticks, .. } = self.options.config;
+        let election_timeout = Span(tick.0 * u64::from(election_ticks));
+        let activity = Activity { heard: &heard, ran, election_timeout };
+        self.on_status(at, status, &conf, &activity)?;
         last.map_or(Ok(()), |halt| self.carry_out(at, halt))
     }
 
@@ -344,13 +365,23 @@ impl World {
                 }
                 slot.disk.submit(self.now, op, action);
             }
-            Output::Reply { req, response } => self.reply(at, req, response),
-            // The nodes of these worlds are not told to make backups, so they ask for nothing.
-            Output::Blob { .. } | Output::Work { .. } | Output::Peers(_) => {}
+            Output::Reply { req, response } => self.reply(at, req, response)?,
+            Output::Blob { op, action } => {
+                let call = Call { session: slot.store_session, op };
+                self.trace.line(self.now, node, "blob", format_args!("{}", describe_blob(&action)));
+                self.backups.store.submit(self.now, call, action);
+            }
+            Output::Work { op, work } => {
+                self.backups.nonces.working(&work)?;
+                let done = work.run();
+                self.slots[at].inbox.push_back(Input::Work { op, done });
+            }
+            Output::Peers(_) => {}
             Output::Event(event) => {
                 self.trace.line(self.now, node, "log", format_args!("{event}"));
                 if event.message.ends_with("is installed") {
                     self.sometimes("a snapshot was installed");
+                    self.slots[at].installed_before = self.slots[at].next_request;
                 }
                 if event.level == Level::Error && !self.slots[at].disk_has_failed() {
                     return Err(Violation::new("error logged", format!("{node}: {event}")));
@@ -400,9 +431,10 @@ impl World {
         at: usize,
         status: Box<NodeStatus>,
         conf: &ConfState,
+        activity: &Activity<'_>,
     ) -> Result<(), Violation> {
         let node = self.slots[at].identity.node;
-        if self.observer.on_status(self.now, node, &status, conf)? {
+        if self.observer.on_status(self.now, node, &status, conf, activity)? {
             let line = format_args!("term {} last {}", status.term, status.last_index);
             self.trace.line(self.now, node, "elected", line);
             if !self.observer.configurations().newest().voters_outgoing.is_empty() {

@@ -19,8 +19,8 @@ use raftkv_core::io::{FileName, Input};
 use raftkv_core::kv::KvState;
 use raftkv_core::node::Node;
 use raftkv_core::rng::{Rng, Seed};
-use raftkv_core::time::Span;
-use std::collections::{BTreeMap, VecDeque};
+use raftkv_core::time::{Mono, Span};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A node that is run this often without time going on is stuck.
 const SPINS_MAX: u32 = 10_000;
@@ -44,6 +44,14 @@ pub(super) struct Slot {
     /// Who waits for an answer: the client and its attempt.
     pub(super) requests: BTreeMap<ReqId, (Host, u64)>,
     pub(super) next_request: u64,
+    /// Watches that have said from where they run.
+    pub(super) running_watches: BTreeSet<ReqId>,
+    /// Requests below this came before the node last installed a snapshot.
+    pub(super) installed_before: u64,
+    /// Under which the process asks the object store.
+    pub(super) store_session: u64,
+    /// When the node last handled anything, by its own clock.
+    pub(super) ran_at: Mono,
     pub(super) boots: u64,
     /// The disk's faults when the process was started: later ones explain a failure.
     pub(super) faults_at_boot: DiskCounts,
@@ -106,6 +114,10 @@ impl Slot {
             busy: options.busy,
             requests: BTreeMap::new(),
             next_request: 1,
+            running_watches: BTreeSet::new(),
+            installed_before: 0,
+            store_session: 0,
+            ran_at: Mono(0),
             boots: 0,
             faults_at_boot: DiskCounts::default(),
             damaged: false,

@@ -4,6 +4,7 @@ pub mod atomic;
 pub mod ordered;
 pub mod reliable;
 pub mod resumable;
+pub mod undisturbed;
 pub mod unique;
 
 use super::Violation;

@@ -227,15 +227,27 @@ impl<T: Clone> Network<T> {
         self.links.entry((from, to)).or_default().bytes_per_ms = bytes_per_ms;
     }
 
-    /// All links carry what there is.
-    pub fn speed_up(&mut self) {
-        self.links.values_mut().for_each(|link| link.bytes_per_ms = 0);
+    /// All links carry what there is, also what was waiting on them.
+    pub fn speed_up(&mut self, now: SimTime) {
+        let links = &mut self.links;
+        let waits = |(due, _): &(SimTime, u64), delivery: &mut Delivery<T>| {
+            let link = links.get(&(delivery.from, delivery.to));
+            *due > now && link.is_some_and(|link| link.bytes_per_ms > 0)
+        };
+        let waiting: Vec<_> = self.under_way.extract_if(.., waits).collect();
+        for (_, delivery) in waiting {
+            self.sequence += 1;
+            self.under_way.insert((now, self.sequence), delivery);
+        }
+        for link in self.links.values_mut().filter(|link| link.bytes_per_ms > 0) {
+            (link.bytes_per_ms, link.carried, link.last) = (0, now, now);
+        }
     }
 
     /// Makes it a good network from now on.
-    pub fn heal(&mut self) {
+    pub fn heal(&mut self, now: SimTime) {
         self.heal_links();
-        self.speed_up();
+        self.speed_up(now);
         self.faults = NetworkFaults::none();
     }
 
@@ -347,6 +359,18 @@ mod tests {
             (0..8).map(|n| network.submit_bytes(SimTime(0), A, B, n, 10_000)).collect();
         assert_eq!(fates, [vec![Fate::Sent; 6], vec![Fate::Lost; 2]].concat());
         assert_eq!(network.submit_bytes(SimTime(0), B, A, 9, 10_000), Fate::Sent);
+    }
+
+    #[test]
+    fn what_waits_on_a_slow_link_comes_when_it_is_mended() {
+        let mut network = network(NetworkFaults { ordered: true, ..NetworkFaults::none() });
+        network.slow_down(A, B, 1);
+        network.submit_bytes(SimTime(0), A, B, 1, 1_000_000);
+        network.submit_bytes(SimTime(0), B, A, 2, 0);
+        network.speed_up(SimTime::from_millis(50));
+        network.submit_bytes(SimTime::from_millis(50), A, B, 3, 1_000_000);
+        let mut poll = |ms| network.poll(SimTime::from_millis(ms)).map(|d| d.frame);
+        assert_eq!([poll(60), poll(60), poll(60)], [Some(2), Some(1), Some(3)]);
     }
 
     #[test]

@@ -136,7 +136,7 @@ pub(super) fn reads(op: &BlobOp) -> bool {
 }
 
 /// An operation in a few words.
-pub(super) fn describe(op: &BlobOp) -> String {
+pub fn describe(op: &BlobOp) -> String {
     match op {
         BlobOp::Put { object, .. } => format!("put {object}"),
         BlobOp::PutStart { object, .. } => format!("begin {object}"),

@@ -22,7 +22,7 @@ use raftkv_core::time::Span;
 use std::collections::BTreeMap;
 
 pub use bucket::{Bucket, Damage, Fact};
-pub use faults::{Outage, StoreCounts, StoreFaults};
+pub use faults::{Outage, StoreCounts, StoreFaults, describe};
 
 /// Names an operation: machines number theirs from 1, so each run of one is a session of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,8 +157,11 @@ impl Store {
         self.outages.clear();
     }
 
-    /// Something happens to an object. Says what, if anything did.
+    /// Something happens to an object. Says what, if anything did; nothing does while a write is under way, which could undo it.
     pub fn damage(&mut self, now: SimTime, object: ObjectName, damage: Damage) -> Option<String> {
+        if self.effects.values().any(|effect| !faults::reads(&effect.op)) {
+            return None;
+        }
         let what = self.bucket.damage(now, object, damage, &mut self.rng)?;
         *self.counts.damaged.entry(damage.name()).or_default() += 1;
         Some(what)

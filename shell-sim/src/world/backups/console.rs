@@ -14,7 +14,7 @@ use crate::time::SimTime;
 use bytes::Bytes;
 use raftkv_core::api::{PutRequest, Request, Response, WriteOp};
 use raftkv_core::backup::BackupId;
-use raftkv_core::backup::create::Outcome;
+use raftkv_core::backup::create::{Outcome, Settings};
 use raftkv_core::backup::machine::{Action, ActionResult, Machine};
 use raftkv_core::backup::verify::Level;
 use raftkv_core::rng::Rng;
@@ -105,6 +105,11 @@ impl Console {
     /// The keys.
     pub(super) fn keys(&mut self) -> &mut Keys {
         &mut self.keys
+    }
+
+    /// How a backup is made now.
+    pub(super) fn settings(&self) -> Settings {
+        taking::settings(&self.options, &self.keys)
     }
 
     /// Goes on with its job, or begins one. Says what to send to a node.
@@ -275,7 +280,7 @@ impl Console {
 
     fn take(&self, now: SimTime) -> Job {
         let wall = Wall(EPOCH_MS + (now.0 / 1_000_000) as i64);
-        Job::Taking(Box::new(Taking::new(taking::settings(&self.options, &self.keys), wall)))
+        Job::Taking(Box::new(Taking::new(self.settings(), wall)))
     }
 
     fn machine(&mut self) -> Option<&mut dyn Machine> {

@@ -19,7 +19,7 @@ use crate::check::canaries::Canaries;
 use crate::check::nonces::Nonces;
 use crate::check::{Violation, backup_listing};
 use crate::model::network::Host;
-use crate::model::store::{Fact, Store};
+use crate::model::store::{Call, Fact, Store};
 use crate::time::SimTime;
 use console::Console;
 use found::{Found, Means};
@@ -27,13 +27,17 @@ use mischief::Mischief;
 use options::BackupOptions;
 use raftkv_core::api::Response;
 use raftkv_core::backup::blob::BlobErrorKind;
-use raftkv_core::backup::create::{Cause, Outcome};
+use raftkv_core::backup::create::{Cause, Outcome, Settings};
 use raftkv_core::backup::read::{ReadError, ReadTrouble};
 use raftkv_core::backup::restore::Restored;
 use raftkv_core::backup::verify::Level;
 use raftkv_core::backup::{BackupId, Metadata};
+use raftkv_core::io::Input;
 use raftkv_core::kv::StateHash;
 use raftkv_core::rng::Seed;
+
+/// Sessions of nodes in the store are numbered from here on; those of the command line from 1.
+const NODE_SESSIONS: u64 = 1 << 32;
 
 /// Everything about backups.
 #[derive(Debug)]
@@ -41,9 +45,12 @@ pub(super) struct Backups {
     pub(super) store: Store,
     console: Console,
     commits: Commits,
-    nonces: Nonces,
-    canaries: Canaries,
+    pub(super) nonces: Nonces,
+    pub(super) canaries: Canaries,
     mischief: Mischief,
+    /// Whether nodes can make backups, and how.
+    nodes_are_able: bool,
+    node_sessions: u64,
     /// Of the last restore in memory.
     last_trouble: Option<ReadTrouble>,
 }
@@ -65,12 +72,25 @@ impl Backups {
             nonces: Nonces::default(),
             canaries: Canaries::default(),
             mischief: Mischief::new(options, seed.fork("mischief")),
+            nodes_are_able: options.by_cluster,
+            node_sessions: NODE_SESSIONS,
             last_trouble: None,
         }
     }
 
     pub(super) fn next_wake(&self) -> SimTime {
         self.store.next_wake().min(self.console.next_wake()).min(self.mischief.next_wake())
+    }
+
+    /// A node's process begins to ask the store under this name.
+    pub(super) fn begin_node_session(&mut self) -> u64 {
+        self.node_sessions += 1;
+        self.node_sessions
+    }
+
+    /// How nodes make backups, if they can.
+    pub(super) fn node_settings(&mut self) -> Option<Settings> {
+        self.nodes_are_able.then(|| self.console.settings())
     }
 
     /// A node's answer to the command line.
@@ -150,8 +170,14 @@ impl World {
         }
         self.strike_backups();
         let backups = &mut self.backups;
-        while let Some((call, answer)) = backups.store.poll(self.now) {
-            backups.console.hear(self.now, call, answer, &mut backups.store);
+        while let Some((call, result)) = backups.store.poll(self.now) {
+            let Call { session, op } = call;
+            if session < NODE_SESSIONS {
+                backups.console.hear(self.now, call, result, &mut backups.store);
+            } else if let Some(slot) = self.slots.iter_mut().find(|it| it.store_session == session)
+            {
+                slot.inbox.push_back(Input::Blob { op, result });
+            }
         }
         self.note_facts()?;
         loop {

@@ -30,6 +30,8 @@ pub struct BackupOptions {
     pub damages: Vec<Damage>,
     /// Whether the newest key is replaced now and then.
     pub rotates: bool,
+    /// Whether nodes make backups for their cluster, on schedule and when asked.
+    pub by_cluster: bool,
 }
 
 impl BackupOptions {
@@ -46,6 +48,7 @@ impl BackupOptions {
             outages: Vec::new(),
             damages: Vec::new(),
             rotates: false,
+            by_cluster: false,
         }
     }
 
@@ -69,6 +72,7 @@ impl BackupOptions {
             outages: some(rng, &Outage::ALL),
             damages: some(rng, &Damage::ALL),
             rotates: rng.happens(Ppm::percent(30)),
+            by_cluster: rng.happens(Ppm::percent(50)),
         }
     }
 }

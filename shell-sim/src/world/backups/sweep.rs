@@ -5,7 +5,7 @@ use super::found::Means;
 use super::{Backups, World};
 use crate::check::backup_restore;
 use crate::check::replay::Replay;
-use crate::check::{Violation, backup_listing};
+use crate::check::{Violation, backup_listing, cluster_backups};
 use crate::random::Draw;
 use crate::time::SimTime;
 use raftkv_core::backup::BackupId;
@@ -25,6 +25,8 @@ impl World {
         cluster: ClusterId,
         replay: &Replay,
     ) -> Result<(), Violation> {
+        let commits = &self.backups.commits;
+        cluster_backups::check(&replay.steps, |id| commits.was_complete(id))?;
         let mut ids: Vec<BackupId> = Vec::new();
         for metadata in self.backups.commits.complete().filter(|m| m.cluster == cluster) {
             backup_restore::check_origin(metadata, replay.hashes.get(&metadata.index).copied())?;

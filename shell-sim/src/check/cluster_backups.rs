@@ -1,0 +1,97 @@
+//! What a cluster says of the backups that it makes is so: a run that ended as complete has left a complete backup, one that found nothing
+//! new names a complete backup, and no backup of a run is complete that the cluster had not let pass. So a node that was cut off
+//! and given up never completes behind its cluster's back. Fencing: Kleppmann, "How to do distributed locking", 2016.
+
+use super::Violation;
+use super::replay::Step;
+use raftkv_core::api::RunOutcome;
+use raftkv_core::backup::BackupId;
+use raftkv_core::kv::{Action, BackupOp, Outcome};
+use std::collections::BTreeMap;
+
+const PROPERTY: &str = "cluster's backups";
+
+/// Checks every run in a replayed log. `was_complete` says which backups have ever been complete in the store.
+pub fn check(steps: &[Step], was_complete: impl Fn(BackupId) -> bool) -> Result<(), Violation> {
+    let mut runs: BTreeMap<u64, Run> = BTreeMap::new();
+    for step in steps {
+        let (Action::Backup(op), Outcome::Backup(Ok(()))) = (&step.command.action, &step.outcome)
+        else {
+            continue;
+        };
+        match op {
+            BackupOp::Start { id, .. } => {
+                runs.insert(step.index, Run { id: *id, may_commit: false });
+            }
+            BackupOp::Commit { number, .. } => {
+                if let Some(run) = runs.get_mut(number) {
+                    run.may_commit = true;
+                }
+            }
+            BackupOp::End { number, outcome } => {
+                let Some(run) = runs.get(number) else { continue };
+                let named = match outcome {
+                    RunOutcome::Complete { .. } => run.id,
+                    RunOutcome::Unchanged { since } => *since,
+                    _ => continue,
+                };
+                if !was_complete(named) {
+                    let detail = format!(
+                        "run {number} ended with {outcome:?}, but backup {named} never was complete"
+                    );
+                    return Err(Violation::new(PROPERTY, detail));
+                }
+            }
+            _ => {}
+        }
+    }
+    let escaped = runs.iter().find(|(_, run)| !run.may_commit && was_complete(run.id));
+    match escaped {
+        None => Ok(()),
+        Some((number, run)) => {
+            let id = run.id;
+            let detail = format!("backup {id} is complete, but run {number} was not let pass");
+            Err(Violation::new(PROPERTY, detail))
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Run {
+    id: BackupId,
+    may_commit: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raftkv_core::ids::NodeId;
+    use raftkv_core::kv::Command;
+    use raftkv_core::rng::Seed;
+    use raftkv_core::time::Wall;
+
+    fn step(index: u64, op: BackupOp) -> Step {
+        Step {
+            index,
+            command: Command { log_time_ms: 0, wall: Wall(0), action: Action::Backup(op) },
+            outcome: Outcome::Backup(Ok(())),
+            revision_before: 1,
+            revision: 1,
+            leases_expired: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_false_end_and_a_backup_behind_the_clusters_back_are_noticed() {
+        let id = BackupId::draw(&mut Seed::from_number(1).fork("id"));
+        let node = NodeId::new(1, 0);
+        let start = || step(5, BackupOp::Start { id, slot: None, node, life: 1, lease_ms: 1 });
+        let commit = || step(6, BackupOp::Commit { number: 5, lease_ms: 1 });
+        let outcome = RunOutcome::Complete { data_bytes: 1 };
+        let end = || step(7, BackupOp::End { number: 5, outcome: outcome.clone() });
+        assert_eq!(check(&[start(), commit(), end()], |_| true), Ok(()));
+        assert_eq!(check(&[start(), commit()], |_| false), Ok(()));
+        assert!(check(&[start(), commit(), end()], |_| false).is_err(), "it is not there");
+        assert!(check(&[start()], |_| true).is_err(), "nobody let it pass");
+    }
+}
