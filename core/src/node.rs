@@ -350,13 +350,11 @@ impl Node {
         let idle = hard_state.is_none() && entries.is_empty() && snapshot.is_none();
         let mut last = None;
         if !idle {
-            let changed = hard_state.is_some();
             let mut hard_state = hard_state.unwrap_or_else(|| self.consensus.hard_state());
             if planted::is(Bug::VoteNotPersisted) {
                 hard_state.vote = NodeId::NONE;
             }
-            let hard_state = Some(hard_state)
-                .filter(|_| changed || !planted::is(Bug::SegmentWithoutHardState));
+            let hard_state = Some(hard_state);
             let ops = self.wal.append(&WalRecord { hard_state, snapshot, entries });
             let sequence = self.wal.sequence();
             for op in ops {

@@ -76,11 +76,11 @@ bugs! {
     MiddleDamageCut,
     /// Recovery keeps what later records have replaced.
     ReplacedEntriesRecovered,
-    /// The writer goes on in a segment with a torn tail.
-    TornSegmentWrittenAgain,
+    /// The writer goes on behind a torn tail, and leaves it in place.
+    TornTailLeftInPlace,
     /// What recovery read is not made durable before it is built upon.
     RecoveredNotSynced,
-    /// The hard state is written where it changes only, and a new segment does not start with it.
+    /// Term and vote are written where they change only, and a new segment does not start with them.
     SegmentWithoutHardState,
     /// Segments are dropped that the newest snapshots do not cover.
     SegmentDroppedEarly,

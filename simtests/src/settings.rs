@@ -92,6 +92,7 @@ pub const SETTINGS: &[Setting] = &[
     fault!("fault.backup_run", BackupRun),
     fault!("fault.backup_schedule", BackupSchedule),
     fault!("fault.maker_power_cut", MakerPowerCut),
+    fault!("fault.snapshot_power_cut", SnapshotPowerCut),
     setting!("network.loss_ppm", 0, network.loss),
     setting!("network.corrupt_ppm", 0, network.corrupt),
     setting!("network.duplicate_ppm", 0, network.duplicate),

@@ -1,8 +1,10 @@
-//! Crash points: in short stories the power fails at every single disk operation of a member, under every policy of what survives
+//! Crash points: in short stories the power fails at every single action of a member, on its disk and in the object store, under every policy of what survives
 //! unsynced; it recovers, and fails again while it does. Then everything is checked, what was acknowledged above all.
 //!
 //! Source: Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014 (ALICE); Mohan et al., "CrashMonkey", OSDI 2018.
 
+use raftkv_core::api::Request;
+use raftkv_core::backup::compress::Compression;
 use raftkv_core::time::Span;
 use raftkv_sim::check::Violation;
 use raftkv_sim::model::disk::{Crash, CrashPolicy};
@@ -13,7 +15,7 @@ use simtests::campaign;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A story whose disk operations are the crash points.
+/// A story whose disk operations, and what it asks of the object store, are the crash points.
 struct Story {
     name: &'static str,
     options: fn(&mut Options),
@@ -55,22 +57,22 @@ fn scenario(story: &Story) -> Result<(Scenario, u32), Violation> {
     Ok((scenario, member))
 }
 
-/// How many disk operations the member begins in the story.
+/// How many actions the member begins in the story.
 fn count(story: &Story) -> Result<u64, Violation> {
     let (mut scenario, member) = scenario(story)?;
-    let before = scenario.disk_operations(member);
+    let before = scenario.actions(member);
     scenario.run_until("the story ends", |scenario| (story.until)(scenario, member))?;
-    Ok(scenario.disk_operations(member) - before)
+    Ok(scenario.actions(member) - before)
 }
 
 /// Cuts the member's power once it has begun so many operations, and again as it recovers.
 fn crash_at(story: &Story, point: u64, policy: CrashPolicy) -> Result<(), Violation> {
     let (mut scenario, member) = scenario(story)?;
-    let begun = scenario.disk_operations(member) + point;
-    scenario.run_to_disk_operation(member, begun)?;
+    let begun = scenario.actions(member) + point;
+    scenario.run_to_action(member, begun)?;
     scenario.crash(member, Crash::Power(policy), millis(20));
-    let again = scenario.disk_operations(member) + 1 + point % 7;
-    scenario.run_to_disk_operation(member, again)?;
+    let again = scenario.actions(member) + 1 + point % 7;
+    scenario.run_to_action(member, again)?;
     scenario.crash(member, Crash::Power(policy), millis(20));
     scenario.finish().result
 }
@@ -88,7 +90,7 @@ fn crash_everywhere(story: &Story) {
             scope.spawn(|| {
                 while let Some(&(point, policy)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if let Err(violation) = crash_at(story, point, policy) {
-                        let failure = format!("{name}, operation {point}, {policy:?}: {violation}");
+                        let failure = format!("{name}, action {point}, {policy:?}: {violation}");
                         failures.lock().expect("nobody panics with it").push(failure);
                     }
                 }
@@ -246,4 +248,47 @@ fn lose_follower(scenario: &mut Scenario) -> Result<u32, Violation> {
 fn is_back(scenario: &Scenario, member: u32) -> bool {
     scenario.status(member).is_some_and(|status| status.identity.node.incarnation() > 0)
         && !scenario.is_behind(member)
+}
+
+#[test]
+fn when_a_node_makes_a_backup_for_its_cluster() {
+    crash_everywhere(&Story {
+        name: "backup by the cluster",
+        options: |options| {
+            options.backups.by_cluster = true;
+            options.backups.compression = Compression::None;
+            options.backups.bounds.part_bytes = 1_000;
+            options.backups.bounds.parts_in_flight = 1;
+            options.backups.store.latency_mean = millis(5);
+            options.config.backup_lease = millis(3_000);
+        },
+        begin: |scenario| {
+            scenario.ask_operator(Request::BackupRun);
+            scenario.run_until("a backup is begun", |scenario| scenario.maker().is_some())?;
+            Ok(scenario.maker().expect("it was begun"))
+        },
+        until: |scenario, _| scenario.cluster_has_backup(),
+        points_min: 10,
+    });
+}
+
+#[test]
+fn when_a_restored_cluster_starts() {
+    crash_everywhere(&Story {
+        name: "start of a restored cluster",
+        options: |options| options.config.snapshot_entries = 20,
+        begin: |scenario| {
+            scenario.back_up();
+            scenario.run_until("a backup is complete", |scenario| {
+                !scenario.good_backups().is_empty() && scenario.job_steps().is_none()
+            })?;
+            scenario.lose_data_centre()?;
+            scenario.run_until("a cluster is restored", Scenario::is_restored)?;
+            Ok(1)
+        },
+        until: |scenario, member| {
+            scenario.leader().is_some() && snapshot_index(scenario, member) % 1_000_000_000 > 20
+        },
+        points_min: 20,
+    });
 }

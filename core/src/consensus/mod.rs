@@ -426,6 +426,13 @@ impl Consensus {
         Some(Progress { matched: progress.matched, recent_active: progress.recent_active })
     }
 
+    /// Followers that get nothing more before it is known what became of a snapshot.
+    pub fn awaiting_snapshot(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let waits = |progress: &raft::Progress| progress.state == raft::ProgressState::Snapshot;
+        let all = self.raw.raft.prs().iter().filter(move |(_, progress)| waits(progress));
+        all.map(|(peer, _)| NodeId(*peer))
+    }
+
     /// Entries that are still held, for tests and checks.
     pub fn entries(&self, low: u64, high: u64) -> Vec<Entry> {
         let held = self.raw.store().entries(low, high, None, GetEntriesContext::empty(false));

@@ -1,6 +1,7 @@
 //! What must hold between the machines of a node, whatever has happened.
 
 use super::{Broken, Node};
+use crate::ids::NodeId;
 
 impl Node {
     /// Compares the machines with each other.
@@ -25,6 +26,12 @@ impl Node {
         }
         if consensus.compacted_index() > self.snapshots.newest_index() {
             return Err(Broken("the log starts behind the newest snapshot".into()));
+        }
+        let sent = |peer: &NodeId| self.snapshots.is_sending_to(*peer);
+        if consensus.is_leader()
+            && let Some(peer) = consensus.awaiting_snapshot().find(|peer| !sent(peer))
+        {
+            return Err(Broken(format!("node {peer} waits for a snapshot that nobody sends")));
         }
         if self.state.compacted() > self.state.revision() {
             return Err(Broken("compaction is ahead of the revision".into()));

@@ -97,6 +97,11 @@ impl Snapshots {
         self.complete.clone()
     }
 
+    /// Whether a snapshot is on its way to this follower.
+    pub(super) fn is_sending_to(&self, peer: NodeId) -> bool {
+        self.senders.contains_key(&peer)
+    }
+
     /// Index of the newest complete one; 0 for none.
     pub(super) fn newest_index(&self) -> u64 {
         self.complete.last().map_or(0, |newest| newest.index)

@@ -202,12 +202,13 @@ impl Recovery {
         let last = self.segments.back().map(|segment| segment.number);
         let torn = self.damage.as_ref().is_some_and(|damage| Some(damage.segment) == last);
         // A segment without a record is left behind, too: only the writer's first record of a segment holds the hard state.
-        let sealed = torn && !planted::is(Bug::TornSegmentWrittenAgain)
-            || self.offset == SEGMENT_HEAD_BYTES as u64;
+        let left = torn && planted::is(Bug::TornTailLeftInPlace);
+        let sealed = torn && !left || self.offset == SEGMENT_HEAD_BYTES as u64;
+        let torn_bytes = if left { super::record::RECORD_HEAD_BYTES as u64 } else { 0 };
         let tail = Tail {
             segments: self.segments,
             sealed,
-            offset: self.offset,
+            offset: self.offset + torn_bytes,
             next_sequence: self.next_sequence,
             next_index,
             hard_state,

@@ -96,9 +96,12 @@ impl WalWriter {
     /// Panics if the entries leave a gap, or the term goes back: such a record would promise what cannot be kept.
     #[must_use]
     pub fn append(&mut self, record: &WalRecord) -> Vec<DiskOp> {
+        let known = (self.hard_state.term, self.hard_state.vote);
         self.account(record);
+        let is_news = (self.hard_state.term, self.hard_state.vote) != known;
+        let left_out = !is_news && planted::is(Bug::SegmentWithoutHardState);
         let body = Body {
-            hard_state: record.hard_state,
+            hard_state: record.hard_state.filter(|_| !left_out),
             snapshot: record.snapshot.as_ref().filter(|_| !planted::is(Bug::InstallNotRecorded)),
             entries: &record.entries,
         };

@@ -35,7 +35,9 @@ impl Commits {
                 self.deleted.insert(object.backup);
                 Ok(())
             }
-            Fact::Removed(object) if self.is_complete(object.backup) => {
+            Fact::Removed(object)
+                if object.role == Role::Data && self.is_complete(object.backup) =>
+            {
                 Err(violation(object, "is deleted while its metadata.json is there"))
             }
             Fact::Appeared(_) | Fact::Removed(_) | Fact::Written(..) => Ok(()),

@@ -1,9 +1,9 @@
 //! Small real backups for the tests of the checkers.
 
-use crate::model::store::{Bucket, Call, Damage, Fact, Store, StoreFaults};
+use crate::model::store::{Bucket, Call, Fact, Store, StoreFaults};
 use crate::time::SimTime;
 use raftkv_core::api::{PutRequest, WriteOp};
-use raftkv_core::backup::blob::ObjectName;
+use raftkv_core::backup::blob::{BlobOp, ObjectName};
 use raftkv_core::backup::catalog::{Catalog, ReadCatalog};
 use raftkv_core::backup::compress::Compression;
 use raftkv_core::backup::create::{Bounds, Create, Outcome, Settings, Source};
@@ -12,7 +12,7 @@ use raftkv_core::backup::machine::{Action, ActionResult, Machine};
 use raftkv_core::backup::read::{Access, ReadBounds, ReadError};
 use raftkv_core::backup::restore::{Restore, Restored};
 use raftkv_core::backup::{BackupId, Key, KeyRing, Metadata};
-use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId};
+use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId, OpId};
 use raftkv_core::kv::{self, Command, KvState};
 use raftkv_core::rng::{Rng, Seed};
 use raftkv_core::snapshot::{Encoder, Header};
@@ -25,6 +25,7 @@ pub struct BackupMaker {
     rng: Rng,
     state: KvState,
     index: u64,
+    /// Each machine is a session of its own.
     session: u64,
 }
 
@@ -59,6 +60,7 @@ impl BackupMaker {
     /// Writes a value and makes a backup of the state.
     pub fn make(&mut self, settings: Settings, value: &'static str) -> Metadata {
         self.index += 1;
+        self.session += 1;
         let put =
             PutRequest { key: "k".into(), value: value.into(), lease: 0, return_previous: false };
         let action = kv::Action::Write { session: None, op: WriteOp::Put(put) };
@@ -95,11 +97,15 @@ impl BackupMaker {
 
     /// An object is gone.
     pub fn lose(&mut self, object: ObjectName) {
-        self.store.damage(SimTime(0), object, Damage::Delete);
+        self.session += 1;
+        let call = Call { session: self.session, op: OpId(1) };
+        self.store.submit(SimTime(0), call, BlobOp::Delete { object });
+        while self.store.poll(self.store.next_wake()).is_none() {}
     }
 
     /// What a catalog shows.
     pub fn catalog(&mut self) -> Catalog {
+        self.session += 1;
         let mut machine = ReadCatalog::new(KeyRing::default());
         self.drive(&mut machine);
         machine.outcome().unwrap().clone().unwrap()
@@ -113,13 +119,13 @@ impl BackupMaker {
         plaintext: Plaintext,
     ) -> Result<Restored, ReadError> {
         let access = Access { keys: KeyRing::new(keys.to_vec()), plaintext };
+        self.session += 1;
         let mut machine = Restore::new(id, access, ReadBounds::default());
         self.drive(&mut machine);
         machine.take().expect("it was driven to its end")
     }
 
     fn drive(&mut self, machine: &mut dyn Machine) {
-        self.session += 1;
         loop {
             while let Some(action) = machine.poll_action() {
                 match action {

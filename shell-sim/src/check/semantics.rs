@@ -53,9 +53,10 @@ pub fn check(steps: &[Step], events: &[Event]) -> Result<(), Violation> {
 /// The model keeps every answer in full; the store keeps of a large one only its revision.
 fn is_in_short(outcome: &Outcome, expected: &Outcome) -> bool {
     match (outcome, expected) {
-        (Outcome::Write(Ok(WriteResult::AppliedBefore { revision })), Outcome::Write(Ok(first))) => {
-            *revision == first.revision()
-        }
+        (
+            Outcome::Write(Ok(WriteResult::AppliedBefore { revision })),
+            Outcome::Write(Ok(first)),
+        ) => *revision == first.revision(),
         _ => false,
     }
 }

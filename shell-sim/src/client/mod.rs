@@ -151,12 +151,7 @@ impl Client {
         self.lanes.iter().all(|lane| matches!(lane.state, State::Stopped))
     }
 
-    fn poll_lane(
-        &mut self,
-        lane: usize,
-        now: SimTime,
-        history: &mut History,
-    ) -> Option<Sending> {
+    fn poll_lane(&mut self, lane: usize, now: SimTime, history: &mut History) -> Option<Sending> {
         match self.lanes[lane].state {
             State::Idle { until } if until <= now => {
                 if self.stopping {
@@ -207,16 +202,18 @@ impl Client {
         };
         self.session = Some(Session { id, next_sequence: sequence + 1 });
         let under_way = self.lanes.iter().filter_map(Lane::operation);
-        let retried = under_way.filter_map(|operation| {
-            match &history.operations[operation].request {
+        let retried =
+            under_way.filter_map(|operation| match &history.operations[operation].request {
                 Request::Write { session: Some(other), .. } if other.session == id => {
                     Some(other.sequence)
                 }
                 _ => None,
-            }
-        });
+            });
         let acknowledged_below = retried.min().unwrap_or(sequence);
-        Request::Write { session: Some(SessionRef { session: id, sequence, acknowledged_below }), op }
+        Request::Write {
+            session: Some(SessionRef { session: id, sequence, acknowledged_below }),
+            op,
+        }
     }
 
     fn ask(
@@ -331,7 +328,9 @@ impl Client {
     /// The lane that waits for an answer to this attempt, and the operation it is about.
     fn waiting_for(&self, attempt: u64) -> Option<(usize, usize)> {
         self.lanes.iter().enumerate().find_map(|(number, lane)| match lane.state {
-            State::Waiting { operation, .. } if lane.attempt == attempt => Some((number, operation)),
+            State::Waiting { operation, .. } if lane.attempt == attempt => {
+                Some((number, operation))
+            }
             _ => None,
         })
     }

@@ -11,6 +11,9 @@ use raftkv_core::io::FileName;
 use raftkv_core::rng::{Rng, Seed};
 use std::ops::Range;
 
+/// So often is drawn for a place of a kind.
+const PLACES_DRAWN: usize = 200;
+
 /// A place in a file that may be damaged: damage there is noticed or does not matter.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
@@ -32,7 +35,30 @@ impl World {
             FaultKind::MisdirectedWrite => self.misdirect(at, &mut rng),
             _ => self.change_bytes(kind, at, &mut rng),
         };
-        let Some((what, detail)) = done else { return };
+        if let Some((what, detail)) = done {
+            self.damaged(at, what, &detail);
+        }
+    }
+
+    /// Flips a bit in a place of this kind and cuts the machine's power. Says whether there was one, and the cluster can do without that disk.
+    pub(super) fn rot(&mut self, at: usize, kind: &str) -> bool {
+        if !self.is_member(at) || !self.can_spare(at) {
+            return false;
+        }
+        let mut rng = Seed::from_number(self.nemesis_rng().next_u64()).fork("rot");
+        let slot = &mut self.slots[at];
+        let mut draw = || match kind {
+            "snapshot" => slot.some_snapshot(&mut rng),
+            _ => slot.log_map.some_place(&mut rng),
+        };
+        let place = (0..PLACES_DRAWN).find_map(|_| draw().filter(|place| place.what == kind));
+        let Some(Place { file, range, what }) = place else { return false };
+        let Some(offset) = slot.disk.rot(file, range) else { return false };
+        self.damaged(at, rot_in(what), &format!("{} at {offset}", file.path()));
+        true
+    }
+
+    fn damaged(&mut self, at: usize, what: &'static str, detail: &str) {
         let slot = &mut self.slots[at];
         slot.damaged = true;
         self.atlas.lose(slot.identity.node);
@@ -60,14 +86,7 @@ impl World {
             return Some(("lost write", format!("{what} {} at {}", file.path(), range.start)));
         }
         let offset = slot.disk.rot(file, range)?;
-        let name = match what {
-            "log, middle" => "bit rot in the log's middle",
-            "log, tail" => "bit rot in the log's tail",
-            "hard state" => "bit rot in a hard state",
-            "snapshot" => "bit rot in a snapshot",
-            _ => "bit rot in the identity",
-        };
-        Some((name, format!("{} at {offset}", file.path())))
+        Some((rot_in(what), format!("{} at {offset}", file.path())))
     }
 
     /// A write lands where another one had been, and is missing where it should be.
@@ -123,5 +142,16 @@ impl World {
             self.crash_at(when, at, power);
         }
         self.count("restart storm");
+    }
+}
+
+/// What bit rot in a place of this kind is counted as.
+fn rot_in(what: &str) -> &'static str {
+    match what {
+        "log, middle" => "bit rot in the log's middle",
+        "log, tail" => "bit rot in the log's tail",
+        "hard state" => "bit rot in a hard state",
+        "snapshot" => "bit rot in a snapshot",
+        _ => "bit rot in the identity",
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Nemesis {
     /// Moments drawn so far.
     strikes: u64,
     resting: bool,
+    /// Of snapshots that are about to be published, so many more are met by a power cut.
+    snapshots: u64,
 }
 
 /// Something that comes to an end.
@@ -48,6 +50,7 @@ impl Nemesis {
             sequence: 0,
             strikes: 0,
             resting: false,
+            snapshots: 0,
         }
     }
 
@@ -154,6 +157,7 @@ impl World {
             }
             FaultKind::BackupSchedule => self.change_schedule(),
             FaultKind::MakerPowerCut => self.cut_maker(),
+            FaultKind::SnapshotPowerCut => self.nemesis.snapshots += 1,
             _ => self.change_membership(kind, at),
         }
     }
@@ -186,7 +190,9 @@ impl World {
             2 => Request::BackupSchedule { schedule: None },
             _ => {
                 let (cron, timezone) = ("* * * * *".into(), "UTC".into());
-                Request::BackupSchedule { schedule: Some(Schedule { cron, timezone, prune: false }) }
+                Request::BackupSchedule {
+                    schedule: Some(Schedule { cron, timezone, prune: false }),
+                }
             }
         };
         self.operator.ask(request);
@@ -341,6 +347,16 @@ impl World {
         self.nemesis.end_at(until, End::SlowLinks);
         self.count("slow link");
         self.note(at, "slow link", &format!("{bytes_per_ms} bytes/ms"));
+    }
+
+    /// A snapshot is being published: its node may lose power just then.
+    pub(super) fn on_publishing(&mut self, at: usize) {
+        if self.nemesis.snapshots > 0 && !self.nemesis.resting {
+            self.nemesis.snapshots -= 1;
+            self.count("power cut at a snapshot's publication");
+            let soon = self.nemesis.rng.tail(Span(self.options.disk.sync_mean.0 * 2));
+            self.crash_at(self.now + soon, at, true);
+        }
     }
 
     /// Ends a process at a later moment.

@@ -78,11 +78,13 @@ pub enum FaultKind {
     BackupSchedule,
     /// The node that makes a backup for the cluster loses power.
     MakerPowerCut,
+    /// Nodes lose power about when they publish a snapshot, now and then, from now on.
+    SnapshotPowerCut,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [FaultKind; 30] = [
+    pub const ALL: [FaultKind; 31] = [
         FaultKind::Kill,
         FaultKind::PowerCut,
         FaultKind::PowerCutAll,
@@ -113,6 +115,7 @@ impl FaultKind {
         FaultKind::BackupRun,
         FaultKind::BackupSchedule,
         FaultKind::MakerPowerCut,
+        FaultKind::SnapshotPowerCut,
     ];
 }
 

@@ -2,8 +2,8 @@
 
 use super::clients::ClientFrame;
 use super::log_map::LogMap;
-use super::sayings::{describe, summary};
 use super::observer::Activity;
+use super::sayings::{describe, summary};
 use super::slot::Process;
 use super::{World, genesis};
 use crate::check::{Violation, bounded, refusal};
@@ -14,8 +14,8 @@ use crate::model::store::{Call, describe as describe_blob};
 use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
 use raftkv_core::api::{MemberInfo, MemberRole, NodeStatus};
-use raftkv_core::config::Config;
 use raftkv_core::boot::{self, Boot, BootError, BootStep, Image};
+use raftkv_core::config::Config;
 use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId, OpId};
 use raftkv_core::io::{DiskDone, DiskError, DiskOp, FileName, Halt, Input, Output};
 use raftkv_core::log::{ConfState, Level};
@@ -256,7 +256,8 @@ impl World {
         let mut config = self.options.config.clone();
         config.address = address(slot.member);
         let seed = Seed::from_number(
-            self.options.seed ^ Fingerprint::of(&[slot.member as u64, slot.boots].map(u64::to_le_bytes).concat()),
+            self.options.seed
+                ^ Fingerprint::of(&[slot.member as u64, slot.boots].map(u64::to_le_bytes).concat()),
         );
         let (snapshot, entries) = (image.snapshot.index, image.entries.len());
         let state = image.hard_state;
@@ -363,10 +364,15 @@ impl World {
                 if rolls {
                     *self.sometimes.entry("a segment of the log was begun").or_default() += 1;
                 }
+                let publishes = matches!(action, DiskOp::Publish { to: FileName::Snapshot(_), .. });
                 slot.disk.submit(self.now, op, action);
+                if publishes {
+                    self.on_publishing(at);
+                }
             }
             Output::Reply { req, response } => self.reply(at, req, response)?,
             Output::Blob { op, action } => {
+                slot.blobs += 1;
                 let call = Call { session: slot.store_session, op };
                 self.trace.line(self.now, node, "blob", format_args!("{}", describe_blob(&action)));
                 self.backups.store.submit(self.now, call, action);

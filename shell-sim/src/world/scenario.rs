@@ -75,13 +75,18 @@ impl Scenario {
         self.world.slots[at(member)].disk.counts().begun
     }
 
-    /// Lets time pass until the member's disk has begun something for the `number`th time; a violation when it does not within a
-    /// simulated minute.
-    pub fn run_to_disk_operation(&mut self, member: u32, number: u64) -> Result<(), Violation> {
+    /// How often the member has begun something on its disk or in the object store.
+    pub fn actions(&self, member: u32) -> u64 {
+        self.disk_operations(member) + self.world.slots[at(member)].blobs
+    }
+
+    /// Lets time pass until the member has begun something on its disk or in the object store for the `number`th time; a violation when
+    /// it does not within a simulated minute.
+    pub fn run_to_action(&mut self, member: u32, number: u64) -> Result<(), Violation> {
         let end = self.world.now + Span::from_millis(60_000);
-        while self.disk_operations(member) < number {
+        while self.actions(member) < number {
             if self.world.now >= end {
-                let detail = format!("member {member} never comes to disk operation {number}");
+                let detail = format!("member {member} never comes to action {number}");
                 return Err(Violation::new("scenario", detail));
             }
             let next = self.world.next_wake().max(self.world.now);
@@ -169,6 +174,11 @@ impl Scenario {
     /// There is (or is no longer) no space left on the member's disk.
     pub fn set_disk_full(&mut self, member: u32, is_full: bool) {
         self.world.slots[at(member)].disk.set_full(is_full);
+    }
+
+    /// A bit flips on the member's disk, in a place of this kind, and its power fails; whether there was such a place.
+    pub fn rot(&mut self, member: u32, kind: &str) -> bool {
+        self.world.rot(at(member), kind)
     }
 
     /// The member's disk is replaced by an empty one, and the operator lets it join anew.

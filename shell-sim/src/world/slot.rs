@@ -48,6 +48,8 @@ pub(super) struct Slot {
     pub(super) running_watches: BTreeSet<ReqId>,
     /// Requests below this came before the node last installed a snapshot.
     pub(super) installed_before: u64,
+    /// How often a process here has asked the object store for something.
+    pub(super) blobs: u64,
     /// Under which the process asks the object store.
     pub(super) store_session: u64,
     /// When the node last handled anything, by its own clock.
@@ -116,6 +118,7 @@ impl Slot {
             next_request: 1,
             running_watches: BTreeSet::new(),
             installed_before: 0,
+            blobs: 0,
             store_session: 0,
             ran_at: Mono(0),
             boots: 0,

@@ -182,6 +182,11 @@ impl Store {
         self.bucket.read(now, &op, Sight::Fresh, &mut self.rng)
     }
 
+    /// Whether no listing is ever stale.
+    pub fn lists_truly(&self) -> bool {
+        self.faults.stale_listing == Ppm::NEVER && self.counts.stale_listings == 0
+    }
+
     /// How often each fault fired.
     pub fn counts(&self) -> &StoreCounts {
         &self.counts

@@ -8,6 +8,7 @@ use super::taking::{self, Step, Taking};
 use crate::check::Violation;
 use crate::check::nonces::Nonces;
 use crate::client::Sending;
+use crate::model::clock::START_WALL_MS;
 use crate::model::store::{Answer, Call, Store};
 use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
@@ -16,6 +17,7 @@ use raftkv_core::api::{PutRequest, Request, Response, WriteOp};
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::create::{Outcome, Settings};
 use raftkv_core::backup::machine::{Action, ActionResult, Machine};
+use raftkv_core::backup::marker::Owner;
 use raftkv_core::backup::verify::Level;
 use raftkv_core::rng::Rng;
 use raftkv_core::time::{Span, Wall};
@@ -27,8 +29,6 @@ const PATIENCE: Span = Span::from_millis(3_000);
 const PAUSE: Span = Span::from_millis(200);
 /// How often the pause is doubled at most.
 const DOUBLINGS: u32 = 7;
-/// The operator's calendar at the start of the simulation.
-const EPOCH_MS: i64 = 1_764_930_645_000;
 
 /// The command line.
 #[derive(Debug)]
@@ -72,6 +72,8 @@ enum Want {
     Backup,
     /// One attempt to restore the newest backup in memory.
     Drill,
+    /// One attempt to restore this one.
+    DrillOf(BackupId),
     /// The backup made before it restores in memory.
     Proof(Option<BackupId>),
     Recovery,
@@ -184,6 +186,11 @@ impl Console {
         self.want(now, Want::Drill);
     }
 
+    /// Restore this backup in memory.
+    pub(super) fn drill_of(&mut self, now: SimTime, id: BackupId) {
+        self.want(now, Want::DrillOf(id));
+    }
+
     /// Make a backup and restore it in memory; nothing kills the operator any more.
     pub(super) fn prove(&mut self, now: SimTime) {
         self.options.kill = Ppm::NEVER;
@@ -245,18 +252,26 @@ impl Console {
         self.session += 1;
         self.steps = 0;
         let refusals_before = store.counts().refusals();
-        let means = |access| Means { access, began: now, refusals_before };
+        let means = |access| Means { access, began: now, refusals_before, held: false };
+        let (owner, wall) = (Owner(self.rng.bytes()), calendar(now));
         self.job = match self.wants.front() {
             Some(Want::Plant) => Job::Planting,
             Some(Want::Backup | Want::Proof(None)) => self.take(now),
             Some(Want::Proof(Some(id))) => {
-                Job::Reading(Box::new(Reading::restore(*id, means(self.keys.access()))))
+                let means = means(self.keys.access());
+                Job::Reading(Box::new(Reading::restore(*id, means, owner, wall)))
+            }
+            Some(Want::DrillOf(id)) => {
+                let means = means(self.keys.access());
+                Job::Reading(Box::new(Reading::restore(*id, means, owner, wall)))
             }
             Some(Want::Drill) => {
-                Job::Reading(Box::new(Reading::new(Goal::DrillNewest, means(self.keys.access()))))
+                let means = means(self.keys.access());
+                Job::Reading(Box::new(Reading::new(Goal::DrillNewest, means, owner, wall)))
             }
             Some(Want::Recovery) => {
-                Job::Reading(Box::new(Reading::new(Goal::Recover, means(self.keys.access()))))
+                let means = means(self.keys.access());
+                Job::Reading(Box::new(Reading::new(Goal::Recover, means, owner, wall)))
             }
             None => {
                 let goal = match self.rng.below(10) {
@@ -272,15 +287,16 @@ impl Console {
                 };
                 match goal {
                     None => self.take(now),
-                    Some(goal) => Job::Reading(Box::new(Reading::new(goal, means(access)))),
+                    Some(goal) => {
+                        Job::Reading(Box::new(Reading::new(goal, means(access), owner, wall)))
+                    }
                 }
             }
         };
     }
 
     fn take(&self, now: SimTime) -> Job {
-        let wall = Wall(EPOCH_MS + (now.0 / 1_000_000) as i64);
-        Job::Taking(Box::new(Taking::new(self.settings(), wall)))
+        Job::Taking(Box::new(Taking::new(self.settings(), calendar(now))))
     }
 
     fn machine(&mut self) -> Option<&mut dyn Machine> {
@@ -339,7 +355,10 @@ impl Console {
             (Some(Want::Proof(Some(wanted))), Found::Restored { id, result: Ok(_), .. }) => {
                 wanted == id
             }
-            (Some(Want::Drill), Found::Restored { .. } | Found::Unlisted(_)) => true,
+            (
+                Some(Want::Drill | Want::DrillOf(_)),
+                Found::Restored { .. } | Found::Unlisted(_) | Found::NotHeld { .. },
+            ) => true,
             (Some(Want::Recovery), Found::Recovered { .. }) => true,
             _ => false,
         };
@@ -431,4 +450,9 @@ impl Console {
             Job::None | Job::Planting => false,
         }
     }
+}
+
+/// The operator's calendar, which is right.
+pub(super) fn calendar(now: SimTime) -> Wall {
+    Wall(START_WALL_MS + (now.0 / 1_000_000) as i64)
 }

@@ -6,6 +6,7 @@ use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::BlobError;
 use raftkv_core::backup::catalog::Catalog;
 use raftkv_core::backup::create::Outcome;
+use raftkv_core::backup::mark::MarkError;
 use raftkv_core::backup::read::{Access, ReadError};
 use raftkv_core::backup::restore::Restored;
 use raftkv_core::backup::verify::Report;
@@ -19,6 +20,8 @@ pub(super) struct Means {
     pub(super) began: SimTime,
     /// How often the store had refused something before the job began.
     pub(super) refusals_before: u64,
+    /// The backup was marked as in use before its metadata were read.
+    pub(super) held: bool,
 }
 
 /// Something that was found out.
@@ -36,6 +39,12 @@ pub(super) enum Found {
     Listed(Catalog),
     /// The store cannot be listed.
     Unlisted(BlobError),
+    /// A backup is marked as in use.
+    Held(BackupId),
+    /// It could not be.
+    NotHeld { id: BackupId, error: MarkError },
+    /// A mark was taken away, or stays.
+    Released,
     /// A backup was checked.
     Verified { report: Box<Report>, means: Means },
     /// A backup was restored in memory, or was not.

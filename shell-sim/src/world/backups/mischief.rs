@@ -8,7 +8,7 @@ use crate::model::store::{Damage, Outage};
 use crate::random::Draw;
 use crate::time::SimTime;
 use crate::world::World;
-use raftkv_core::backup::blob::ObjectName;
+use raftkv_core::backup::blob::{ObjectName, Role};
 use raftkv_core::rng::Rng;
 use raftkv_core::time::Span;
 
@@ -75,7 +75,7 @@ impl World {
     fn damage_some_backup(&mut self, damage: Damage) {
         // A swap spoils two.
         let spoiled = if damage == Damage::Swap { 2 } else { 1 };
-        if self.backups.good() <= spoiled {
+        if self.backups.good_and_kept() <= spoiled {
             return;
         }
         let Backups { store, commits, .. } = &self.backups;
@@ -83,6 +83,7 @@ impl World {
             .bucket()
             .objects()
             .map(|(object, _)| *object)
+            .filter(|object| matches!(object.role, Role::Data | Role::Metadata))
             .filter(|object| commits.is_complete(object.backup))
             .collect();
         let rng = &mut self.backups.mischief.rng;

@@ -4,6 +4,7 @@
 
 mod console;
 mod found;
+mod janitor;
 mod keys;
 mod mischief;
 pub mod options;
@@ -17,12 +18,13 @@ use crate::check::backup_commit::Commits;
 use crate::check::backup_restore::{self, Truth};
 use crate::check::canaries::Canaries;
 use crate::check::nonces::Nonces;
-use crate::check::{Violation, backup_listing};
+use crate::check::{Violation, backup_listing, retention_kept};
 use crate::model::network::Host;
 use crate::model::store::{Call, Fact, Store};
 use crate::time::SimTime;
-use console::Console;
+use console::{Console, calendar};
 use found::{Found, Means};
+use janitor::{JANITOR_SESSIONS, Janitor, Swept};
 use mischief::Mischief;
 use options::BackupOptions;
 use raftkv_core::api::Response;
@@ -44,6 +46,7 @@ const NODE_SESSIONS: u64 = 1 << 32;
 pub(super) struct Backups {
     pub(super) store: Store,
     console: Console,
+    janitor: Janitor,
     commits: Commits,
     pub(super) nonces: Nonces,
     pub(super) canaries: Canaries,
@@ -68,6 +71,7 @@ impl Backups {
         Backups {
             store: Store::new(options.store, seed.fork("store")),
             console: Console::new(options.clone(), nodes, seed.fork("console")),
+            janitor: Janitor::new(options, seed.fork("janitor")),
             commits: Commits::default(),
             nonces: Nonces::default(),
             canaries: Canaries::default(),
@@ -79,7 +83,13 @@ impl Backups {
     }
 
     pub(super) fn next_wake(&self) -> SimTime {
-        self.store.next_wake().min(self.console.next_wake()).min(self.mischief.next_wake())
+        let wakes = [
+            self.store.next_wake(),
+            self.console.next_wake(),
+            self.janitor.next_wake(),
+            self.mischief.next_wake(),
+        ];
+        wakes.into_iter().min().unwrap_or(SimTime::NEVER)
     }
 
     /// A node's process begins to ask the store under this name.
@@ -102,6 +112,7 @@ impl Backups {
     pub(super) fn prove(&mut self, now: SimTime) {
         self.store.heal();
         self.mischief.rest();
+        self.janitor.rest();
         self.console.prove(now);
     }
 
@@ -124,6 +135,21 @@ impl Backups {
     pub(super) fn good(&self) -> usize {
         let bucket = self.store.bucket();
         self.commits.complete().filter(|metadata| !bucket.is_tampered(metadata.id)).count()
+    }
+
+    /// How many of these are among the newest, which retention leaves alone: a list does not show all damage.
+    fn good_and_kept(&self) -> usize {
+        if !self.janitor.is_planned() {
+            return self.good();
+        }
+        let mut newest: Vec<_> = self
+            .commits
+            .complete()
+            .map(|metadata| (metadata.epoch, metadata.index, metadata.timestamp, metadata.id))
+            .collect();
+        newest.sort();
+        let kept = newest.iter().rev().take(self.janitor.rules().min_backups.max(1) as usize);
+        kept.filter(|(_, _, _, id)| !self.store.bucket().is_tampered(*id)).count()
     }
 
     /// How often each fault fired, and how much was done.
@@ -150,7 +176,11 @@ impl Backups {
         means: &Means,
     ) -> Result<(), Violation> {
         let metadata = self.commits.metadata(id);
-        let is_gone = metadata.is_some() && !self.commits.is_complete(id);
+        let mut is_gone = metadata.is_some() && !self.commits.is_complete(id);
+        if is_gone && means.held && self.store.lists_truly() {
+            // Whoever found the metadata finds the data, too.
+            is_gone = matches!(result, Err(ReadError::NotComplete { .. }));
+        }
         let truth = Truth {
             metadata,
             was_tampered: self.store.bucket().was_tampered(id, means.began),
@@ -172,14 +202,17 @@ impl World {
         let backups = &mut self.backups;
         while let Some((call, result)) = backups.store.poll(self.now) {
             let Call { session, op } = call;
-            if session < NODE_SESSIONS {
+            if session < JANITOR_SESSIONS {
                 backups.console.hear(self.now, call, result, &mut backups.store);
+            } else if session < NODE_SESSIONS {
+                backups.janitor.hear(self.now, call, result, &mut backups.store);
             } else if let Some(slot) = self.slots.iter_mut().find(|it| it.store_session == session)
             {
                 slot.inbox.push_back(Input::Blob { op, result });
             }
         }
         self.note_facts()?;
+        self.run_janitor()?;
         loop {
             let Backups { console, store, nonces, .. } = &mut self.backups;
             let sending = console.poll(self.now, store, nonces)?;
@@ -188,6 +221,34 @@ impl World {
             }
             let Some(sending) = sending else { return Ok(()) };
             self.speak(Host(CONSOLE_HOST), sending);
+        }
+    }
+
+    fn run_janitor(&mut self) -> Result<(), Violation> {
+        let access = self.backups.console.keys().access();
+        loop {
+            let Backups { janitor, store, .. } = &mut self.backups;
+            let Some(swept) = janitor.poll(self.now, calendar(self.now), &access, store) else {
+                return Ok(());
+            };
+            self.note_facts()?;
+            match swept {
+                Swept::Refused(error) => {
+                    self.sometimes("retention refused to go by a wrong clock");
+                    self.tell("no plan", format_args!("{error}"));
+                }
+                Swept::Planned(count) => self.tell("plan", format_args!("{count} may go")),
+                Swept::Removed(gone) => {
+                    let min = self.backups.janitor.rules().min_backups.max(1) as usize;
+                    for id in gone {
+                        self.sometimes("retention removed a backup");
+                        self.tell("pruned", format_args!("{id}"));
+                        retention_kept::check(id, &self.backups.commits, min)?;
+                    }
+                }
+                Swept::Unlisted => self.tell("unlisted", format_args!("for retention")),
+                Swept::Died => self.tell("died", format_args!("in retention")),
+            }
         }
     }
 
@@ -228,6 +289,9 @@ impl World {
                 backup_listing::check(&catalog, &self.backups.commits)?;
             }
             Found::Unlisted(error) => self.tell("unlisted", format_args!("{error}")),
+            Found::Held(id) => self.tell("held", format_args!("{id}")),
+            Found::NotHeld { id, error } => self.tell("not held", format_args!("{id} {error}")),
+            Found::Released => self.tell("released", format_args!("")),
             Found::Verified { report, means } => {
                 let (id, level) = (report.id, report.level);
                 let wrong =

@@ -3,6 +3,7 @@
 use crate::model::store::{Damage, Outage, StoreFaults};
 use crate::random::{Draw, Ppm};
 use raftkv_core::backup::compress::Compression;
+use raftkv_core::backup::config::Retention;
 use raftkv_core::backup::create::Bounds;
 use raftkv_core::rng::{Rng, Seed};
 use raftkv_core::time::Span;
@@ -30,6 +31,10 @@ pub struct BackupOptions {
     pub damages: Vec<Damage>,
     /// Whether the newest key is replaced now and then.
     pub rotates: bool,
+    /// Mean time between two runs of retention; never, if there is none.
+    pub prune_every: Option<Span>,
+    /// By which rules it goes.
+    pub rules: Retention,
     /// Whether nodes make backups for their cluster, on schedule and when asked.
     pub by_cluster: bool,
 }
@@ -48,6 +53,8 @@ impl BackupOptions {
             outages: Vec::new(),
             damages: Vec::new(),
             rotates: false,
+            prune_every: None,
+            rules: Retention::default(),
             by_cluster: false,
         }
     }
@@ -73,6 +80,15 @@ impl BackupOptions {
             damages: some(rng, &Damage::ALL),
             rotates: rng.happens(Ppm::percent(30)),
             by_cluster: rng.happens(Ppm::percent(50)),
+            prune_every: rng
+                .happens(Ppm::percent(50))
+                .then(|| Span::from_millis(*rng.pick(&[1_000, 5_000, 20_000]))),
+            rules: Retention {
+                retention_days: *rng.pick(&[0, 1]),
+                max_backups: *rng.pick(&[0, 2, 3]),
+                min_backups: *rng.pick(&[2, 2, 3]),
+                ..Retention::default()
+            },
         }
     }
 }

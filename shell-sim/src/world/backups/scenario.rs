@@ -6,6 +6,7 @@ use crate::world::World;
 use crate::world::scenario::Scenario;
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::ObjectName;
+use raftkv_core::backup::config::Retention;
 use raftkv_core::backup::read::ReadTrouble;
 use raftkv_core::time::Span;
 
@@ -20,6 +21,42 @@ impl Scenario {
     pub fn drill(&mut self) {
         let World { backups, now, .. } = &mut self.world;
         backups.console.drill(*now);
+    }
+
+    /// The member that makes a backup for the cluster, as the leader has it.
+    pub fn maker(&self) -> Option<u32> {
+        let leader = self.world.slots.get(self.leader()? as usize - 1)?.node()?;
+        Some(leader.state().backups().run.as_ref()?.node.member())
+    }
+
+    /// Whether the last backup that the cluster made itself is complete, as the leader has it.
+    pub fn cluster_has_backup(&self) -> bool {
+        let leader = self.leader().and_then(|leader| self.world.slots[leader as usize - 1].node());
+        let last = leader.and_then(|leader| leader.state().backups().last.as_ref());
+        last.is_some_and(|last| last.is_good())
+    }
+
+    /// The operator tries to restore this backup in memory.
+    pub fn drill_of(&mut self, backup: BackupId) {
+        let World { backups, now, .. } = &mut self.world;
+        backups.console.drill_of(*now, backup);
+    }
+
+    /// Retention runs now, by these rules, with a calendar that is so far off.
+    pub fn prune(&mut self, rules: Retention, offset_ms: i64) {
+        let World { backups, now, .. } = &mut self.world;
+        backups.janitor.run_now(*now, rules, offset_ms);
+    }
+
+    /// How many inputs the run of retention has had, while there is one.
+    pub fn prune_steps(&self) -> Option<u64> {
+        self.world.backups.janitor.steps()
+    }
+
+    /// The process that runs retention dies.
+    pub fn kill_prune(&mut self) {
+        let World { backups, now, .. } = &mut self.world;
+        backups.janitor.die(*now, &mut backups.store);
     }
 
     /// How many inputs the operator's present job has had, while there is one.

@@ -53,8 +53,12 @@ impl Backups {
 
     fn sweep_backup(&mut self, now: SimTime, id: BackupId) -> Result<(), Violation> {
         let access = self.console.keys().access();
-        let means =
-            Means { access: access.clone(), began: SimTime::NEVER, refusals_before: u64::MAX };
+        let means = Means {
+            access: access.clone(),
+            began: SimTime::NEVER,
+            refusals_before: u64::MAX,
+            held: false,
+        };
         let mut machine = Restore::new(id, access, ReadBounds::default());
         self.look_with(now, &mut machine);
         let Some(result) = machine.take() else {
