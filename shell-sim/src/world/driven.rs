@@ -5,6 +5,7 @@
 //!
 //! Invariant: what a driver says is carried out before anything else happens, in the order it was said.
 
+use super::observer::Activity;
 use super::slot::Process;
 use super::{Ring, World};
 use crate::check::{Violation, bounded};
@@ -147,7 +148,7 @@ impl World {
         let wake = view.wake.map_or(SimTime::NEVER, |wake| slot.clock.when(wake));
         slot.count_spin(wake > self.now)?;
         slot.free_at = slot.free_at.max(self.now + busy);
-        self.on_status(at, view.status.clone(), &view.conf)?;
+        self.on_status(at, view.status.clone(), &view.conf, &Activity::unknown())?;
         if let Process::Driven { view: last, .. } = &mut self.slots[at].process {
             *last = Some(view);
         }

@@ -201,7 +201,7 @@ impl World {
     /// Cuts the power of the node that makes a backup, by its own account.
     fn cut_maker(&mut self) {
         let makes = |slot: &Slot| {
-            let run = slot.node().and_then(|node| node.state().backups().run.as_ref());
+            let run = slot.state().and_then(|state| state.backups().run.as_ref());
             run.is_some_and(|run| run.node == slot.identity.node)
         };
         if let Some(at) = self.slots.iter().position(makes) {

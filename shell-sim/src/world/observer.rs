@@ -84,6 +84,13 @@ pub struct Activity<'a> {
     pub election_timeout: Span,
 }
 
+impl Activity<'_> {
+    /// Of a node whose inputs are not seen: how long it ran without a quorum cannot be told.
+    pub fn unknown() -> Self {
+        Activity { heard: &[], ran: Span(0), election_timeout: Span(0) }
+    }
+}
+
 /// What becomes durable with a disk operation.
 #[derive(Debug)]
 struct Appended {

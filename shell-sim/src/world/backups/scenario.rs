@@ -25,14 +25,14 @@ impl Scenario {
 
     /// The member that makes a backup for the cluster, as the leader has it.
     pub fn maker(&self) -> Option<u32> {
-        let leader = self.world.slots.get(self.leader()? as usize - 1)?.node()?;
-        Some(leader.state().backups().run.as_ref()?.node.member())
+        let leader = self.world.slots.get(self.leader()? as usize - 1)?.state()?;
+        Some(leader.backups().run.as_ref()?.node.member())
     }
 
     /// Whether the last backup that the cluster made itself is complete, as the leader has it.
     pub fn cluster_has_backup(&self) -> bool {
-        let leader = self.leader().and_then(|leader| self.world.slots[leader as usize - 1].node());
-        let last = leader.and_then(|leader| leader.state().backups().last.as_ref());
+        let leader = self.leader().and_then(|leader| self.world.slots[leader as usize - 1].state());
+        let last = leader.and_then(|leader| leader.backups().last.as_ref());
         last.is_some_and(|last| last.is_good())
     }
 
