@@ -99,7 +99,7 @@ impl Backups {
     }
 
     /// How nodes make backups, if they can.
-    pub(super) fn node_settings(&mut self) -> Option<Settings> {
+    pub(super) fn node_settings(&self) -> Option<Settings> {
         self.nodes_are_able.then(|| self.console.settings())
     }
 
