@@ -102,6 +102,11 @@ impl KvState {
         self.store.compacted
     }
 
+    /// The revision that made the change with this number among those retained, from 0; the newest one where there are not as many.
+    pub fn revision_of_change(&self, number: usize) -> Revision {
+        self.store.revision_of_change(number)
+    }
+
     /// Log time in milliseconds.
     pub fn log_time_ms(&self) -> u64 {
         self.log_time_ms
@@ -264,6 +269,20 @@ mod tests {
         assert_eq!(view.range(&all, 1 << 20).unwrap().count, 1);
         assert_eq!((view.hash(), view.bytes()), frozen);
         assert_ne!(state.hash(), frozen.0);
+    }
+
+    #[test]
+    fn the_changes_of_many_keys_in_one_revision_are_counted_singly() {
+        let mut state = KvState::new();
+        write(&mut state, 1, 0, put("a", "1", 0)).unwrap();
+        write(&mut state, 2, 0, put("b", "1", 0)).unwrap();
+        let delete = DeleteRequest { range: KeyRange::all(), return_previous: false };
+        write(&mut state, 3, 0, WriteOp::Delete(delete)).unwrap();
+        write(&mut state, 4, 0, put("c", "1", 0)).unwrap();
+        let revisions: Vec<Revision> = (0..6).map(|at| state.revision_of_change(at)).collect();
+        assert_eq!(revisions, [1, 2, 3, 3, 4, 4]);
+        write(&mut state, 5, 0, WriteOp::Compact { revision: 3 }).unwrap();
+        assert_eq!(state.revision_of_change(0), 4);
     }
 
     #[test]

@@ -113,6 +113,12 @@ impl Store {
         self.changes.iter_from(from).map(|(change, ())| change)
     }
 
+    /// The revision that made the change with this number, from 0; the newest one where there are not as many.
+    pub(super) fn revision_of_change(&self, number: usize) -> Revision {
+        let mut changes = self.changes(Bound::Unbounded);
+        changes.nth(number).map_or(self.revision, |(revision, _)| *revision)
+    }
+
     /// Takes all versions out, to be read one by one.
     pub(super) fn take_versions(&mut self) -> Versions {
         self.changes = Tree::default();

@@ -12,6 +12,8 @@ use crate::time::{Mono, Span};
 
 /// History is compacted in steps of this many revisions, so that no step takes long.
 const COMPACT_STEP_REVISIONS: u64 = 1000;
+/// One compaction forgets about this many changes at most: writes wait for as long as that takes.
+const COMPACT_STEP_CHANGES: usize = 4096;
 
 impl Node {
     /// A request arrived.
@@ -209,7 +211,9 @@ impl Node {
         }
         let oldest_wanted = self.state.revision().saturating_sub(keep);
         if oldest_wanted > self.state.compacted() + COMPACT_STEP_REVISIONS {
-            let revision = (self.state.compacted() + 4 * COMPACT_STEP_REVISIONS).min(oldest_wanted);
+            let most = self.state.compacted() + 4 * COMPACT_STEP_REVISIONS;
+            let few_changes = self.state.revision_of_change(COMPACT_STEP_CHANGES);
+            let revision = most.min(oldest_wanted).min(few_changes);
             let op = WriteOp::Compact { revision };
             self.propose_command(None, Action::Write { session: None, op });
         }
