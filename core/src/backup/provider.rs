@@ -10,7 +10,7 @@ use std::fmt;
 
 /// Where backups go.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Keys")]
+#[serde(try_from = "BTreeMap<String, Option<Given>>")]
 pub enum Provider {
     /// A directory.
     Local {
@@ -75,6 +75,13 @@ pub struct Secret(String);
 /// The keys as they are in the file, whatever the kind of store.
 type Keys = BTreeMap<String, Option<Secret>>;
 
+/// A value as it is in the file.
+enum Given {
+    Text(Secret),
+    /// What it is instead is not kept: it may be a credential without its quotes.
+    NoText,
+}
+
 /// What is wrong with a store's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
@@ -110,6 +117,12 @@ pub enum ProviderError {
         key: &'static str,
         /// What is wrong, without the value.
         what: &'static str,
+    },
+    /// A number or a truth value.
+    #[error("provider.{key} is no text: put it in quotes")]
+    NotText {
+        /// The key.
+        key: String,
     },
     /// One half of a credential.
     #[error("provider.s3_access_key and provider.s3_secret_key must be given together, or neither")]
@@ -149,10 +162,18 @@ const S3_KIND: Kind = Kind {
     query: &[("region", "s3_region"), ("endpoint", "s3_endpoint")],
 };
 
-impl TryFrom<Keys> for Provider {
+impl TryFrom<BTreeMap<String, Option<Given>>> for Provider {
     type Error = ProviderError;
 
-    fn try_from(mut keys: Keys) -> Result<Self, ProviderError> {
+    fn try_from(given: BTreeMap<String, Option<Given>>) -> Result<Self, ProviderError> {
+        let (mut keys, mut no_text) = (Keys::new(), Vec::new());
+        for (key, value) in given {
+            match value {
+                Some(Given::NoText) => no_text.push(key),
+                Some(Given::Text(value)) => drop(keys.insert(key, Some(value))),
+                None => drop(keys.insert(key, None)),
+            }
+        }
         let kind = match (take(&mut keys, "type"), take(&mut keys, "url")) {
             (Some(name), None) => {
                 let kind = KINDS.iter().find(|kind| kind.name == name.expose());
@@ -161,9 +182,13 @@ impl TryFrom<Keys> for Provider {
             (None, Some(url)) => spread(url.expose(), &mut keys)?,
             _ => return Err(ProviderError::NoKind),
         };
-        if let Some(key) = keys.keys().find(|key| !kind.keys.contains(&key.as_str())) {
+        let mut named = keys.keys().chain(&no_text);
+        if let Some(key) = named.find(|key| !kind.keys.contains(&key.as_str())) {
             let (key, takes) = (key.clone(), kind.keys);
             return Err(ProviderError::UnknownKey { key, kind: kind.name, takes });
+        }
+        if let Some(key) = no_text.pop() {
+            return Err(ProviderError::NotText { key });
         }
         match kind.name {
             "local" => Ok(Provider::Local { local_path: need(&mut keys, "local_path")? }),
@@ -365,47 +390,44 @@ impl Secret {
     }
 }
 
-/// Text only. Serde's own message would repeat a number; this one does not.
-impl<'de> Deserialize<'de> for Secret {
+impl<'de> Deserialize<'de> for Given {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl de::Visitor<'_> for Text {
-            type Value = Secret;
+        struct Any;
+        impl de::Visitor<'_> for Any {
+            type Value = Given;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("text")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
-                Ok(Secret(text.into()))
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Given, E> {
+                Ok(Given::Text(Secret(text.into())))
             }
 
-            fn visit_string<E: de::Error>(self, text: String) -> Result<Secret, E> {
-                Ok(Secret(text))
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Given, E> {
+                Ok(Given::Text(Secret(text)))
             }
 
-            fn visit_bool<E: de::Error>(self, _: bool) -> Result<Secret, E> {
-                Err(E::custom(NOT_TEXT))
+            fn visit_bool<E: de::Error>(self, _: bool) -> Result<Given, E> {
+                Ok(Given::NoText)
             }
 
-            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
-                Err(E::custom(NOT_TEXT))
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Given, E> {
+                Ok(Given::NoText)
             }
 
-            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Secret, E> {
-                Err(E::custom(NOT_TEXT))
+            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Given, E> {
+                Ok(Given::NoText)
             }
 
-            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Secret, E> {
-                Err(E::custom(NOT_TEXT))
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Given, E> {
+                Ok(Given::NoText)
             }
         }
         // Not as a string: some formats would then complain themselves, and repeat the value.
-        deserializer.deserialize_any(Text)
+        deserializer.deserialize_any(Any)
     }
 }
-
-const NOT_TEXT: &str = "a value of provider is no text: put it in quotes";
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -487,8 +509,10 @@ mod tests {
             (json!({ "url": "ftp://hunter2" }), "s3://"),
             (
                 json!({ "type": "s3", "s3_bucket": "b", "s3_secret_key": 711_711 }),
-                "put it in quotes",
+                "provider.s3_secret_key is no text: put it in quotes",
             ),
+            (json!({ "type": "local", "local_path": "/x", "typo": 1 }), "unknown field `typo`"),
+            (json!({ "type": 1 }), "either a type"),
         ];
         for (value, part) in cases {
             let error = parse(value.clone()).unwrap_err();
