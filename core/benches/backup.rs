@@ -8,7 +8,7 @@ use bytes::Bytes;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use raftkv_core::api::{PutRequest, WriteOp};
-use raftkv_core::backup::blob::{BlobDone, BlobOp};
+use raftkv_core::backup::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName};
 use raftkv_core::backup::compress::{Compression, compress};
 use raftkv_core::backup::create::{Bounds, Create, Outcome, Settings, Source};
 use raftkv_core::backup::decompress::decompress;
@@ -186,15 +186,13 @@ fn drive(machine: &mut impl Machine, store: &mut Store) {
     while let Some(action) = machine.poll_action() {
         let result = match action {
             Action::Work(work) => ActionResult::Work(work.run()),
-            Action::Blob { op, action } => {
-                ActionResult::Blob { op, result: Ok(answer(action, store)) }
-            }
+            Action::Blob { op, action } => ActionResult::Blob { op, result: answer(action, store) },
         };
         machine.handle(result);
     }
 }
 
-fn answer(action: BlobOp, store: &mut Store) -> BlobDone {
+fn answer(action: BlobOp, store: &mut Store) -> Result<BlobDone, BlobError> {
     match action {
         BlobOp::PutPart { bytes, number, .. } => {
             store.insert(format!("part {number:05}"), bytes);
@@ -208,12 +206,20 @@ fn answer(action: BlobOp, store: &mut Store) -> BlobDone {
             store.insert(object.path(), bytes);
         }
         BlobOp::Get { object, offset, len_bytes } => {
-            let bytes = &store[&object.path()];
+            let bytes = found(object, store)?;
             let end = bytes.len().min((offset + len_bytes) as usize);
-            return BlobDone::Bytes(bytes.slice(offset as usize..end));
+            return Ok(BlobDone::Bytes(bytes.slice(offset as usize..end)));
         }
-        BlobOp::Head { object } => return BlobDone::Length(store[&object.path()].len() as u64),
+        BlobOp::Head { object } => {
+            return Ok(BlobDone::Length(found(object, store)?.len() as u64));
+        }
         _ => {}
     }
-    BlobDone::Done
+    Ok(BlobDone::Done)
+}
+
+fn found(object: ObjectName, store: &Store) -> Result<&Bytes, BlobError> {
+    let path = object.path();
+    let missing = BlobError { kind: BlobErrorKind::NotFound, message: path.clone() };
+    store.get(&path).ok_or(missing)
 }
