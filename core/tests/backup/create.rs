@@ -2,9 +2,10 @@
 
 use super::sample::*;
 use super::store::{Fault, Store};
-use raftkv_core::backup::blob::BlobErrorKind;
+use raftkv_core::backup::blob::{BlobErrorKind, BlobOp};
 use raftkv_core::backup::compress::Compression;
 use raftkv_core::backup::create::{Create, Outcome, SettingsError, Step};
+use raftkv_core::backup::machine::{Action, ActionResult, Machine as _};
 use raftkv_core::backup::verify::Level;
 use raftkv_core::time::Wall;
 use std::collections::BTreeSet;
@@ -211,4 +212,47 @@ fn impossible_settings_are_refused() {
         Err(SettingsError::TooManyKeys { found: 17 })
     );
     assert_eq!(check(&|s| s.bounds.part_bytes = 0), Err(SettingsError::ZeroBound));
+}
+
+#[test]
+fn an_end_of_the_upload_that_comes_late_is_waited_for_before_it_is_taken_back() {
+    let state = state(50);
+    let (header, chunks) = stream(&state, 9);
+    let mut store = Store::default();
+    let mut create =
+        Create::new(source(&header, &state), settings(GZIP, &[]), Wall(0), &mut rng(9)).unwrap();
+    store.drive(&mut create);
+    for piece in &chunks {
+        create.push(piece);
+        while let Some(work) = next_work(&mut store, &mut create) {
+            create.handle(work);
+        }
+    }
+    create.finish();
+    let finish = loop {
+        match create.poll_action().expect("the upload is ended") {
+            Action::Blob { op, action: action @ BlobOp::PutFinish { .. } } => break (op, action),
+            action => create.handle(carry_out(&mut store, action)),
+        }
+    };
+    create.abandon("nobody wants it");
+    assert!(create.poll_action().is_none(), "nothing is taken back while the end is under way");
+    let (op, action) = finish;
+    let result = store.answer(op, action);
+    create.handle(ActionResult::Blob { op, result });
+    store.drive(&mut create);
+    assert!(matches!(create.outcome(), Some(Outcome::Failed(failure)) if !failure.left_behind));
+    assert_eq!(store.asked[store.asked.len() - 2..], ["abort", "delete"]);
+    assert!(store.objects.is_empty() && store.uploads.is_empty());
+}
+
+fn next_work(store: &mut Store, create: &mut Create) -> Option<ActionResult> {
+    create.poll_action().map(|action| carry_out(store, action))
+}
+
+fn carry_out(store: &mut Store, action: Action) -> ActionResult {
+    match action {
+        Action::Work(work) => ActionResult::Work(work.run()),
+        Action::Blob { op, action } => ActionResult::Blob { op, result: store.answer(op, action) },
+    }
 }

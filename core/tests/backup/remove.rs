@@ -5,6 +5,8 @@ use super::store::{Fault, Store};
 use raftkv_core::backup::blob::{BlobErrorKind, ObjectName};
 use raftkv_core::backup::catalog::{Catalog, ReadCatalog, Standing};
 use raftkv_core::backup::fsck::{Finding, Making, Remedy, examine};
+use raftkv_core::backup::lock;
+use raftkv_core::backup::making::status;
 use raftkv_core::backup::mark::{Mark, MarkError};
 use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::backup::remove::{Fate, Force, Remove};
@@ -111,6 +113,31 @@ fn a_removal_that_breaks_off_anywhere_leaves_nothing_that_looks_complete() {
         }
         assert!(restore(&mut store, ids[1], access(&[key(1)])).is_ok());
     }
+}
+
+#[test]
+fn what_is_being_made_is_no_fault_while_somebody_has_the_lock() {
+    let (mut store, ids) = store_with_two();
+    let begun = BackupId::draw(&mut rng(97));
+    let mut write = |marker: &Marker| {
+        store.objects.insert(marker.place.path(), marker.render());
+        catalog(&mut store)
+    };
+    write(&status(begun, "a maker", Wall(0), false));
+    let mut lock = lock::marker(READER, "a maker", Wall(0));
+    lock.place = ObjectName::lock(3);
+    let locked = write(&lock);
+    assert!(locked.is_locked());
+    assert_eq!(examine(&locked, Making::Possible), []);
+    assert_eq!(examine(&locked, Making::Excluded), [Finding::Abandoned(begun)]);
+    let released = write(&Marker { released: true, ..lock });
+    assert!(!released.is_locked());
+    assert_eq!(examine(&released, Making::Possible), [Finding::Abandoned(begun)]);
+    let failed = write(&status(begun, "no room", Wall(0), true));
+    let findings = examine(&failed, Making::Possible);
+    assert_eq!(findings, [Finding::Failed(begun, "no room".into())]);
+    assert_eq!(remove(&mut store, &[begun], Force::Respect), [Fate::Removed]);
+    assert_eq!(catalog(&mut store).entries.len(), ids.len());
 }
 
 #[test]

@@ -184,6 +184,40 @@ fn what_is_not_complete_and_genuine_neither_goes_nor_counts() {
 }
 
 #[test]
+fn what_broke_off_goes_after_a_day_by_the_stores_clock() {
+    let broken = |index: u64, hours_ago: i64, released: bool| {
+        let status = match released {
+            true => Status::Failed,
+            false => Status::InProgress,
+        };
+        Entry {
+            standing: Standing::NotWhole(status),
+            metadata: None,
+            run: Some(raftkv_core::backup::making::status(id(index), "why", Wall(0), released)),
+            written: Some(Wall(NOW_MS - hours_ago * HOUR_MS)),
+            ..entry(index, 0)
+        }
+    };
+    let held = vec![Hold { owner: Owner([1; 16]), note: "a copy".into(), beats: None }];
+    let mut all = entries([3, 2, 1]);
+    all.extend([broken(10, 25, true), broken(11, 25, false), broken(12, 23, false)]);
+    all.push(Entry { holds: held, ..broken(13, 99, true) });
+    all.push(Entry { pin: Some("look at it".into()), ..broken(14, 99, true) });
+    all.push(Entry { written: None, ..broken(15, 99, true) });
+    // Without a status it may be a whole backup that has lost its metadata.
+    let lost = Entry { run: None, standing: Standing::Incomplete, ..broken(16, 99, true) };
+    all.push(lost);
+    let at = |store| {
+        let clocks = Clocks { now: Wall(NOW_MS), store };
+        plan(&rules(30, 2, 3), Plaintext::Refused, &all, clocks).unwrap()
+    };
+    let going: std::collections::BTreeSet<_> = at(Some(Wall(NOW_MS))).deletions().collect();
+    assert_eq!(going, [10, 11].map(id).into());
+    // Whoever has no lock does not know that nobody goes on with it.
+    assert_eq!(at(None).deletions().count(), 0);
+}
+
+#[test]
 fn plain_backups_count_where_nothing_is_encrypted() {
     let mut all = entries([3, 2, 1]);
     all.iter_mut().for_each(|entry| entry.standing = Standing::Complete(Proof::Plain));

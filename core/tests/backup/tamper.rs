@@ -17,16 +17,21 @@ struct Victim {
     store: Store,
     id: BackupId,
     keys: Vec<Key>,
+    compression: Compression,
     data: Vec<u8>,
 }
 
 impl Victim {
     fn new(index: u64, keys: &[Key]) -> Victim {
+        Victim::compressed(Compression::None, index, keys)
+    }
+
+    fn compressed(compression: Compression, index: u64, keys: &[Key]) -> Victim {
         let mut store = Store::default();
-        let settings = settings(Compression::None, keys);
+        let settings = settings(compression, keys);
         let id = backup(&mut store, &state(200), index, settings);
         let data = store.objects[&format!("{id}/data.db")].clone();
-        Victim { store, id, keys: keys.to_vec(), data }
+        Victim { store, id, keys: keys.to_vec(), compression, data }
     }
 
     fn data_path(&self) -> String {
@@ -62,6 +67,12 @@ impl Victim {
         }
         boundaries
     }
+
+    /// Each chunk with its length before it.
+    fn chunks(&self) -> Vec<Vec<u8>> {
+        let at = self.boundaries();
+        at.windows(2).map(|ends| self.data[ends[0]..ends[1]].to_vec()).collect()
+    }
 }
 
 /// What the chunks say when the metadata is not asked: altered chunks behind the true front, of the true or another length.
@@ -86,8 +97,13 @@ fn open_all(data: &[u8], keys: &[Key]) -> Result<usize, ChunkFault> {
     Err(ChunkFault::Truncated)
 }
 
-fn victims() -> [Victim; 2] {
-    [Victim::new(7, &[]), Victim::new(7, &[key(1)])]
+/// Plain and sealed; compressed in every way that is built in.
+fn victims() -> Vec<Victim> {
+    let zstd = cfg!(feature = "zstd").then_some(Compression::Zstd { level: 3 });
+    let compressions = [GZIP].into_iter().chain(zstd);
+    let compressed = compressions.map(|it| Victim::compressed(it, 7, &[key(1)]));
+    let stored = [Victim::new(7, &[]), Victim::new(7, &[key(1)])];
+    stored.into_iter().chain(compressed).collect()
 }
 
 #[test]
@@ -172,12 +188,10 @@ fn truncation_at_and_inside_every_chunk_is_noticed() {
 #[test]
 fn chunks_dropped_doubled_swapped_or_spliced_are_noticed() {
     for mut victim in victims() {
-        let other = Victim::new(8, &victim.keys);
-        let at = victim.boundaries();
-        let chunk = |data: &[u8], n: usize| data[at[n]..at[n + 1]].to_vec();
-        let front = victim.data[..at[0]].to_vec();
-        let chunks: Vec<_> = (0..at.len() - 1).map(|n| chunk(&victim.data, n)).collect();
-        let foreign: Vec<_> = (0..at.len() - 1).map(|n| chunk(&other.data, n)).collect();
+        let other = Victim::compressed(victim.compression, 8, &victim.keys);
+        let front = victim.data[..victim.boundaries()[0]].to_vec();
+        let (chunks, foreign) = (victim.chunks(), other.chunks());
+        assert_eq!(chunks.len(), foreign.len());
         let join = |chunks: &[Vec<u8>]| [front.clone(), chunks.concat()].concat();
         assert!(open_all(&join(&chunks), &victim.keys).is_ok());
         let last = chunks.len() - 1;
