@@ -11,7 +11,7 @@ use super::found::Found;
 use super::id::BackupId;
 use super::keys::{KeyId, KeyRing};
 use super::lock::Held;
-use super::machine::{Action, ActionResult, Machine, Outbox, Progress};
+use super::machine::{Action, ActionResult, Machine, Outbox};
 use super::marker::{MAX_MARKER_BYTES, Marker, Owner};
 use super::metadata::{MAX_METADATA_BYTES, Metadata, Status};
 use super::slots::MAX_KEYS_BYTES;
@@ -265,10 +265,6 @@ impl Machine for ReadCatalog {
 
     fn is_ended(&self) -> bool {
         self.outcome.is_some()
-    }
-
-    fn progress(&self) -> Progress {
-        Progress::default()
     }
 }
 

@@ -9,7 +9,7 @@
 //! clock; times of other machines are shown to people and never compared. A lock that cannot be read is in force.
 
 use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, ObjectName, Role};
-use super::machine::{Action, ActionResult, Machine, Outbox, Progress};
+use super::machine::{Action, ActionResult, Machine, Outbox};
 use super::marker::{MAX_MARKER_BYTES, Marker, Owner};
 use bytes::Bytes;
 
@@ -362,10 +362,6 @@ impl Machine for Acquire {
     fn is_ended(&self) -> bool {
         self.outcome().is_some()
     }
-
-    fn progress(&self) -> Progress {
-        Progress::default()
-    }
 }
 
 impl Machine for Renew {
@@ -384,9 +380,5 @@ impl Machine for Renew {
 
     fn is_ended(&self) -> bool {
         self.outcome.is_some()
-    }
-
-    fn progress(&self) -> Progress {
-        Progress::default()
     }
 }

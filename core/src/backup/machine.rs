@@ -22,8 +22,10 @@ pub trait Machine {
     /// Whether it has ended: it has an outcome, and no action is under way.
     fn is_ended(&self) -> bool;
 
-    /// Bytes done so far, and of how many, once that is known.
-    fn progress(&self) -> Progress;
+    /// Bytes done so far, and of how many, once that is known; zero of a machine that moves no data.
+    fn progress(&self) -> Progress {
+        Progress::default()
+    }
 }
 
 /// How far a machine has come.

@@ -5,7 +5,7 @@
 
 use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName};
 use super::id::BackupId;
-use super::machine::{Action, ActionResult, Machine, Outbox, Progress};
+use super::machine::{Action, ActionResult, Machine, Outbox};
 use super::marker::Marker;
 
 /// Why a marker is not there.
@@ -114,9 +114,5 @@ impl Machine for Mark {
 
     fn is_ended(&self) -> bool {
         self.outcome().is_some()
-    }
-
-    fn progress(&self) -> Progress {
-        Progress::default()
     }
 }

@@ -8,7 +8,7 @@ use super::catalog::{Catalog, ReadCatalog};
 use super::config::Retention;
 use super::format::Plaintext;
 use super::id::BackupId;
-use super::machine::{Action, ActionResult, Machine, Progress};
+use super::machine::{Action, ActionResult, Machine};
 use super::numbered::Numbered;
 use super::read::Access;
 use super::remove::{Fate, Force, Remove};
@@ -133,10 +133,6 @@ impl Machine for Prune {
 
     fn is_ended(&self) -> bool {
         matches!(self.stage, Stage::Ended(_))
-    }
-
-    fn progress(&self) -> Progress {
-        Progress::default()
     }
 }
 

@@ -10,7 +10,7 @@
 
 use super::blob::{BlobDone, BlobError, BlobOp, Listing, ObjectName, Role};
 use super::id::BackupId;
-use super::machine::{Action, ActionResult, Machine, Outbox, Progress};
+use super::machine::{Action, ActionResult, Machine, Outbox};
 use super::marker::Owner;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -229,9 +229,5 @@ impl Machine for Remove {
 
     fn is_ended(&self) -> bool {
         self.step == Step::Ended && self.outbox.is_idle()
-    }
-
-    fn progress(&self) -> Progress {
-        Progress::default()
     }
 }

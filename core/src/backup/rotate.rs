@@ -7,7 +7,7 @@ use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName};
 use super::format::{FormatError, MAX_PREAMBLE_BYTES, Plaintext, Preamble, Suite};
 use super::id::BackupId;
 use super::keys::{Key, KeyId, KeyRing};
-use super::machine::{Action, ActionResult, Machine, Outbox, Progress};
+use super::machine::{Action, ActionResult, Machine, Outbox};
 use super::read_error::ReadError;
 use super::slots::MAX_KEYS_BYTES;
 use crate::rng::Rng;
@@ -174,9 +174,5 @@ impl Machine for Rotate {
 
     fn is_ended(&self) -> bool {
         self.outcome().is_some()
-    }
-
-    fn progress(&self) -> Progress {
-        Progress::default()
     }
 }

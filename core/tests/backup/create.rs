@@ -2,9 +2,10 @@
 
 use super::sample::*;
 use super::store::{Fault, Store};
+use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::{BlobErrorKind, BlobOp};
 use raftkv_core::backup::compress::Compression;
-use raftkv_core::backup::create::{Create, Outcome, SettingsError, Step};
+use raftkv_core::backup::create::{Create, Failure, Outcome, SettingsError, Step};
 use raftkv_core::backup::machine::{Action, ActionResult, Machine as _};
 use raftkv_core::backup::verify::Level;
 use raftkv_core::time::Wall;
@@ -109,32 +110,26 @@ fn a_failure_at_any_step_leaves_nothing_that_looks_complete() {
 
 #[test]
 fn a_lost_answer_to_the_commit_is_looked_up() {
-    let state = state(100);
-    let mut whole = Store::default();
-    backup(&mut whole, &state, 9, settings(GZIP, &[key(1)]));
-    let at = whole.asked.len() - 1;
-    let mut store = Store { fault: Some(Fault::AnswerLost { at }), ..Store::default() };
-    let id = backup(&mut store, &state, 9, settings(GZIP, &[key(1)]));
-    assert!(verify(&mut store, id, Level::Restore, access(&[key(1)])).result.is_ok());
-
-    let kind = BlobErrorKind::Unknown;
-    let mut store = Store { fault: Some(Fault::Fails { at, kind }), ..Store::default() };
-    let (header, chunks) = stream(&state, 9);
-    let mut create =
-        Create::new(source(&header, &state), settings(GZIP, &[]), Wall(0), &mut rng(9)).unwrap();
-    feed(&mut store, &mut create, &chunks);
-    let Some(Outcome::Failed(failure)) = create.outcome() else { panic!("{:?}", create.outcome()) };
+    let (id, failure, store) = lost_answer(1);
     assert_eq!((failure.step, failure.left_behind), (Step::Committing, true));
     let left: Vec<_> = store.objects.keys().collect();
-    assert_eq!(left, [&format!("{}/data.db", create.id())], "data stays: metadata may yet arrive");
+    assert_eq!(left, [&format!("{id}/data.db")], "data stays: metadata may yet arrive");
 }
 
 #[test]
 fn a_lost_answer_to_the_end_of_the_upload_is_looked_up() {
+    let (_, failure, store) = lost_answer(2);
+    assert_eq!((failure.step, failure.left_behind), (Step::Finishing, false));
+    assert!(store.objects.is_empty() && store.uploads.is_empty());
+}
+
+/// The operation so many from the end: once it is carried out and its answer lost, and the backup completes all the same; once nothing
+/// came of it, and what that is like comes back.
+fn lost_answer(from_the_end: usize) -> (BackupId, Failure, Store) {
     let state = state(100);
     let mut whole = Store::default();
     backup(&mut whole, &state, 9, settings(GZIP, &[key(1)]));
-    let at = whole.asked.len() - 2;
+    let at = whole.asked.len() - from_the_end;
     let mut store = Store { fault: Some(Fault::AnswerLost { at }), ..Store::default() };
     let id = backup(&mut store, &state, 9, settings(GZIP, &[key(1)]));
     assert!(verify(&mut store, id, Level::Restore, access(&[key(1)])).result.is_ok());
@@ -146,8 +141,7 @@ fn a_lost_answer_to_the_end_of_the_upload_is_looked_up() {
         Create::new(source(&header, &state), settings(GZIP, &[]), Wall(0), &mut rng(9)).unwrap();
     feed(&mut store, &mut create, &chunks);
     let Some(Outcome::Failed(failure)) = create.outcome() else { panic!("{:?}", create.outcome()) };
-    assert_eq!((failure.step, failure.left_behind), (Step::Finishing, false));
-    assert!(store.objects.is_empty() && store.uploads.is_empty());
+    (create.id(), failure.clone(), store)
 }
 
 #[test]
