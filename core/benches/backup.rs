@@ -163,6 +163,7 @@ fn create(compression: Compression) -> (BackupId, Store) {
     let mut store = Store::new();
     let settings = Settings {
         compression,
+        stores: 1,
         recipients: vec![key()],
         version: "0".into(),
         bounds: Bounds::default(),
@@ -186,7 +187,9 @@ fn drive(machine: &mut impl Machine, store: &mut Store) {
     while let Some(action) = machine.poll_action() {
         let result = match action {
             Action::Work(work) => ActionResult::Work(work.run()),
-            Action::Blob { op, action } => ActionResult::Blob { op, result: answer(action, store) },
+            Action::Blob { op, action, .. } => {
+                ActionResult::Blob { op, result: answer(action, store) }
+            }
         };
         machine.handle(result);
     }

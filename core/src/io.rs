@@ -4,7 +4,7 @@
 //! `OpId`, every `Output::Blob` by one `Input::Blob`, every `Output::Work` by one `Input::Work`; every `Input::Client` by exactly one final `Output::Reply` (watches: many, see [`crate::api::Response`]).
 
 use crate::api::{Request, Response};
-use crate::backup::blob::{BlobDone, BlobError, BlobOp};
+use crate::backup::blob::{BlobDone, BlobError, BlobOp, StoreIndex};
 use crate::backup::machine::{Work, WorkDone};
 use crate::ids::{NodeId, OpId, ReqId};
 use crate::wire::peer::PeerFrame;
@@ -83,8 +83,10 @@ pub enum Output {
         /// What to do.
         action: DiskOp,
     },
-    /// Do something in the backup store. Only nodes that were told to make backups ask for it. Ids are this output's own.
+    /// Do something in a backup store. Only nodes that were told to make backups ask for it. Ids are this output's own.
     Blob {
+        /// In which.
+        store: StoreIndex,
         /// Names the operation in its completion, and an upload in the operations that belong to it.
         op: OpId,
         /// What to do.

@@ -9,6 +9,7 @@ mod backups;
 mod check;
 mod clients;
 mod clock;
+pub mod copies;
 mod gates;
 mod making;
 mod members;
@@ -90,6 +91,7 @@ pub struct Node {
     views: Views,
     members: members::Changes,
     maker: making::Maker,
+    copier: copies::Copier,
     duty: backups::Duty,
     stopping: stop::Stopping,
     was: Standing,
@@ -165,6 +167,7 @@ impl Node {
             views: Views::new(config.limits.views),
             members: members::Changes::default(),
             maker: making::Maker::new(&seed),
+            copier: copies::Copier::new(),
             duty: backups::Duty::default(),
             stopping: stop::Stopping::default(),
             was: Standing::default(),

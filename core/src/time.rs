@@ -40,6 +40,13 @@ impl Span {
     }
 }
 
+impl Mono {
+    /// Whole milliseconds, rounded down.
+    pub const fn as_millis(self) -> u64 {
+        self.0 / 1_000_000
+    }
+}
+
 impl Add<Span> for Mono {
     type Output = Mono;
     fn add(self, span: Span) -> Mono {

@@ -109,7 +109,7 @@ impl<N: Net, D: Disk, B: Blob, C: Clock, P: Probe> Driver<N, D, B, C, P> {
                     }
                     self.disk.submit(op, action);
                 }
-                Output::Blob { op, action } => self.blob.submit(op, action),
+                Output::Blob { store, op, action } => self.blob.submit(store, op, action),
                 Output::Work { op, work } => self.blob.work(op, work),
                 Output::Reply { req, response } => self.net.reply(req, response),
                 Output::Peers(peers) => self.net.peers(peers),

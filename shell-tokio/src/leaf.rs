@@ -4,7 +4,7 @@
 //! waits; what a call starts is answered through the inbox, if its contract names an answer.
 
 use raftkv_core::api::Response;
-use raftkv_core::backup::blob::BlobOp;
+use raftkv_core::backup::blob::{BlobOp, StoreIndex};
 use raftkv_core::backup::machine::Work;
 use raftkv_core::ids::{NodeId, OpId, ReqId};
 use raftkv_core::io::{DiskOp, Input};
@@ -39,7 +39,7 @@ pub trait Disk {
 /// Carries out operations in the backup store, and what takes a processor for long.
 pub trait Blob {
     /// Starts an operation. It ends with one [`Input::Blob`].
-    fn submit(&mut self, op: OpId, action: BlobOp);
+    fn submit(&mut self, store: StoreIndex, op: OpId, action: BlobOp);
     /// Starts work, on any thread but the driver's. It ends with one [`Input::Work`].
     fn work(&mut self, op: OpId, work: Work);
 }

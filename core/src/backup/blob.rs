@@ -43,6 +43,20 @@ pub struct ObjectName {
     pub role: Role,
 }
 
+/// Names a store: the primary one, or one of those that have copies, in the order of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreIndex(pub u8);
+
+impl StoreIndex {
+    /// The store that backups are made in, and that says which ones there are.
+    pub const PRIMARY: StoreIndex = StoreIndex(0);
+
+    /// The first so many stores.
+    pub fn first(count: u8) -> impl DoubleEndedIterator<Item = StoreIndex> {
+        (0..count).map(StoreIndex)
+    }
+}
+
 /// Something to be done in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlobOp {

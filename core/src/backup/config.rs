@@ -5,6 +5,7 @@
 
 use super::compress::{Compression, CompressionError};
 pub use super::provider::Provider;
+pub use super::stores::{CopyStore, StoresError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -14,6 +15,13 @@ use std::fmt;
 pub struct Config {
     /// Where backups go.
     pub provider: Provider,
+    /// Further stores, which get a copy of every backup.
+    #[serde(default)]
+    pub copies: Vec<CopyStore>,
+    /// How many stores, the first of them the provider's, must have a backup whole before it counts as complete. The others get their
+    /// copies afterwards.
+    #[serde(default = "one")]
+    pub required_copies: u8,
     /// How they are made.
     #[serde(default)]
     pub backup: Making,
@@ -180,6 +188,9 @@ pub enum ConfigError {
         /// What it is.
         prefix: String,
     },
+    /// The stores do not fit together.
+    #[error(transparent)]
+    Stores(#[from] StoresError),
     /// The least number of backups is above the most.
     #[error("retention.min_backups is {min}, more than retention.max_backups, which is {max}")]
     Retention {
@@ -193,6 +204,7 @@ pub enum ConfigError {
 impl Config {
     /// Finds what cannot work.
     pub fn check(&self) -> Result<(), ConfigError> {
+        self.check_stores()?;
         self.backup.compression.effective()?;
         self.backup.encryption.check()?;
         if !is_prefix(&self.backup.prefix) {
@@ -268,6 +280,10 @@ impl fmt::Display for KeySource {
             }
         }
     }
+}
+
+fn one() -> u8 {
+    1
 }
 
 fn is_prefix(prefix: &str) -> bool {

@@ -1,26 +1,27 @@
 //! Makes a backup: takes a snapshot stream, gives chunks out for sealing, uploads them in order, writes `metadata.json` last.
 //!
+//! A backup may have to be in several stores before it counts: each part goes to all of them, and the primary store's `metadata.json` is the
+//! very last object, so that what is complete there is complete in all of them.
+//!
 //! Invariants: memory is bounded by the [`Bounds`], whatever the size of the state; nothing that looks complete exists before every
-//! byte of `data.db` is on stable storage in the store; the stream is decoded on its way through, so that a source that breaks off,
+//! byte of `data.db` is on stable storage in every one of its stores; the stream is decoded on its way through, so that a source that breaks off,
 //! damages its stream or gives another state than it said makes no backup; after a failure the upload is aborted or the data deleted, unless it is not
 //! known whether the metadata arrived: then the data stays, because deleting it could leave a complete-looking backup without data.
 //! A new attempt is a new machine, with a new id, salt and data key.
 
-use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName};
+use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName, StoreIndex};
 use super::format;
 use super::id::BackupId;
 use super::label::{header, metadata};
 use super::machine::{Action, ActionResult, Machine, Outbox, Progress, Work, WorkDone};
 use super::metadata::{Checksum, MAX_METADATA_BYTES, Metadata, MetadataError, MetadataKey, Status};
-use super::seal::{Numbers, OutOfNumbers, SealKey, SealedChunk, Trailer, seal_final};
+use super::pipe::{Plain, Sealed};
+use super::seal::{OutOfNumbers, SealKey, Trailer, seal_final};
 use crate::ids::OpId;
-use crate::kv::Item;
 use crate::planted::{self, Bug};
 use crate::rng::Rng;
-use crate::snapshot::Decoder;
 use crate::time::Wall;
-use bytes::{Bytes, BytesMut};
-use sha2::{Digest, Sha256};
+use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 
 pub use super::outcome::{Cause, Failure, Outcome, Step};
@@ -37,11 +38,14 @@ pub struct Create {
     outbox: Outbox<Purpose>,
     fence: Fence,
     step: Step,
-    upload: Option<OpId>,
+    /// The upload of `data.db` in each store.
+    uploads: BTreeMap<StoreIndex, OpId>,
     plain: Plain,
-    data: Data,
+    data: Sealed,
+    /// Stores that have no `metadata.json` yet; the last of them is next.
+    uncommitted: Vec<StoreIndex>,
     /// What is taken back after a failure, in this order.
-    clean_up: VecDeque<BlobOp>,
+    clean_up: VecDeque<(StoreIndex, BlobOp)>,
     outcome: Option<Outcome>,
 }
 
@@ -49,11 +53,11 @@ pub struct Create {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     Open,
-    Part,
-    Finish,
-    Found,
-    Commit,
-    Confirm,
+    Part(StoreIndex),
+    Finish(StoreIndex),
+    Found(StoreIndex),
+    Commit(StoreIndex),
+    Confirm(StoreIndex),
     CleanUp,
 }
 
@@ -66,32 +70,6 @@ enum Fence {
     Closed,
     /// Not yet, and nothing else is left to do.
     Reached,
-}
-
-/// The plain stream on its way in.
-#[derive(Debug)]
-struct Plain {
-    pending: BytesMut,
-    checksum: Sha256,
-    len_bytes: u64,
-    has_ended: bool,
-    decoder: Decoder,
-    items: Vec<Item>,
-    is_labelled: bool,
-}
-
-/// `data.db` on its way out.
-#[derive(Debug)]
-struct Data {
-    numbers: Numbers,
-    /// Chunks that were sealed before their predecessors.
-    early: BTreeMap<u32, Bytes>,
-    next_chunk: u32,
-    has_trailer: bool,
-    pending: BytesMut,
-    checksum: Sha256,
-    len_bytes: u64,
-    next_part: u32,
 }
 
 impl Create {
@@ -129,33 +107,19 @@ impl Create {
             outbox: Outbox::starting_at(first_op),
             fence: Fence::Closed,
             step: Step::Opening,
-            upload: None,
-            plain: Plain {
-                pending: BytesMut::new(),
-                checksum: Sha256::new(),
-                len_bytes: 0,
-                has_ended: false,
-                decoder: Decoder::new(),
-                items: Vec::new(),
-                is_labelled: false,
-            },
-            data: Data {
-                numbers: Numbers::new(),
-                early: BTreeMap::new(),
-                next_chunk: 0,
-                has_trailer: false,
-                pending: BytesMut::new(),
-                checksum: Sha256::new(),
-                len_bytes: 0,
-                next_part: 1,
-            },
+            uploads: BTreeMap::new(),
+            plain: Plain::default(),
+            data: Sealed::new(&created.bytes),
+            uncommitted: StoreIndex::first(settings.stores).collect(),
             clean_up: VecDeque::new(),
             outcome: None,
             settings,
         };
-        machine.data.append(&created.bytes);
-        let open = BlobOp::PutStart { object: ObjectName::data(id), if_absent: true };
-        machine.upload = Some(machine.outbox.blob(Purpose::Open, open));
+        for store in StoreIndex::first(machine.settings.stores) {
+            let open = BlobOp::PutStart { object: ObjectName::data(id), if_absent: true };
+            let upload = machine.outbox.blob_in(store, Purpose::Open, open);
+            machine.uploads.insert(store, upload);
+        }
         Ok(machine)
     }
 
@@ -171,7 +135,10 @@ impl Create {
             && self.outcome.is_none()
             && !self.plain.has_ended
             && self.outbox.working() + self.data.early.len() < bounds.chunks_in_flight
-            && self.outbox.count(|purpose| *purpose == Purpose::Part) < bounds.parts_in_flight
+            && self.uploads.keys().all(|store| {
+                self.outbox.count(|purpose| *purpose == Purpose::Part(*store))
+                    < bounds.parts_in_flight
+            })
     }
 
     /// Takes the next piece of the snapshot stream, of any length; a piece is best no longer than a chunk.
@@ -248,14 +215,6 @@ impl Create {
         }
     }
 
-    fn sealed(&mut self, chunk: SealedChunk) {
-        self.data.early.insert(chunk.number, chunk.bytes);
-        while let Some(bytes) = self.data.early.remove(&self.data.next_chunk) {
-            self.data.append(&bytes);
-            self.data.next_chunk += 1;
-        }
-    }
-
     /// Does what has become possible: parts, the trailer, the end of the upload.
     fn advance(&mut self) {
         if self.outcome.is_some() || self.step != Step::Streaming {
@@ -271,30 +230,31 @@ impl Create {
             self.upload_parts(1);
         }
         if self.outbox.is_idle() {
-            let upload = self.upload.expect("the upload was begun before streaming");
             if planted::is(Bug::MetadataWrittenFirst) {
                 return self.commit();
             }
             self.step = Step::Finishing;
-            self.outbox.blob(Purpose::Finish, BlobOp::PutFinish { upload });
+            for (&store, &upload) in &self.uploads {
+                self.outbox.blob_in(store, Purpose::Finish(store), BlobOp::PutFinish { upload });
+            }
         }
     }
 
     /// Sends what is pending in parts, as long as at least `least_bytes` are.
     fn upload_parts(&mut self, least_bytes: usize) {
-        let upload = self.upload.expect("the upload was begun before streaming");
-        while self.data.pending.len() >= least_bytes {
-            let len = self.data.pending.len().min(self.settings.bounds.part_bytes);
-            let bytes = self.data.pending.split_to(len).freeze();
-            let number = self.data.next_part;
-            self.data.next_part += 1;
-            self.outbox.blob(Purpose::Part, BlobOp::PutPart { upload, number, bytes });
+        while let Some((number, bytes)) =
+            self.data.next_part(least_bytes, self.settings.bounds.part_bytes)
+        {
+            for (&store, &upload) in &self.uploads {
+                let part = BlobOp::PutPart { upload, number, bytes: bytes.clone() };
+                self.outbox.blob_in(store, Purpose::Part(store), part);
+            }
         }
     }
 
     fn append_trailer(&mut self) {
         self.data.has_trailer = true;
-        let plain_checksum = self.plain.checksum.clone().finalize().into();
+        let plain_checksum = self.plain.checksum();
         let trailer = Trailer { plain_bytes: self.plain.len_bytes, plain_checksum };
         match self.data.numbers.take() {
             Ok(number) => {
@@ -312,23 +272,28 @@ impl Create {
             return self.cleaned(purpose, &result);
         }
         match (purpose, result) {
+            (Purpose::Open, Ok(_)) if self.outbox.count(|it| *it == Purpose::Open) > 0 => {}
             (Purpose::Open, Ok(_)) => self.step = Step::Streaming,
-            (Purpose::Part, Ok(_)) => {}
-            (Purpose::Finish, Ok(_)) => self.finished(),
-            (Purpose::Finish, Err(error)) if error.kind == BlobErrorKind::Unknown => {
+            (Purpose::Part(_), Ok(_)) => {}
+            (Purpose::Finish(_), Ok(_)) => self.finished(),
+            (Purpose::Finish(store), Err(error)) if error.kind == BlobErrorKind::Unknown => {
                 let object = ObjectName::data(self.metadata.id);
-                self.outbox.blob(Purpose::Found, BlobOp::Head { object });
+                self.outbox.blob_in(store, Purpose::Found(store), BlobOp::Head { object });
             }
-            (Purpose::Found, Ok(found)) => self.found(&found),
-            (Purpose::Commit, Ok(_)) => self.complete(),
-            (Purpose::Commit, Err(error)) => self.commit_failed(error),
-            (Purpose::Confirm, result) => self.confirmed(result),
+            (Purpose::Found(_), Ok(found)) => self.found(&found),
+            (Purpose::Commit(_), Ok(_)) => self.committed(),
+            (Purpose::Commit(store), Err(error)) => self.commit_failed(store, error),
+            (Purpose::Confirm(_), result) => self.confirmed(result),
             (_, Err(error)) => self.fail(error.into()),
             (Purpose::CleanUp, Ok(_)) => {}
         }
     }
 
+    /// The data is whole in one more store.
     fn finished(&mut self) {
+        if !self.outbox.is_idle() {
+            return;
+        }
         match self.fence {
             Fence::Closed => self.fence = Fence::Reached,
             Fence::Open | Fence::Reached => self.commit(),
@@ -347,32 +312,45 @@ impl Create {
     fn commit(&mut self) {
         self.step = Step::Committing;
         self.metadata.size_bytes = self.plain.len_bytes;
-        self.metadata.plain_checksum = Checksum(self.plain.checksum.clone().finalize().into());
+        self.metadata.plain_checksum = Checksum(self.plain.checksum());
         self.metadata.data_bytes = self.data.len_bytes;
-        self.metadata.checksum = Checksum(self.data.checksum.clone().finalize().into());
+        self.metadata.checksum = Checksum(self.data.checksum());
         self.metadata.status = Status::Complete;
-        let bytes: Bytes = self.metadata.render(&self.metadata_key).into();
-        if bytes.len() > MAX_METADATA_BYTES {
+        if self.metadata.render(&self.metadata_key).len() > MAX_METADATA_BYTES {
             return self.fail(Cause::Limit(MetadataError::TooLong.to_string()));
         }
+        self.commit_next();
+    }
+
+    /// One store after the other, the primary one last.
+    fn commit_next(&mut self) {
+        let Some(&store) = self.uncommitted.last() else { return self.complete() };
         let object = ObjectName::metadata(self.metadata.id);
-        self.outbox.blob(Purpose::Commit, BlobOp::Put { object, bytes, if_absent: true });
+        let bytes = self.metadata.render(&self.metadata_key).into();
+        let put = BlobOp::Put { object, bytes, if_absent: true };
+        self.outbox.blob_in(store, Purpose::Commit(store), put);
+    }
+
+    fn committed(&mut self) {
+        self.uncommitted.pop();
+        self.commit_next();
     }
 
     /// A lost answer, or a retry that met the first try's effect: only the store knows.
-    fn commit_failed(&mut self, error: BlobError) {
+    fn commit_failed(&mut self, store: StoreIndex, error: BlobError) {
         if !matches!(error.kind, BlobErrorKind::Exists | BlobErrorKind::Unknown) {
             return self.fail(error.into());
         }
         let object = ObjectName::metadata(self.metadata.id);
         let len_bytes = MAX_METADATA_BYTES as u64;
-        self.outbox.blob(Purpose::Confirm, BlobOp::Get { object, offset: 0, len_bytes });
+        let get = BlobOp::Get { object, offset: 0, len_bytes };
+        self.outbox.blob_in(store, Purpose::Confirm(store), get);
     }
 
     fn confirmed(&mut self, result: Result<BlobDone, BlobError>) {
         let ours = self.metadata.render(&self.metadata_key);
         let cause = match result {
-            Ok(BlobDone::Bytes(bytes)) if bytes == ours => return self.complete(),
+            Ok(BlobDone::Bytes(bytes)) if bytes == ours => return self.committed(),
             Ok(_) => Cause::Displaced,
             Err(error) => Cause::Unknown(error),
         };
@@ -388,12 +366,19 @@ impl Create {
             return;
         }
         self.outbox.cancel_queued();
-        let object = ObjectName::data(self.metadata.id);
-        if let Some(upload) = self.upload.filter(|_| self.step <= Step::Finishing) {
-            self.clean_up.push_back(BlobOp::PutAbort { upload });
-        }
-        if self.step >= Step::Finishing {
-            self.clean_up.push_back(BlobOp::Delete { object });
+        let id = self.metadata.id;
+        for (&store, &upload) in &self.uploads {
+            if self.step <= Step::Finishing {
+                self.clean_up.push_back((store, BlobOp::PutAbort { upload }));
+            }
+            if self.step == Step::Committing && !self.uncommitted.contains(&store) {
+                let object = ObjectName::metadata(id);
+                self.clean_up.push_back((store, BlobOp::Delete { object }));
+            }
+            if self.step >= Step::Finishing {
+                let object = ObjectName::data(id);
+                self.clean_up.push_back((store, BlobOp::Delete { object }));
+            }
         }
         self.end_failed(cause, false);
         self.clean_up();
@@ -402,9 +387,9 @@ impl Create {
     /// One after the other, when nothing is under way any more: an upload that ends late must not end behind its own clean-up.
     fn clean_up(&mut self) {
         if self.outbox.is_idle()
-            && let Some(action) = self.clean_up.pop_front()
+            && let Some((store, action)) = self.clean_up.pop_front()
         {
-            self.outbox.blob(Purpose::CleanUp, action);
+            self.outbox.blob_in(store, Purpose::CleanUp, action);
         }
     }
 
@@ -440,7 +425,7 @@ impl Machine for Create {
             }
             ActionResult::Work(WorkDone::Sealed(chunk)) => {
                 self.outbox.work_done();
-                self.sealed(chunk);
+                self.data.take(chunk);
             }
             ActionResult::Work(WorkDone::Opened { .. }) => {}
         }
@@ -454,35 +439,5 @@ impl Machine for Create {
 
     fn progress(&self) -> Progress {
         Progress { done_bytes: self.plain.len_bytes, total_bytes: None }
-    }
-}
-
-impl Plain {
-    /// Takes a piece of the stream, and checks as much of it as is there.
-    fn take(&mut self, piece: &[u8], source: &Source) -> Result<(), String> {
-        self.decoder
-            .push_into(piece, &mut self.items)
-            .map_err(|error| format!("the snapshot stream is damaged: {error}"))?;
-        self.items.clear();
-        if let Some(header) = self.decoder.header().filter(|_| !self.is_labelled) {
-            self.is_labelled = true;
-            source.check(header).map_err(|what| {
-                format!(
-                    "the snapshot stream holds another state than announced: its {what} differs"
-                )
-            })?;
-        }
-        self.checksum.update(piece);
-        self.len_bytes += piece.len() as u64;
-        self.pending.extend_from_slice(piece);
-        Ok(())
-    }
-}
-
-impl Data {
-    fn append(&mut self, bytes: &[u8]) {
-        self.checksum.update(bytes);
-        self.len_bytes += bytes.len() as u64;
-        self.pending.extend_from_slice(bytes);
     }
 }

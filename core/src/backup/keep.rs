@@ -4,7 +4,7 @@
 //! cluster has given up is taken over at once, since nothing that its node does can complete it; any other one only
 //! after it was watched; whoever lost the lock is told so and never writes to it again.
 
-use super::blob::{BlobDone, BlobError};
+use super::blob::{BlobDone, BlobError, StoreIndex};
 use super::lock::{Acquire, BEAT_EVERY_MS, Held, Liveness, Lock, LockError, Renew, Watch};
 use super::machine::{Action, Machine as _};
 use super::marker::{Marker, Owner};
@@ -36,6 +36,7 @@ pub enum Holding {
 /// The machine.
 #[derive(Debug)]
 pub struct Keep {
+    store: StoreIndex,
     marker: Marker,
     predecessor: Option<Predecessor>,
     watch: Watch,
@@ -66,10 +67,17 @@ enum State {
 }
 
 impl Keep {
-    /// Begins to ask for the lock. `marker` is made by [`super::lock::marker`]; operations are numbered from `base + 1`.
-    pub fn new(marker: Marker, predecessor: Option<Predecessor>, base: u64, now_ms: u64) -> Self {
-        let machine = Numbered::new(Acquire::new(marker.clone(), None), base);
+    /// Begins to ask for the lock of `store`. `marker` is made by [`super::lock::marker`]; operations are numbered from `base + 1`.
+    pub fn new(
+        store: StoreIndex,
+        marker: Marker,
+        predecessor: Option<Predecessor>,
+        base: u64,
+        now_ms: u64,
+    ) -> Self {
+        let machine = Numbered::in_store(Acquire::new(marker.clone(), None), store, base);
         Keep {
+            store,
             marker,
             predecessor,
             watch: Watch::default(),
@@ -87,7 +95,7 @@ impl Keep {
             State::Watching { again_ms } if *again_ms <= now_ms => self.ask(None),
             State::Held { lock, beat_ms } if *beat_ms <= now_ms => {
                 let (lock, machine) = (lock.clone(), Renew::new(lock.clone()));
-                let machine = Numbered::new(machine, self.given);
+                let machine = Numbered::in_store(machine, self.store, self.given);
                 self.state = State::Renewing { lock, machine };
             }
             _ => {}
@@ -106,6 +114,20 @@ impl Keep {
             State::Asking(_) | State::Watching { .. } => Holding::NotYet,
             State::Held { .. } | State::Renewing { .. } | State::Releasing(_) => Holding::Yes,
             State::Ended(holding) => holding.clone(),
+        }
+    }
+
+    /// Whether nothing is left to do: it was let go, or was not to be had.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Ended(_))
+    }
+
+    /// The highest number of an operation that was given out.
+    pub fn end(&self) -> u64 {
+        match &self.state {
+            State::Asking(machine) => machine.end(),
+            State::Renewing { machine, .. } | State::Releasing(machine) => machine.end(),
+            State::Watching { .. } | State::Held { .. } | State::Ended(_) => self.given,
         }
     }
 
@@ -163,7 +185,7 @@ impl Keep {
 
     fn ask(&mut self, abandoned: Option<Held>) {
         let machine = Acquire::new(self.marker.clone(), abandoned);
-        self.state = State::Asking(Numbered::new(machine, self.given));
+        self.state = State::Asking(Numbered::in_store(machine, self.store, self.given));
     }
 
     fn asked(&mut self, outcome: Result<Lock, LockError>) {
@@ -209,7 +231,8 @@ impl Keep {
         match &self.state {
             State::Held { lock, .. } => {
                 let machine = Renew::release(lock.clone());
-                self.state = State::Releasing(Numbered::new(machine, self.given));
+                let machine = Numbered::in_store(machine, self.store, self.given);
+                self.state = State::Releasing(machine);
             }
             State::Watching { .. } => self.state = State::Ended(Holding::Released),
             // When what is under way has ended.

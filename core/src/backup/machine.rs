@@ -3,7 +3,7 @@
 //! The rule: take actions until there is none, carry each out, hand every result to [`Machine::handle`]. Work may run on any
 //! thread and its results arrive in any order; a shell with one thread calls [`Work::run`] in place.
 
-use super::blob::{BlobDone, BlobError, BlobOp};
+use super::blob::{BlobDone, BlobError, BlobOp, StoreIndex};
 use super::compress::Compression;
 use super::open::{ChunkError, Frame, OpenKey, Opened, open_chunk};
 use super::seal::{ChunkNumber, SealKey, SealedChunk, seal_chunk};
@@ -40,9 +40,11 @@ pub struct Progress {
 /// Something to be done.
 #[derive(Debug)]
 pub enum Action {
-    /// In the object store.
+    /// In an object store.
     Blob {
-        /// Names the operation in its result.
+        /// In which.
+        store: StoreIndex,
+        /// Names the operation in its result; no two have the same name, whatever their stores.
         op: OpId,
         /// What to do.
         action: BlobOp,
@@ -135,12 +137,17 @@ impl<P> Outbox<P> {
         Outbox { next_op, queue: VecDeque::new(), open: BTreeMap::new(), working: 0 }
     }
 
-    /// Asks for an operation in the store.
+    /// Asks for an operation in the primary store, or in the one that [`super::numbered::Numbered`] puts in its place.
     pub(super) fn blob(&mut self, purpose: P, action: BlobOp) -> OpId {
+        self.blob_in(StoreIndex::PRIMARY, purpose, action)
+    }
+
+    /// Asks for an operation in this store.
+    pub(super) fn blob_in(&mut self, store: StoreIndex, purpose: P, action: BlobOp) -> OpId {
         let op = OpId(self.next_op);
         self.next_op += 1;
         self.open.insert(op, purpose);
-        self.queue.push_back(Action::Blob { op, action });
+        self.queue.push_back(Action::Blob { store, op, action });
         op
     }
 

@@ -1,13 +1,13 @@
-//! One run of a backup inside a node: takes the store's lock, looks whether there is anything new to keep, reads the frozen state, makes
+//! One run of a backup inside a node: takes the lock of every store that the backup must be in before it counts, looks whether there is anything new to keep, reads the frozen state, makes
 //! the backup, says in the store how it stands, and lets older ones go by the rules.
 //!
-//! Invariants: nothing is written before the lock is held, and nothing is pruned without it; the state is encoded one piece at a time, when
+//! Invariants: nothing is written before all these locks are held, and nothing is pruned without it; the state is encoded one piece at a time, when
 //! [`Making::feed`] is called, and only while the pipeline has room, so that neither memory nor the node's time is taken all at once;
 //! `metadata.json` is written only after [`Making::permit`], which the node gives once the cluster has agreed that the run still
 //! counts; a backup that is named as holding the same state is looked up before anyone relies on it; what goes wrong after the
 //! backup is complete takes nothing back.
 
-use super::blob::{BlobDone, BlobError, BlobOp, ObjectName};
+use super::blob::{BlobDone, BlobError, BlobOp, ObjectName, StoreIndex};
 use super::create::{Create, Outcome, Settings, Source};
 use super::id::BackupId;
 use super::keep::{Holding, Keep, Predecessor};
@@ -21,14 +21,14 @@ use crate::api::{Ended, RunOutcome};
 use crate::ids::OpId;
 use crate::rng::Rng;
 use crate::snapshot::Encoder;
-use crate::time::{Mono, Now, Wall};
+use crate::time::{Now, Wall};
 
 /// What is to be made.
 #[derive(Debug)]
 pub struct Order {
     /// The backup's id.
     pub id: BackupId,
-    /// Operations are numbered from here; those of the lock from [`LOCK_OPS`].
+    /// Operations are numbered from here; those of the locks from [`LOCK_OPS`].
     pub first_op: u64,
     /// The state.
     pub source: Source,
@@ -44,8 +44,9 @@ pub struct Order {
     pub pruning: Option<Pruning>,
 }
 
-/// The lock lives beside the backup, so its operations have numbers of their own.
+/// The locks live beside the backup, so their operations have numbers of their own, a range for each store.
 pub const LOCK_OPS: u64 = 1 << 63;
+const LOCK_OPS_OF_ONE: u64 = 1 << 48;
 
 /// The machine.
 #[derive(Debug)]
@@ -54,7 +55,8 @@ pub struct Making {
     encoder: Encoder,
     rng: Rng,
     now: Now,
-    keep: Keep,
+    /// The lock of each store, the primary one's first.
+    keeps: Vec<Keep>,
     lookup: Outbox<Part>,
     stage: Stage,
     create: Option<Box<Create>>,
@@ -67,7 +69,7 @@ pub struct Making {
 
 #[derive(Debug)]
 enum Stage {
-    /// Waiting for the lock.
+    /// Waiting for the locks.
     Locking,
     /// Finding out whether there is anything new.
     Looking,
@@ -77,7 +79,7 @@ enum Stage {
     /// Saying how it ended.
     Concluding(Numbered<Mark>),
     Pruning(Box<Numbered<Prune>>),
-    /// Letting the lock go.
+    /// Letting the locks go.
     Leaving,
 }
 
@@ -97,8 +99,13 @@ impl Making {
             given_up: previous.outcome == RunOutcome::Abandoned,
         });
         let marker = lock::marker(Owner::of(order.id), &note(&order), order.started);
+        let now_ms = now.mono.as_millis();
+        let keep = |store: StoreIndex| {
+            let base = LOCK_OPS + u64::from(store.0) * LOCK_OPS_OF_ONE;
+            Keep::new(store, marker.clone(), predecessor, base, now_ms)
+        };
         Making {
-            keep: Keep::new(marker, predecessor, LOCK_OPS, millis(now.mono)),
+            keeps: StoreIndex::first(order.settings.stores).map(keep).collect(),
             lookup: Outbox::starting_at(order.first_op),
             given: order.first_op.saturating_sub(1),
             order,
@@ -116,13 +123,14 @@ impl Making {
     /// Time has passed.
     pub fn tick(&mut self, now: Now) {
         self.now = now;
-        self.keep.tick(millis(now.mono));
+        self.keeps.iter_mut().for_each(|keep| keep.tick(now.mono.as_millis()));
         self.advance();
     }
 
     /// The next thing to do; `None` until more results arrive, or time passes.
     pub fn poll_action(&mut self) -> Option<Action> {
-        let beside = self.keep.poll_action().or_else(|| self.lookup.poll());
+        let locks = self.keeps.iter_mut().find_map(Keep::poll_action);
+        let beside = locks.or_else(|| self.lookup.poll());
         beside.or_else(|| match &mut self.stage {
             Stage::Announcing(mark) | Stage::Concluding(mark) => mark.poll_action(),
             Stage::Creating => self.create.as_mut().and_then(|create| create.poll_action()),
@@ -134,7 +142,8 @@ impl Making {
     /// Takes the result of an action.
     pub fn handle(&mut self, result: ActionResult) {
         match &result {
-            ActionResult::Blob { op, result } if self.keep.take(*op, result) => {}
+            ActionResult::Blob { op, result }
+                if self.keeps.iter_mut().any(|keep| keep.take(*op, result)) => {}
             ActionResult::Blob { op, result } => match self.lookup.blob_done(*op) {
                 // What could not be swept is listed as incomplete, and harms nobody.
                 Some(Part::Sweep) => {}
@@ -198,11 +207,13 @@ impl Making {
 
     /// Whether nothing is left to do.
     pub fn is_over(&self) -> bool {
-        let has_left = match self.keep.holding() {
-            Holding::Released | Holding::No(_) => true,
-            Holding::NotYet | Holding::Yes => false,
-        };
+        let has_left = self.keeps.iter().all(Keep::is_over);
         matches!(self.stage, Stage::Leaving) && has_left && self.lookup.is_idle()
+    }
+
+    /// What was to be made.
+    pub fn order(&self) -> &Order {
+        &self.order
     }
 
     /// How far it is.
@@ -247,7 +258,7 @@ impl Making {
             };
             let Some(next) = next else { return };
             if matches!(next, Stage::Leaving) {
-                self.keep.release();
+                self.keeps.iter_mut().for_each(Keep::release);
             }
             self.stage = next;
         }
@@ -257,18 +268,23 @@ impl Making {
         if self.ended.is_some() {
             return Some(Stage::Leaving);
         }
-        match self.keep.holding() {
-            Holding::NotYet => return None,
-            Holding::Yes => {}
-            Holding::No(error) => {
-                self.ended = Some(RunOutcome::Failed { why: error.to_string() });
-                return Some(Stage::Leaving);
+        for keep in &self.keeps {
+            match keep.holding() {
+                Holding::Yes => {}
+                Holding::NotYet => return None,
+                Holding::No(error) => {
+                    self.ended = Some(RunOutcome::Failed { why: error.to_string() });
+                    return Some(Stage::Leaving);
+                }
+                Holding::Released => return Some(Stage::Leaving),
             }
-            Holding::Released => return Some(Stage::Leaving),
         }
         let orphan = self.order.previous.as_ref().and_then(Ended::orphan).zip(self.failure());
         if let Some((orphan, status)) = orphan {
-            self.lookup.blob(Part::Sweep, BlobOp::Delete { object: ObjectName::data(orphan) });
+            for store in StoreIndex::first(self.order.settings.stores) {
+                let object = ObjectName::data(orphan);
+                self.lookup.blob_in(store, Part::Sweep, BlobOp::Delete { object });
+            }
             self.lookup.blob(Part::Sweep, status);
         }
         if let Some((id, _)) = self.order.same_as {
@@ -372,7 +388,7 @@ impl Making {
 
     fn pruning(&self) -> Stage {
         let is_complete = matches!(self.ended, Some(RunOutcome::Complete { .. }));
-        let is_locked = self.keep.holding() == Holding::Yes;
+        let is_locked = self.keeps.iter().all(|keep| keep.holding() == Holding::Yes);
         match self.order.pruning.as_ref().filter(|_| is_complete && is_locked) {
             Some(pruning) => {
                 let prune = Prune::new(pruning, self.now.wall);
@@ -393,8 +409,4 @@ pub fn status(id: BackupId, note: &str, since: Wall, failed: bool) -> Marker {
 fn note(order: &Order) -> String {
     let Source { node, cluster, .. } = &order.source;
     format!("backup {} by node {node} of cluster {cluster}", order.id)
-}
-
-fn millis(mono: Mono) -> u64 {
-    mono.0 / 1_000_000
 }

@@ -4,15 +4,18 @@
 //! `metadata.json` ([`metadata`]) is written last, and its presence alone makes the backup complete. Small markers beside them ([`marker`])
 //! keep retention away. Everything is decided here: [`create`], [`catalog`], [`restore`], [`verify`] and [`remove`] are machines that ask a
 //! shell for object store operations ([`blob`]) and for pure work on chunks that may run on any thread ([`machine`]).
+//! Further stores ([`stores`]) get copies ([`mod@copy`], [`catch_up`], [`tend`]), and [`replicas`] sees them all as one.
 //!
 //! Invariants: a complete backup restores to exactly its state hash; what is incomplete is never listed as complete; what was
 //! altered yields nothing at all; no pair of key and nonce is used twice; when encryption is asked for, no plain byte leaves.
 
 pub mod blob;
 pub mod catalog;
+pub mod catch_up;
 pub mod compare;
 pub mod compress;
 pub mod config;
+pub mod copy;
 pub mod create;
 pub mod cron;
 pub mod decompress;
@@ -32,12 +35,14 @@ pub mod metadata;
 mod numbered;
 pub mod open;
 pub mod outcome;
+mod pipe;
 pub mod provider;
 pub mod prune;
 pub mod read;
 mod read_error;
 pub mod rebuild;
 pub mod remove;
+pub mod replicas;
 pub mod restore;
 pub mod retention;
 pub mod retry;
@@ -46,6 +51,8 @@ pub mod seal;
 pub mod select;
 mod settings;
 pub mod slots;
+pub mod stores;
+pub mod tend;
 pub mod verify;
 
 pub use id::BackupId;

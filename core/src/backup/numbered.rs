@@ -1,24 +1,35 @@
-//! Lets machines that each number their operations from 1 work side by side: every one has a range of numbers of its own.
+//! Lets machines that each number their operations from 1, and know of one store only, work side by side: every one has a range of numbers
+//! and a store of its own.
 
-use super::blob::{BlobDone, BlobError};
+use super::blob::{BlobDone, BlobError, BlobOp, StoreIndex};
 use super::machine::{Action, ActionResult, Machine};
 use crate::ids::OpId;
 
-/// A machine whose operations are numbered from `base + 1`. Not for uploads: their parts name the operation that began them.
+/// A machine whose operations are numbered from `base + 1`.
 #[derive(Debug)]
 pub(super) struct Numbered<M> {
     machine: M,
+    store: Option<StoreIndex>,
     base: u64,
     given: u64,
 }
 
 impl<M: Machine> Numbered<M> {
     pub(super) fn new(machine: M, base: u64) -> Self {
-        Numbered { machine, base, given: 0 }
+        Numbered { machine, store: None, base, given: 0 }
+    }
+
+    /// A machine that works in this store, whichever it asks for.
+    pub(super) fn in_store(machine: M, store: StoreIndex, base: u64) -> Self {
+        Numbered { store: Some(store), ..Numbered::new(machine, base) }
     }
 
     pub(super) fn get(&self) -> &M {
         &self.machine
+    }
+
+    pub(super) fn get_mut(&mut self) -> &mut M {
+        &mut self.machine
     }
 
     /// The highest number given out: where the next machine's range may begin.
@@ -28,9 +39,16 @@ impl<M: Machine> Numbered<M> {
 
     pub(super) fn poll_action(&mut self) -> Option<Action> {
         let mut action = self.machine.poll_action()?;
-        if let Action::Blob { op, .. } = &mut action {
+        if let Action::Blob { store, op, action } = &mut action {
             self.given = self.given.max(op.0);
             op.0 += self.base;
+            *store = self.store.unwrap_or(*store);
+            if let BlobOp::PutPart { upload, .. }
+            | BlobOp::PutFinish { upload }
+            | BlobOp::PutAbort { upload } = action
+            {
+                upload.0 += self.base;
+            }
         }
         Some(action)
     }

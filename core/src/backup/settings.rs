@@ -39,6 +39,8 @@ pub struct Source {
 pub struct Settings {
     /// How chunks are compressed.
     pub compression: Compression,
+    /// How many stores, the primary one first, must have it whole before it counts.
+    pub stores: u8,
     /// The keys that will open it. None: the backup is not encrypted.
     pub recipients: Vec<Key>,
     /// What the metadata names as the software that made it.
@@ -47,8 +49,8 @@ pub struct Settings {
     pub bounds: Bounds,
 }
 
-/// Bounds on what is in memory at once: about `parts_in_flight + 1` parts and `2 * chunks_in_flight` chunks, and up to 4 parts that a
-/// store's client holds; 47 MiB by default.
+/// Bounds on what is in memory at once: about `parts_in_flight + 1` parts and `2 * chunks_in_flight` chunks, and up to 4 parts that the
+/// client of each store holds; 47 MiB by default for one store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Plain bytes of a chunk.
@@ -85,8 +87,8 @@ pub enum SettingsError {
         /// How long it is.
         found_bytes: usize,
     },
-    /// A bound is zero.
-    #[error("the bounds on chunks and parts must not be zero")]
+    /// A bound is zero, or the number of stores.
+    #[error("the bounds on chunks and parts must not be zero, nor the number of stores")]
     ZeroBound,
 }
 
@@ -148,7 +150,7 @@ impl Settings {
         if self.version.len() > MAX_VERSION_BYTES {
             return Err(SettingsError::VersionLength { found_bytes: self.version.len() });
         }
-        if chunks_in_flight == 0 || part_bytes == 0 || parts_in_flight == 0 {
+        if [chunks_in_flight, part_bytes, parts_in_flight, self.stores.into()].contains(&0) {
             return Err(SettingsError::ZeroBound);
         }
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Invariants: only the life of the node that the run names makes it, and from the state at the run's own entry; `metadata.json` is
 //! permitted only after this node has applied that the run commits; when the run is over without this node having said so, what
-//! was uploaded is taken back; a node that still prunes, or lets the store's lock go, is not ready for another run.
+//! was uploaded is taken back; a node that still prunes, or lets a store's lock go, is not ready for another run.
 
 use super::Node;
 use crate::api::{Run, RunOutcome};
@@ -129,7 +129,11 @@ impl Node {
 
     /// An operation in the store, or work, has ended.
     pub(super) fn on_making_result(&mut self, result: ActionResult) {
-        if let Some((_, making)) = &mut self.maker.making {
+        let is_copys = match &result {
+            ActionResult::Blob { op, result } => self.copier.take(*op, result),
+            ActionResult::Work(_) => false,
+        };
+        if !is_copys && let Some((_, making)) = &mut self.maker.making {
             making.handle(result);
         }
         self.drive_making();
@@ -154,6 +158,7 @@ impl Node {
 
     /// Gives out what is to be done, and goes on where the run allows it.
     pub(super) fn drive_making(&mut self) {
+        self.drive_copies();
         let Some((number, mut making)) = self.maker.making.take() else { return };
         let current = self.state.backups().run.as_ref().filter(|run| run.number == number);
         match current {
@@ -163,24 +168,29 @@ impl Node {
         }
         let is_current = current.is_some();
         while let Some(action) = making.poll_action() {
-            let output = match action {
-                Action::Blob { op, action } => Output::Blob { op, action },
-                Action::Work(work) => {
-                    let op = self.name_op();
-                    self.maker.work.insert(op);
-                    Output::Work { op, work }
-                }
-            };
-            self.outbox.push_back(output);
+            self.give_out(action);
         }
         match making.outcome() {
             Some(outcome) if !is_current && making.is_over() => {
                 self.maker.next_op = making.next_op();
                 let pruned = making.pruned().map_or(String::new(), |what| format!("; {what}"));
                 self.log(Level::Info, format!("backup run {number} ended: {outcome:?}{pruned}"));
+                self.begin_copies(number, making.order());
             }
             _ => self.maker.making = Some((number, making)),
         }
+    }
+
+    pub(super) fn give_out(&mut self, action: Action) {
+        let output = match action {
+            Action::Blob { store, op, action } => Output::Blob { store, op, action },
+            Action::Work(work) => {
+                let op = self.name_op();
+                self.maker.work.insert(op);
+                Output::Work { op, work }
+            }
+        };
+        self.outbox.push_back(output);
     }
 
     /// On a tick: keeps the leader informed.
@@ -188,6 +198,7 @@ impl Node {
         if let Some((_, making)) = &mut self.maker.making {
             making.tick(self.now);
         }
+        self.copier.tick(self.now);
         self.drive_making();
         if self.now.mono < self.maker.next_report {
             return;

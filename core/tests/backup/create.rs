@@ -225,7 +225,9 @@ fn an_end_of_the_upload_that_comes_late_is_waited_for_before_it_is_taken_back() 
     create.finish();
     let finish = loop {
         match create.poll_action().expect("the upload is ended") {
-            Action::Blob { op, action: action @ BlobOp::PutFinish { .. } } => break (op, action),
+            Action::Blob { store: _, op, action: action @ BlobOp::PutFinish { .. } } => {
+                break (op, action);
+            }
             action => create.handle(carry_out(&mut store, action)),
         }
     };
@@ -247,6 +249,8 @@ fn next_work(store: &mut Store, create: &mut Create) -> Option<ActionResult> {
 fn carry_out(store: &mut Store, action: Action) -> ActionResult {
     match action {
         Action::Work(work) => ActionResult::Work(work.run()),
-        Action::Blob { op, action } => ActionResult::Blob { op, result: store.answer(op, action) },
+        Action::Blob { op, action, .. } => {
+            ActionResult::Blob { op, result: store.answer(op, action) }
+        }
     }
 }

@@ -72,6 +72,7 @@ pub fn source(header: &Header, state: &KvState) -> Source {
 pub fn settings(compression: Compression, recipients: &[Key]) -> Settings {
     Settings {
         compression,
+        stores: 1,
         recipients: recipients.to_vec(),
         version: "0.1.0".into(),
         bounds: Bounds {

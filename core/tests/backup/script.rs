@@ -102,6 +102,7 @@ impl Backups {
         let compression = if compress { Compression::Gzip { level: 6 } } else { Compression::None };
         let settings = Settings {
             compression,
+            stores: 1,
             recipients: key.into_iter().collect(),
             version: "0.1.0".into(),
             bounds: Bounds::default(),
@@ -186,7 +187,7 @@ impl Backups {
         let host = cluster.hosts.get_mut(&node).expect("a host");
         let input = if let Some((op, work)) = host.work_queue.pop_front() {
             Input::Work { op, done: work.run() }
-        } else if let Some((op, action)) = host.blob_queue.pop_front() {
+        } else if let Some((_, op, action)) = host.blob_queue.pop_front() {
             Input::Blob { op, result: self.store.answer(op, action) }
         } else {
             return false;
@@ -207,6 +208,7 @@ impl Backups {
 fn able(node: &mut Node) {
     node.make_backups(Settings {
         compression: Compression::None,
+        stores: 1,
         recipients: Vec::new(),
         version: "0.1.0".into(),
         bounds: Bounds::default(),

@@ -34,6 +34,27 @@ pub struct Store {
     pub peak_bytes: usize,
 }
 
+/// Drives a machine that works in several stores until it has nothing more to do. Of reads under way, the last asked for ends first.
+pub fn drive(stores: &mut [Store], machine: &mut impl Machine) {
+    let mut under_way = VecDeque::new();
+    loop {
+        while let Some(action) = machine.poll_action() {
+            under_way.push_back(action);
+        }
+        let is_read =
+            |action: &Action| matches!(action, Action::Blob { action: BlobOp::Get { .. }, .. });
+        let next = under_way.iter().rposition(is_read).unwrap_or(0);
+        let Some(action) = under_way.remove(next) else { return };
+        machine.handle(match action {
+            Action::Work(work) => ActionResult::Work(work.run()),
+            Action::Blob { store, op, action } => {
+                let result = stores[usize::from(store.0)].answer(op, action);
+                ActionResult::Blob { op, result }
+            }
+        });
+    }
+}
+
 impl Store {
     /// Drives a machine until it has nothing more to do.
     pub fn drive(&mut self, machine: &mut impl Machine) {
@@ -53,7 +74,7 @@ impl Store {
             let Some(action) = next else { return };
             let result = match action {
                 Action::Work(work) => ActionResult::Work(work.run()),
-                Action::Blob { op, action } => {
+                Action::Blob { op, action, .. } => {
                     ActionResult::Blob { op, result: self.answer(op, action) }
                 }
             };
@@ -63,7 +84,7 @@ impl Store {
 
     /// Carries out the machine's next operation in the store, and no more: for machines that take turns.
     pub fn step(&mut self, machine: &mut impl Machine) {
-        let Some(Action::Blob { op, action }) = machine.poll_action() else { return };
+        let Some(Action::Blob { op, action, .. }) = machine.poll_action() else { return };
         let result = self.answer(op, action);
         machine.handle(ActionResult::Blob { op, result });
     }

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use raftkv_core::api::{MemberInfo, MemberRole, Request, Response};
-use raftkv_core::backup::blob::BlobOp;
+use raftkv_core::backup::blob::{BlobOp, StoreIndex};
 use raftkv_core::backup::machine::Work;
 use raftkv_core::boot::{self, Boot, BootStep, GenesisBase};
 use raftkv_core::config::Config;
@@ -73,7 +73,7 @@ pub struct Host {
     pub stalled: bool,
     pub halted: Option<Halt>,
     /// Asked of the backup store, and of processors; nothing here carries it out.
-    pub blob_queue: VecDeque<(OpId, BlobOp)>,
+    pub blob_queue: VecDeque<(StoreIndex, OpId, BlobOp)>,
     pub work_queue: VecDeque<(OpId, Work)>,
     /// Done to every life of the node as it begins.
     pub prepare: fn(&mut Node),
@@ -295,7 +295,9 @@ impl Cluster {
             match output {
                 Output::Send { to, frame } => self.wire.push_back((here, to, frame)),
                 Output::Disk { op, action } => host.disk_queue.push_back((op, action)),
-                Output::Blob { op, action } => host.blob_queue.push_back((op, action)),
+                Output::Blob { store, op, action } => {
+                    host.blob_queue.push_back((store, op, action))
+                }
                 Output::Work { op, work } => host.work_queue.push_back((op, work)),
                 Output::Reply { req, response } => {
                     self.replies.entry(req).or_default().push(response);

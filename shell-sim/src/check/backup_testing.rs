@@ -38,6 +38,7 @@ pub fn key(number: u64) -> Key {
 pub fn settings(keys: &[Key]) -> Settings {
     Settings {
         compression: Compression::None,
+        stores: 1,
         recipients: keys.to_vec(),
         version: "test".into(),
         bounds: Bounds { chunk_bytes: 4096, ..Bounds::default() },
@@ -129,7 +130,7 @@ impl BackupMaker {
         loop {
             while let Some(action) = machine.poll_action() {
                 match action {
-                    Action::Blob { op, action } => {
+                    Action::Blob { op, action, .. } => {
                         self.store.submit(SimTime(0), Call { session: self.session, op }, action);
                     }
                     Action::Work(work) => machine.handle(ActionResult::Work(work.run())),

@@ -9,7 +9,7 @@ use crate::random::Draw;
 use crate::world::driven::{Said, View};
 use madsim::time::TimeHandle;
 use raftkv_core::api::Response;
-use raftkv_core::backup::blob::BlobOp;
+use raftkv_core::backup::blob::{BlobOp, StoreIndex};
 use raftkv_core::backup::machine::Work;
 use raftkv_core::ids::{NodeId, OpId, ReqId};
 use raftkv_core::io::{DiskOp, Lane, Output};
@@ -84,8 +84,8 @@ impl Net for Outlet {
 }
 
 impl Blob for Outlet {
-    fn submit(&mut self, op: OpId, action: BlobOp) {
-        self.say(Said::Output(Output::Blob { op, action }));
+    fn submit(&mut self, store: StoreIndex, op: OpId, action: BlobOp) {
+        self.say(Said::Output(Output::Blob { store, op, action }));
     }
 
     fn work(&mut self, op: OpId, work: Work) {

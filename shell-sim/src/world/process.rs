@@ -371,7 +371,7 @@ impl World {
                 }
             }
             Output::Reply { req, response } => self.reply(at, req, response)?,
-            Output::Blob { op, action } => {
+            Output::Blob { op, action, .. } => {
                 slot.blobs += 1;
                 let call = Call { session: slot.store_session, op };
                 self.trace.line(self.now, node, "blob", format_args!("{}", describe_blob(&action)));

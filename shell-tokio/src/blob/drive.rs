@@ -1,6 +1,6 @@
 //! The one loop that runs every machine of the backup pipeline: store operations as tasks, work on chunks on the thread pool.
 
-use super::BlobStore;
+use super::Storage;
 use bytes::Bytes;
 use raftkv_core::backup::create::Create;
 use raftkv_core::backup::machine::{Action, ActionResult, Machine, Progress};
@@ -21,7 +21,7 @@ pub enum Piece {
 /// Runs a machine to its end. `observe` is told now and then how far it is.
 pub async fn drive(
     machine: &mut (dyn Machine + Send),
-    store: &mut dyn BlobStore,
+    store: &mut (impl Storage + ?Sized),
     mut observe: impl FnMut(Progress),
 ) {
     let mut under_way = UnderWay::default();
@@ -38,7 +38,7 @@ pub async fn drive(
 /// Runs a backup to its end, with the stream it takes.
 pub async fn drive_create(
     create: &mut Create,
-    store: &mut dyn BlobStore,
+    store: &mut (impl Storage + ?Sized),
     mut stream: mpsc::Receiver<Piece>,
     mut observe: impl FnMut(Progress),
 ) {
@@ -67,11 +67,11 @@ pub async fn drive_create(
 struct UnderWay(JoinSet<ActionResult>);
 
 impl UnderWay {
-    fn start(&mut self, machine: &mut (dyn Machine + Send), store: &mut dyn BlobStore) {
+    fn start(&mut self, machine: &mut (dyn Machine + Send), storage: &mut (impl Storage + ?Sized)) {
         while let Some(action) = machine.poll_action() {
             match action {
-                Action::Blob { op, action } => {
-                    let pending = store.submit(op, action);
+                Action::Blob { store, op, action } => {
+                    let pending = storage.submit_in(store, op, action);
                     self.0.spawn(async move { ActionResult::Blob { op, result: pending.await } });
                 }
                 Action::Work(work) => {

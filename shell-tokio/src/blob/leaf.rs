@@ -1,28 +1,28 @@
-//! The backup store of a node that makes backups for its cluster: operations as tasks, work on the runtime's pool of threads.
+//! The backup stores of a node that makes backups for its cluster: operations as tasks, work on the runtime's pool of threads.
 
-use super::BlobStore;
+use super::{Storage as _, Stores};
 use crate::leaf::{Blob, Inbox};
-use raftkv_core::backup::blob::{BlobError, BlobErrorKind, BlobOp};
+use raftkv_core::backup::blob::{BlobError, BlobErrorKind, BlobOp, StoreIndex};
 use raftkv_core::backup::machine::Work;
 use raftkv_core::ids::OpId;
 use raftkv_core::io::Input;
 
-/// A node's store, if it has one.
+/// A node's stores, if it has any.
 pub struct Uploads {
-    store: Option<Box<dyn BlobStore>>,
+    stores: Option<Stores>,
     inbox: Inbox,
 }
 
 impl Uploads {
     /// Results go to `inbox`.
-    pub fn new(store: Option<Box<dyn BlobStore>>, inbox: &Inbox) -> Self {
-        Uploads { store, inbox: inbox.clone() }
+    pub fn new(stores: Option<Stores>, inbox: &Inbox) -> Self {
+        Uploads { stores, inbox: inbox.clone() }
     }
 }
 
 impl Blob for Uploads {
-    fn submit(&mut self, op: OpId, action: BlobOp) {
-        let pending = self.store.as_mut().map(|store| store.submit(op, action));
+    fn submit(&mut self, store: StoreIndex, op: OpId, action: BlobOp) {
+        let pending = self.stores.as_mut().map(|stores| stores.submit_in(store, op, action));
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
             let result = match pending {
@@ -48,6 +48,6 @@ impl Blob for Uploads {
 
 impl std::fmt::Debug for Uploads {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Uploads").field("has_store", &self.store.is_some()).finish_non_exhaustive()
+        f.debug_struct("Uploads").field("stores", &self.stores).finish_non_exhaustive()
     }
 }

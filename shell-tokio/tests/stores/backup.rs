@@ -57,6 +57,7 @@ pub async fn create(store: &mut dyn BlobStore, state: &KvState, key: &Key) -> Ou
     let header = header(state);
     let settings = Settings {
         compression: Compression::Gzip { level: 1 },
+        stores: 1,
         recipients: vec![key.clone()],
         version: "0.1.0".into(),
         bounds: Bounds::default(),

@@ -318,7 +318,9 @@ impl Console {
         while let Some(machine) = self.machine() {
             while let Some(action) = machine.poll_action() {
                 match action {
-                    Action::Blob { op, action } => store.submit(now, Call { session, op }, action),
+                    Action::Blob { op, action, .. } => {
+                        store.submit(now, Call { session, op }, action)
+                    }
                     Action::Work(work) => {
                         nonces.working(&work)?;
                         machine.handle(ActionResult::Work(work.run()));

@@ -144,7 +144,7 @@ impl Janitor {
         loop {
             while let Some(action) = self.job.machine().and_then(Machine::poll_action) {
                 match (action, self.job.machine()) {
-                    (Action::Blob { op, action }, _) => {
+                    (Action::Blob { op, action, .. }, _) => {
                         store.submit(now, Call { session: self.session, op }, action);
                     }
                     (Action::Work(work), Some(machine)) => {

@@ -87,7 +87,7 @@ impl Backups {
     fn look_with(&mut self, now: SimTime, machine: &mut dyn Machine) {
         while let Some(action) = machine.poll_action() {
             machine.handle(match action {
-                Action::Blob { op, action } => {
+                Action::Blob { op, action, .. } => {
                     ActionResult::Blob { op, result: self.store.look(now, action) }
                 }
                 Action::Work(work) => ActionResult::Work(work.run()),

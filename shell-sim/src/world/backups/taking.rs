@@ -148,6 +148,7 @@ impl Taking {
 pub(super) fn settings(options: &super::options::BackupOptions, keys: &Keys) -> Settings {
     Settings {
         compression: options.compression,
+        stores: 1,
         recipients: keys.recipients().to_vec(),
         version: "sim".into(),
         bounds: options.bounds,

@@ -2,185 +2,25 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../cluster/mod.rs"]
 mod cluster;
-#[path = "backup/store.rs"]
+mod copies;
+mod scene;
+#[path = "../backup/store.rs"]
 #[allow(dead_code, reason = "faults by number are for the tests of single machines")]
 mod store;
 
-use cluster::Cluster;
-use raftkv_core::api::{
-    Backups, PutRequest, Request, Response, Run, RunOutcome, Schedule, WriteOp,
-};
-use raftkv_core::backup::blob::{BlobError, BlobErrorKind, BlobOp};
-use raftkv_core::backup::catalog::{Catalog, ReadCatalog, Standing};
-use raftkv_core::backup::compress::Compression;
-use raftkv_core::backup::config::Retention;
-use raftkv_core::backup::create::{Bounds, Settings};
-use raftkv_core::backup::format::Plaintext;
-use raftkv_core::backup::lock::{self, Acquire, Lock, Renew};
-use raftkv_core::backup::marker::Owner;
+use raftkv_core::api::{Backups, Request, Response, RunOutcome};
+use raftkv_core::backup::BackupId;
+use raftkv_core::backup::blob::BlobOp;
+use raftkv_core::backup::catalog::Standing;
+use raftkv_core::backup::lock::Renew;
 use raftkv_core::backup::metadata::Status;
-use raftkv_core::backup::prune::Pruning;
-use raftkv_core::backup::read::{Access, ReadBounds};
-use raftkv_core::backup::restore::Restore;
-use raftkv_core::backup::{BackupId, KeyRing};
-use raftkv_core::config::Config;
-use raftkv_core::ids::ReqId;
-use raftkv_core::io::Input;
-use raftkv_core::node::Node;
-use raftkv_core::time::{Span, Wall};
+use raftkv_core::time::Wall;
+use scene::{Scene, tidy};
 use std::collections::VecDeque;
-use store::Store;
 
 const EVERY_MINUTE: &str = "* * * * *";
-
-/// Nodes, and the one store they share.
-struct Scene {
-    cluster: Cluster,
-    store: Store,
-    /// Hosts whose requests to the store go nowhere.
-    cut_off: Vec<u32>,
-    store_is_down: bool,
-}
-
-impl Scene {
-    fn new(size: u32) -> Self {
-        Scene::prepared(size, able)
-    }
-
-    fn prepared(size: u32, able: fn(&mut Node)) -> Self {
-        let config = Config { backup_lease: Span::from_millis(5_000), ..Config::default() };
-        let mut cluster = Cluster::new(size, config);
-        for host in cluster.hosts.values_mut() {
-            host.prepare = able;
-            able(host.node.as_mut().unwrap());
-        }
-        cluster.elect();
-        Scene { cluster, store: Store::default(), cut_off: Vec::new(), store_is_down: false }
-    }
-
-    fn leader(&mut self) -> u32 {
-        self.cluster.elect()
-    }
-
-    fn ask_leader(&mut self, request: Request) -> ReqId {
-        let leader = self.leader();
-        let req = self.cluster.ask(leader, request);
-        self.cluster.settle();
-        req
-    }
-
-    fn put(&mut self, key: &str, value: &str) {
-        let (key, value) = (key.to_owned().into(), value.to_owned().into());
-        let put = PutRequest { key, value, lease: 0, return_previous: false };
-        self.ask_leader(Request::Write { session: None, op: WriteOp::Put(put) });
-    }
-
-    fn schedule(&mut self, cron: &str) {
-        let schedule = Schedule { cron: cron.into(), timezone: "UTC".into(), prune: true };
-        let req = self.ask_leader(Request::BackupSchedule { schedule: Some(schedule) });
-        assert!(matches!(self.cluster.answer(req), Response::Backups(_)));
-    }
-
-    /// One operation in the store, or one piece of work; whether there was one.
-    fn step(&mut self, member: u32) -> bool {
-        let host = self.cluster.hosts.get_mut(&member).unwrap();
-        if host.node.is_none() {
-            return false;
-        }
-        if let Some((op, work)) = host.work_queue.pop_front() {
-            self.cluster.input(member, Input::Work { op, done: work.run() });
-            return true;
-        }
-        let Some((op, action)) = host.blob_queue.pop_front() else { return false };
-        let kind = BlobErrorKind::Transient;
-        let down = BlobError { kind, message: "by the test's wish".into() };
-        let result = match self.store_is_down || self.cut_off.contains(&member) {
-            true => Err(down),
-            false => self.store.answer(op, action),
-        };
-        self.cluster.input(member, Input::Blob { op, result });
-        true
-    }
-
-    /// A tick, and everything that follows from it.
-    fn tick(&mut self) {
-        self.cluster.pass_tick();
-        for member in self.cluster.members() {
-            while self.step(member) {
-                self.cluster.settle();
-            }
-        }
-    }
-
-    fn ticks(&mut self, count: u32) {
-        (0..count).for_each(|_| self.tick());
-    }
-
-    /// Ticks until this holds of what the leader knows.
-    fn until(&mut self, what: &str, holds: impl Fn(&Backups) -> bool) -> Backups {
-        for _ in 0..3_000 {
-            let backups = self.backups();
-            if holds(&backups) {
-                return backups;
-            }
-            self.tick();
-        }
-        panic!("never: {what}; it is {:?}", self.backups());
-    }
-
-    fn backups(&mut self) -> Backups {
-        let leader = self.leader();
-        self.node(leader).state().backups().clone()
-    }
-
-    fn node(&self, member: u32) -> &Node {
-        self.cluster.hosts[&member].node.as_ref().unwrap()
-    }
-
-    fn catalog(&mut self) -> Catalog {
-        let mut machine = ReadCatalog::new(KeyRing::default());
-        self.store.drive(&mut machine);
-        machine.outcome().unwrap().clone().unwrap()
-    }
-
-    /// Ids of what the catalog calls complete; each restores.
-    fn complete(&mut self) -> Vec<BackupId> {
-        let catalog = self.catalog();
-        let complete = catalog.entries.iter().filter(|entry| entry.is_complete());
-        let ids: Vec<BackupId> = complete.map(|entry| entry.id).collect();
-        for id in &ids {
-            let access = Access { keys: KeyRing::default(), plaintext: Plaintext::Allowed };
-            let mut restore = Restore::new(*id, access, ReadBounds::default());
-            self.store.drive(&mut restore);
-            restore.take().unwrap().unwrap();
-        }
-        ids
-    }
-}
-
-fn able(node: &mut Node) {
-    node.make_backups(Settings {
-        compression: Compression::Gzip { level: 1 },
-        recipients: Vec::new(),
-        version: "test".into(),
-        bounds: Bounds { chunk_bytes: 1 << 16, part_bytes: 1 << 16, ..Bounds::default() },
-    });
-}
-
-/// Able, and told to keep two.
-fn tidy(node: &mut Node) {
-    able(node);
-    node.prune_backups(Pruning {
-        rules: Retention {
-            retention_days: 0,
-            max_backups: 2,
-            min_backups: 1,
-            ..Retention::default()
-        },
-        access: Access { keys: KeyRing::default(), plaintext: Plaintext::Allowed },
-    });
-}
 
 #[test]
 fn a_follower_makes_it_and_writes_go_on() {
@@ -234,7 +74,7 @@ fn one_run_for_a_slot_and_a_record_where_nothing_changed() {
     assert_eq!(second.last.clone().unwrap().outcome, RunOutcome::Unchanged { since });
     assert_eq!(scene.complete(), [since]);
     // Gone from the store, it is no reason to make none.
-    scene.store.objects.clear();
+    scene.stores[0].objects.clear();
     let slot = second.last.unwrap().slot;
     let third = scene
         .until("the third", |backups| backups.last.as_ref().is_some_and(|last| last.slot > slot));
@@ -297,7 +137,7 @@ fn the_node_that_makes_it_may_die_at_any_step() {
         let of_run = |path: &&String| {
             path.starts_with(&run.id.to_string()) && !path.ends_with("status.json")
         };
-        let left = scene.store.objects.keys().filter(of_run).count();
+        let left = scene.stores[0].objects.keys().filter(of_run).count();
         // Whether a run that was about to commit is complete is for whoever looks at the store.
         assert!(
             left == 2 || left == 0 || committing,
@@ -323,8 +163,9 @@ fn a_straggler_never_completes_a_run_that_was_given_up() {
     let good = |backups: &Backups| backups.last.as_ref().is_some_and(|last| last.is_good());
     let last = scene.until("another is made", good).last.unwrap();
     assert_ne!(last.id, run.id);
-    let own =
-        |scene: &Scene, name: &str| scene.store.objects.contains_key(&format!("{}/{name}", run.id));
+    let own = |scene: &Scene, name: &str| {
+        scene.stores[0].objects.contains_key(&format!("{}/{name}", run.id))
+    };
     assert!(!own(&scene, "metadata.json"));
     assert!(!own(&scene, "data.db"), "the next run sweeps up behind it");
     scene.cluster.cut.clear();
@@ -337,11 +178,11 @@ fn a_store_that_is_down_is_tried_again() {
     let mut scene = Scene::new(3);
     scene.put("a", "1");
     scene.schedule("*/5 * * * *");
-    scene.store_is_down = true;
+    scene.down = vec![0];
     let failed = scene.until("it fails", |backups| backups.failures == 2);
     assert!(matches!(failed.last.unwrap().outcome, RunOutcome::Failed { .. }));
-    assert_eq!(scene.store.objects.len(), 0);
-    scene.store_is_down = false;
+    assert_eq!(scene.stores[0].objects.len(), 0);
+    scene.down.clear();
     let good = scene.until("it is made", |backups| backups.complete.is_some());
     assert_eq!(good.slot, failed.slot);
     assert_eq!(scene.complete().len(), 1);
@@ -361,14 +202,6 @@ fn a_run_lasts_as_long_as_it_takes() {
     assert_eq!(scene.complete(), [run.id]);
 }
 
-impl Scene {
-    fn tick_without_store(&mut self, count: u32) {
-        for _ in 0..count {
-            self.cluster.pass_tick();
-        }
-    }
-}
-
 #[test]
 fn parts_and_uploads_keep_their_names_from_run_to_run() {
     let mut scene = Scene::new(1);
@@ -380,7 +213,7 @@ fn parts_and_uploads_keep_their_names_from_run_to_run() {
             scene.cluster.pass_tick();
             loop {
                 let next = scene.cluster.hosts[&1].blob_queue.front();
-                starts.extend(next.and_then(|(op, action)| {
+                starts.extend(next.and_then(|(_, op, action)| {
                     matches!(action, BlobOp::PutStart { .. }).then_some(*op)
                 }));
                 if !scene.step(1) {
@@ -393,49 +226,6 @@ fn parts_and_uploads_keep_their_names_from_run_to_run() {
     assert_eq!(starts.len(), 3);
     assert!(starts.iter().is_sorted_by(|a, b| a < b), "{starts:?}");
     assert_eq!(scene.complete().len(), 3);
-}
-
-impl Scene {
-    /// Somebody else takes the store's lock.
-    fn lock(&mut self) -> Lock {
-        let mut acquire = Acquire::new(lock::marker(Owner([7; 16]), "a person", Wall(0)), None);
-        self.store.drive(&mut acquire);
-        acquire.outcome().unwrap().clone().unwrap()
-    }
-
-    /// They give a sign of life, or let it go.
-    fn renew(&mut self, mut renew: Renew) -> Lock {
-        self.store.drive(&mut renew);
-        renew.outcome().unwrap().clone().unwrap()
-    }
-
-    fn run(&mut self) -> Backups {
-        self.ask_leader(Request::BackupRun);
-        self.until("it begins", |backups| backups.run.is_some())
-    }
-
-    /// Ticks until a run begins, of which nothing is done yet.
-    fn begin(&mut self) -> Run {
-        for _ in 0..3_000 {
-            if let Some(run) = self.backups().run {
-                return run;
-            }
-            self.cluster.pass_tick();
-        }
-        panic!("no run begins; it is {:?}", self.backups());
-    }
-
-    /// A backup on schedule of something new.
-    fn next(&mut self, round: u64) -> BackupId {
-        self.put("a", &format!("{round}"));
-        let is_new = |backups: &Backups| {
-            backups.complete.as_ref().is_some_and(|complete| complete.revision == round)
-        };
-        let id = self.until("a new one", is_new).complete.unwrap().id;
-        // What follows the backup: pruning, and letting the lock go.
-        self.ticks(20);
-        id
-    }
 }
 
 #[test]
@@ -486,14 +276,14 @@ fn older_ones_go_after_one_on_schedule() {
     let mut newest = ids[2..].to_vec();
     newest.sort();
     assert_eq!(complete, newest);
-    let left = scene.store.objects.keys().filter(|path| !path.starts_with("locks/")).count();
-    assert_eq!(left, 4, "{:?}", scene.store.objects.keys());
+    let left = scene.stores[0].objects.keys().filter(|path| !path.starts_with("locks/")).count();
+    assert_eq!(left, 4, "{:?}", scene.stores[0].objects.keys());
 }
 
 #[test]
 fn a_store_whose_clock_is_another_is_not_pruned() {
     let mut scene = Scene::prepared(1, tidy);
-    scene.store.clock = Some(Wall(0));
+    scene.stores[0].clock = Some(Wall(0));
     scene.put("a", "0");
     scene.schedule(EVERY_MINUTE);
     for round in 2..6 {
@@ -512,7 +302,7 @@ fn what_broke_off_is_listed_until_it_is_swept() {
     while !scene.cluster.hosts[&maker]
         .blob_queue
         .iter()
-        .any(|(_, it)| matches!(it, BlobOp::PutStart { .. }))
+        .any(|(_, _, it)| matches!(it, BlobOp::PutStart { .. }))
     {
         if !scene.step(maker) {
             scene.cluster.pass_tick();
@@ -531,9 +321,9 @@ fn what_broke_off_is_listed_until_it_is_swept() {
     assert!(why.contains("not heard of in time"), "{why}");
     // Two days old by the store's clock, which is as this node's.
     let now = scene.backups().last.unwrap().ended;
-    scene.store.clock = Some(now);
+    scene.stores[0].clock = Some(now);
     let status = format!("{}/status.json", run.id);
-    scene.store.written.insert(status, Wall(now.0 - 2 * 24 * 3_600_000));
+    scene.stores[0].written.insert(status, Wall(now.0 - 2 * 24 * 3_600_000));
     scene.next(3);
     assert_eq!(entry(&mut scene), None);
     assert_eq!(scene.complete().len(), 2);

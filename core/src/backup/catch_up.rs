@@ -1,0 +1,269 @@
+//! Brings one store up to date from another: what is complete in the one and missing in the other is copied, the newest first.
+//!
+//! Invariants: nothing is copied that is not complete and genuine; a copy that is damaged is replaced, but only by one that is not; what is
+//! forged in the target is left alone and told; one backup that cannot be copied does not hold up the others. For whoever holds the target's lock.
+
+use super::blob::{BlobError, BlobErrorKind};
+use super::catalog::{Catalog, ReadCatalog, Standing};
+use super::copy::{Copied, CopyBackup, CopyError, Route};
+use super::id::BackupId;
+use super::keys::KeyRing;
+use super::machine::{Action, ActionResult, Machine, Progress};
+use super::numbered::Numbered;
+use super::remove::{Force, Remove};
+use std::collections::VecDeque;
+use std::fmt;
+
+/// Why nothing could be copied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CatchUpError {
+    /// The store to copy from cannot be listed.
+    #[error("the store to copy from: {0}")]
+    From(BlobError),
+    /// The store to copy to cannot be listed.
+    #[error("the store to copy to: {0}")]
+    To(BlobError),
+}
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CaughtUp {
+    /// What was copied, or could not be.
+    pub copies: Vec<(BackupId, Result<Copied, CopyError>)>,
+    /// What has been there before.
+    pub already: usize,
+    /// What the target has, but forged: it stays as it is.
+    pub forged: Vec<BackupId>,
+}
+
+/// What is to be copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// These, the newest first.
+    pub absent: Vec<BackupId>,
+    /// Of those, what lies damaged in the target and is removed first.
+    pub damaged: Vec<BackupId>,
+    /// These are forged in the target.
+    pub forged: Vec<BackupId>,
+    /// So many are there.
+    pub already: usize,
+}
+
+/// Compares two stores.
+pub fn missing(from: &Catalog, to: &Catalog) -> Missing {
+    let mut missing = Missing::default();
+    let genuine = from.entries.iter().rev().filter(|entry| entry.is_complete());
+    for entry in genuine {
+        let there = to.entries.iter().find(|other| other.id == entry.id);
+        match there.map(|there| &there.standing) {
+            Some(Standing::Complete(_)) => missing.already += 1,
+            Some(Standing::Forged(_)) => missing.forged.push(entry.id),
+            // Perhaps it is whole: who cannot tell must not replace it.
+            Some(Standing::Unreadable(_)) => missing.already += 1,
+            Some(Standing::Damaged(_) | Standing::DataMissing) => {
+                missing.damaged.push(entry.id);
+                missing.absent.push(entry.id);
+            }
+            Some(Standing::Incomplete | Standing::NotWhole(_)) | None => {
+                missing.absent.push(entry.id);
+            }
+        }
+    }
+    missing
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct CatchUp {
+    route: Route,
+    stage: Stage,
+    waiting: VecDeque<BackupId>,
+    done: CaughtUp,
+    is_stopped: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Reading(Box<(Numbered<ReadCatalog>, Numbered<ReadCatalog>)>),
+    Removing(Numbered<Remove>),
+    Copying(BackupId, Box<Numbered<CopyBackup>>),
+    Ended(Result<(), CatchUpError>),
+}
+
+/// Two catalogs are read side by side, so the second one's operations have numbers from here.
+const SECOND_OPS: u64 = 1 << 32;
+
+impl CatchUp {
+    /// Begins. `keys` tell genuine backups from forged ones; copies are made without them.
+    pub fn new(route: Route, keys: KeyRing) -> Self {
+        let from = Numbered::in_store(ReadCatalog::new(keys.clone()), route.from, 0);
+        let to = Numbered::in_store(ReadCatalog::new(keys), route.to, SECOND_OPS);
+        CatchUp {
+            route,
+            stage: Stage::Reading(Box::new((from, to))),
+            waiting: VecDeque::new(),
+            done: CaughtUp::default(),
+            is_stopped: false,
+        }
+    }
+
+    /// Gives up what is under way, and begins nothing more.
+    pub fn stop(&mut self) {
+        self.is_stopped = true;
+        match &mut self.stage {
+            Stage::Copying(_, copy) => copy.get_mut().abandon(),
+            Stage::Reading(_) | Stage::Removing(_) | Stage::Ended(_) => {}
+        }
+    }
+
+    /// What was done, once it has ended.
+    pub fn outcome(&self) -> Option<Result<&CaughtUp, &CatchUpError>> {
+        match &self.stage {
+            Stage::Ended(ended) => Some(ended.as_ref().map(|()| &self.done)),
+            _ => None,
+        }
+    }
+
+    /// Which backup is being copied.
+    pub fn current(&self) -> Option<BackupId> {
+        match &self.stage {
+            Stage::Copying(id, _) => Some(*id),
+            _ => None,
+        }
+    }
+
+    fn advance(&mut self) {
+        let next = match &self.stage {
+            Stage::Reading(reading) => {
+                let (from, to) = reading.as_ref();
+                let (Some(have), Some(has)) = (from.get().outcome(), to.get().outcome()) else {
+                    return;
+                };
+                let (have, has, base) = (have.clone(), has.clone(), from.end().max(to.end()));
+                self.read(have, has, base)
+            }
+            Stage::Removing(removing) => {
+                if !removing.get().is_ended() {
+                    return;
+                }
+                let base = removing.end();
+                self.next_copy(base)
+            }
+            Stage::Copying(id, copy) => {
+                let Some(outcome) = copy.get().outcome() else { return };
+                let (copied, base) = ((*id, outcome.clone()), copy.end());
+                self.done.copies.push(copied);
+                self.next_copy(base)
+            }
+            Stage::Ended(_) => return,
+        };
+        self.stage = next;
+    }
+
+    fn read(
+        &mut self,
+        have: Result<Catalog, BlobError>,
+        has: Result<Catalog, BlobError>,
+        base: u64,
+    ) -> Stage {
+        let have = match have {
+            Ok(catalog) => catalog,
+            Err(error) => return Stage::Ended(Err(CatchUpError::From(error))),
+        };
+        let has = match has {
+            Ok(catalog) => catalog,
+            // A store in which nothing was written yet.
+            Err(error) if error.kind == BlobErrorKind::NotFound => Catalog::default(),
+            Err(error) => return Stage::Ended(Err(CatchUpError::To(error))),
+        };
+        let missing = missing(&have, &has);
+        self.waiting = missing.absent.into();
+        (self.done.already, self.done.forged) = (missing.already, missing.forged);
+        match missing.damaged.is_empty() || self.is_stopped {
+            true => self.next_copy(base),
+            false => {
+                let remove = Remove::new(missing.damaged, Force::Respect);
+                Stage::Removing(Numbered::in_store(remove, self.route.to, base))
+            }
+        }
+    }
+
+    fn next_copy(&mut self, base: u64) -> Stage {
+        match self.waiting.pop_front().filter(|_| !self.is_stopped) {
+            Some(id) => {
+                let copy = CopyBackup::new(id, self.route);
+                Stage::Copying(id, Box::new(Numbered::new(copy, base)))
+            }
+            None => Stage::Ended(Ok(())),
+        }
+    }
+}
+
+impl Machine for CatchUp {
+    fn poll_action(&mut self) -> Option<Action> {
+        match &mut self.stage {
+            Stage::Reading(reading) => {
+                let (from, to) = reading.as_mut();
+                from.poll_action().or_else(|| to.poll_action())
+            }
+            Stage::Removing(removing) => removing.poll_action(),
+            Stage::Copying(_, copy) => copy.poll_action(),
+            Stage::Ended(_) => None,
+        }
+    }
+
+    fn handle(&mut self, result: ActionResult) {
+        let ActionResult::Blob { op, result } = result else { return };
+        let is_ours = match &mut self.stage {
+            Stage::Reading(reading) => {
+                let (from, to) = reading.as_mut();
+                from.take(op, &result) || to.take(op, &result)
+            }
+            Stage::Removing(removing) => removing.take(op, &result),
+            Stage::Copying(_, copy) => copy.take(op, &result),
+            Stage::Ended(_) => false,
+        };
+        if is_ours {
+            self.advance();
+        }
+    }
+
+    fn is_ended(&self) -> bool {
+        matches!(self.stage, Stage::Ended(_))
+    }
+
+    fn progress(&self) -> Progress {
+        match &self.stage {
+            Stage::Copying(_, copy) => copy.get().progress(),
+            _ => Progress::default(),
+        }
+    }
+}
+
+impl CaughtUp {
+    /// Whether everything that is complete in the one store is in the other now.
+    pub fn is_whole(&self) -> bool {
+        self.forged.is_empty() && self.failures().next().is_none()
+    }
+
+    /// What could not be copied. What was removed meanwhile need not be.
+    pub fn failures(&self) -> impl Iterator<Item = (BackupId, &CopyError)> {
+        let failed =
+            self.copies.iter().filter_map(|(id, copied)| Some((*id, copied.as_ref().err()?)));
+        failed.filter(|(_, error)| **error != CopyError::Gone)
+    }
+}
+
+impl fmt::Display for CaughtUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let copied = self.copies.iter().filter(|(_, copied)| copied.is_ok()).count();
+        write!(f, "{copied} copied, {} had been there", self.already)?;
+        for (id, error) in self.failures().take(3) {
+            write!(f, "; {id}: {error}")?;
+        }
+        for id in self.forged.iter().take(3) {
+            write!(f, "; {id}: forged there, and left alone")?;
+        }
+        Ok(())
+    }
+}

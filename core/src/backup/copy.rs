@@ -1,0 +1,440 @@
+//! Copies one complete backup from a store to another, as it is: no key is needed, and nothing is decrypted.
+//!
+//! Invariants: `metadata.json` is the last object in the target, written only when every other one is there and the SHA-256 of all bytes
+//! of `data.db` is the one that the metadata names, so a damaged backup is never copied and half a copy never looks complete;
+//! memory is bounded; what was begun and failed is taken back. For whoever holds the target's lock: what lies there of
+//! this backup without metadata is replaced.
+
+use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName, Role, StoreIndex};
+use super::id::BackupId;
+use super::machine::{Action, ActionResult, Machine, Outbox, Progress};
+use super::marker::MAX_MARKER_BYTES;
+use super::metadata::{MAX_METADATA_BYTES, Metadata, Signed, Status};
+use super::slots::MAX_KEYS_BYTES;
+use crate::ids::OpId;
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Bytes of one read.
+const READ_BYTES: u64 = 1 << 20;
+/// Reads under way or waiting for their predecessors.
+const READS: usize = 6;
+/// Bytes of an upload's part; S3 and Google want at least 5 MiB.
+const PART_BYTES: usize = 5 << 20;
+/// Parts being uploaded.
+const PARTS: usize = 2;
+
+/// From where to where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The store that has it.
+    pub from: StoreIndex,
+    /// The store that gets it.
+    pub to: StoreIndex,
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// It is there now, of so many bytes.
+    Done {
+        /// Bytes of `data.db`.
+        data_bytes: u64,
+    },
+    /// It had been there before.
+    Already,
+}
+
+/// Why there is no copy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CopyError {
+    /// It was removed meanwhile.
+    #[error("it was removed while it was being copied")]
+    Gone,
+    /// It is not what its metadata says.
+    #[error("it is damaged where it was to be copied from: {0}")]
+    Damaged(String),
+    /// Another backup has its name in the target.
+    #[error("another metadata.json is in its place in the store that it was to be copied to")]
+    Displaced,
+    /// It could not be read.
+    #[error("reading {object}: {error}")]
+    Read {
+        /// Which object.
+        object: ObjectName,
+        /// How it failed.
+        error: BlobError,
+    },
+    /// It could not be written.
+    #[error("writing {object}: {error}")]
+    Write {
+        /// Which object.
+        object: ObjectName,
+        /// How it failed.
+        error: BlobError,
+    },
+    /// It was not wanted any more.
+    #[error("copying was given up")]
+    GivenUp,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct CopyBackup {
+    id: BackupId,
+    route: Route,
+    outbox: Outbox<Purpose>,
+    step: Step,
+    metadata: Bytes,
+    /// The metadata that the target has.
+    there: Option<Bytes>,
+    claims: Option<Metadata>,
+    /// What lies beside the data, and is written before the metadata.
+    beside: BTreeMap<Role, Bytes>,
+    upload: Option<OpId>,
+    reading: Reading,
+    clean_up: VecDeque<BlobOp>,
+    outcome: Option<Result<Copied, CopyError>>,
+}
+
+/// `data.db` on its way through.
+#[derive(Debug, Default)]
+struct Reading {
+    asked_bytes: u64,
+    taken_bytes: u64,
+    early: BTreeMap<u64, Bytes>,
+    pending: BytesMut,
+    checksum: Sha256,
+    parts: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    /// Reading what is small, and looking whether it is there already.
+    Looking,
+    /// Removing what lies in the data's place.
+    Clearing,
+    Opening,
+    Streaming,
+    Finishing,
+    Beside,
+    Committing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Small(Role),
+    There,
+    Clear,
+    Open,
+    Read { offset: u64 },
+    Part,
+    Finish,
+    Found,
+    Beside(Role),
+    Commit,
+    Confirm,
+    CleanUp,
+}
+
+impl CopyBackup {
+    /// Begins.
+    pub fn new(id: BackupId, route: Route) -> Self {
+        let mut outbox = Outbox::new();
+        let small = [
+            (Role::Metadata, MAX_METADATA_BYTES),
+            (Role::Keys, MAX_KEYS_BYTES),
+            (Role::Pin, MAX_MARKER_BYTES),
+        ];
+        for (role, max_bytes) in small {
+            let object = ObjectName { backup: id, role };
+            let get = BlobOp::Get { object, offset: 0, len_bytes: max_bytes as u64 + 1 };
+            outbox.blob_in(route.from, Purpose::Small(role), get);
+        }
+        outbox.blob_in(route.to, Purpose::There, read_metadata(id));
+        CopyBackup {
+            id,
+            route,
+            outbox,
+            step: Step::Looking,
+            metadata: Bytes::new(),
+            there: None,
+            claims: None,
+            beside: BTreeMap::new(),
+            upload: None,
+            reading: Reading::default(),
+            clean_up: VecDeque::new(),
+            outcome: None,
+        }
+    }
+
+    /// What was done, or why not, once it has ended.
+    pub fn outcome(&self) -> Option<&Result<Copied, CopyError>> {
+        self.outcome.as_ref().filter(|_| self.outbox.is_idle() && self.clean_up.is_empty())
+    }
+
+    /// Gives it up, if it is not about to be complete.
+    pub fn abandon(&mut self) {
+        if self.step < Step::Committing && self.outcome.is_none() {
+            self.fail(CopyError::GivenUp);
+            self.clean_up();
+        }
+    }
+
+    fn done(&mut self, purpose: Purpose, done: BlobDone) -> Result<(), CopyError> {
+        match (purpose, done) {
+            (Purpose::Small(Role::Metadata), BlobDone::Bytes(bytes)) => {
+                let claims = Signed::parse(&bytes)
+                    .map_err(|error| CopyError::Damaged(error.to_string()))?
+                    .claims()
+                    .clone();
+                if claims.id != self.id || claims.status != Status::Complete {
+                    let what = "its metadata.json is of another backup, or of none";
+                    return Err(CopyError::Damaged(what.into()));
+                }
+                (self.metadata, self.claims) = (bytes, Some(claims));
+            }
+            (Purpose::Small(role), BlobDone::Bytes(bytes)) => {
+                self.beside.insert(role, bytes);
+            }
+            (Purpose::There, BlobDone::Bytes(bytes)) => self.there = Some(bytes),
+            (Purpose::Clear, _) => self.open(),
+            (Purpose::Open, _) => self.step = Step::Streaming,
+            (Purpose::Read { offset }, BlobDone::Bytes(bytes)) => self.take(offset, bytes)?,
+            (Purpose::Finish, _) => self.write_beside(),
+            (Purpose::Found, BlobDone::Length(len)) if len == self.reading.taken_bytes => {
+                self.write_beside();
+            }
+            (Purpose::Found, _) => {
+                let message = "data.db is there, but not as it was uploaded".into();
+                let error = BlobError { kind: BlobErrorKind::Failed, message };
+                return Err(self.write_error(Role::Data, error));
+            }
+            (Purpose::Beside(_), _) => self.commit(),
+            (Purpose::Commit, _) => self.complete(),
+            (Purpose::Confirm, BlobDone::Bytes(bytes)) if bytes == self.metadata => self.complete(),
+            (Purpose::Confirm, _) => self.outcome = Some(Err(CopyError::Displaced)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, purpose: Purpose, error: BlobError) -> Result<(), CopyError> {
+        let is_gone = error.kind == BlobErrorKind::NotFound;
+        match purpose {
+            Purpose::Small(Role::Metadata) | Purpose::Read { .. } if is_gone => {
+                Err(CopyError::Gone)
+            }
+            Purpose::Small(role) if !is_gone => Err(self.read_error(role, error)),
+            Purpose::Read { .. } => Err(self.read_error(Role::Data, error)),
+            Purpose::Finish if error.kind == BlobErrorKind::Unknown => {
+                let object = ObjectName::data(self.id);
+                self.outbox.blob_in(self.route.to, Purpose::Found, BlobOp::Head { object });
+                Ok(())
+            }
+            Purpose::Commit
+                if matches!(error.kind, BlobErrorKind::Exists | BlobErrorKind::Unknown) =>
+            {
+                let get = read_metadata(self.id);
+                self.outbox.blob_in(self.route.to, Purpose::Confirm, get);
+                Ok(())
+            }
+            // Whether it arrived is not known. Nothing is taken back: a copy is whole, with its metadata or without.
+            Purpose::Confirm => {
+                self.outcome = Some(Err(self.write_error(Role::Metadata, error)));
+                Ok(())
+            }
+            Purpose::Small(_) | Purpose::CleanUp => Ok(()),
+            Purpose::There if is_gone => Ok(()),
+            Purpose::There | Purpose::Commit => Err(self.write_error(Role::Metadata, error)),
+            Purpose::Beside(role) => Err(self.write_error(role, error)),
+            Purpose::Clear | Purpose::Open | Purpose::Part | Purpose::Finish | Purpose::Found => {
+                Err(self.write_error(Role::Data, error))
+            }
+        }
+    }
+
+    /// Goes on as far as what has ended allows.
+    fn advance(&mut self) -> Result<(), CopyError> {
+        match self.step {
+            _ if self.outcome.is_some() => Ok(()),
+            Step::Looking if self.outbox.is_idle() => self.looked(),
+            Step::Streaming => self.stream(),
+            _ => Ok(()),
+        }
+    }
+
+    fn looked(&mut self) -> Result<(), CopyError> {
+        match &self.there {
+            Some(there) if *there == self.metadata => self.outcome = Some(Ok(Copied::Already)),
+            Some(_) => return Err(CopyError::Displaced),
+            None => {
+                self.step = Step::Clearing;
+                let object = ObjectName::data(self.id);
+                self.outbox.blob_in(self.route.to, Purpose::Clear, BlobOp::Delete { object });
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self) {
+        self.step = Step::Opening;
+        let start = BlobOp::PutStart { object: ObjectName::data(self.id), if_absent: true };
+        self.upload = Some(self.outbox.blob_in(self.route.to, Purpose::Open, start));
+    }
+
+    fn stream(&mut self) -> Result<(), CopyError> {
+        let (Some(claims), Some(upload)) = (&self.claims, self.upload) else { return Ok(()) };
+        let reading = &mut self.reading;
+        let is_whole = reading.taken_bytes == claims.data_bytes;
+        while reading.pending.len() >= PART_BYTES || is_whole && !reading.pending.is_empty() {
+            if self.outbox.count(|it| *it == Purpose::Part) >= PARTS {
+                return Ok(());
+            }
+            let len = reading.pending.len().min(PART_BYTES);
+            let bytes = reading.pending.split_to(len).freeze();
+            reading.parts += 1;
+            let part = BlobOp::PutPart { upload, number: reading.parts, bytes };
+            self.outbox.blob_in(self.route.to, Purpose::Part, part);
+        }
+        if is_whole {
+            return self.end();
+        }
+        let reads = |outbox: &Outbox<Purpose>| {
+            outbox.count(|it| matches!(it, Purpose::Read { .. })) + self.reading.early.len()
+        };
+        while reads(&self.outbox) < READS && self.reading.asked_bytes < claims.data_bytes {
+            let offset = self.reading.asked_bytes;
+            let len_bytes = READ_BYTES.min(claims.data_bytes - offset);
+            self.reading.asked_bytes += len_bytes;
+            let get = BlobOp::Get { object: ObjectName::data(self.id), offset, len_bytes };
+            self.outbox.blob_in(self.route.from, Purpose::Read { offset }, get);
+        }
+        Ok(())
+    }
+
+    /// Takes what was read, when its turn comes.
+    fn take(&mut self, offset: u64, bytes: Bytes) -> Result<(), CopyError> {
+        let total = self.claims.as_ref().map_or(0, |claims| claims.data_bytes);
+        if bytes.len() as u64 != READ_BYTES.min(total.saturating_sub(offset)) {
+            return Err(CopyError::Damaged("data.db is shorter than metadata.json says".into()));
+        }
+        let reading = &mut self.reading;
+        reading.early.insert(offset, bytes);
+        while let Some(bytes) = reading.early.remove(&reading.taken_bytes) {
+            reading.checksum.update(&bytes);
+            reading.taken_bytes += bytes.len() as u64;
+            reading.pending.extend_from_slice(&bytes);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), CopyError> {
+        let (Some(claims), Some(upload)) = (&self.claims, self.upload) else { return Ok(()) };
+        if self.reading.checksum.clone().finalize()[..] != claims.checksum.0 {
+            let what = "data.db has not the SHA-256 that metadata.json says";
+            return Err(CopyError::Damaged(what.into()));
+        }
+        if self.outbox.is_idle() {
+            self.step = Step::Finishing;
+            self.outbox.blob_in(self.route.to, Purpose::Finish, BlobOp::PutFinish { upload });
+        }
+        Ok(())
+    }
+
+    fn write_beside(&mut self) {
+        self.step = Step::Beside;
+        for (&role, bytes) in &self.beside {
+            let object = ObjectName { backup: self.id, role };
+            let put = BlobOp::Put { object, bytes: bytes.clone(), if_absent: false };
+            self.outbox.blob_in(self.route.to, Purpose::Beside(role), put);
+        }
+        self.commit();
+    }
+
+    fn commit(&mut self) {
+        if !self.outbox.is_idle() {
+            return;
+        }
+        self.step = Step::Committing;
+        let (object, bytes) = (ObjectName::metadata(self.id), self.metadata.clone());
+        let put = BlobOp::Put { object, bytes, if_absent: true };
+        self.outbox.blob_in(self.route.to, Purpose::Commit, put);
+    }
+
+    fn complete(&mut self) {
+        let data_bytes = self.reading.taken_bytes;
+        self.outcome = Some(Ok(Copied::Done { data_bytes }));
+    }
+
+    fn fail(&mut self, error: CopyError) {
+        if self.outcome.is_some() {
+            return;
+        }
+        self.outbox.cancel_queued();
+        if let Some(upload) = self.upload.filter(|_| self.step <= Step::Finishing) {
+            self.clean_up.push_back(BlobOp::PutAbort { upload });
+        }
+        if self.step >= Step::Finishing {
+            let beside = self.beside.keys().copied();
+            let roles = std::iter::once(Role::Data).chain(beside);
+            let delete = |role| BlobOp::Delete { object: ObjectName { backup: self.id, role } };
+            self.clean_up.extend(roles.map(delete));
+        }
+        self.outcome = Some(Err(error));
+    }
+
+    /// One after the other, when nothing is under way any more: an upload that ends late must not end behind its own clean-up.
+    fn clean_up(&mut self) {
+        if self.outbox.is_idle()
+            && let Some(action) = self.clean_up.pop_front()
+        {
+            self.outbox.blob_in(self.route.to, Purpose::CleanUp, action);
+        }
+    }
+
+    fn read_error(&self, role: Role, error: BlobError) -> CopyError {
+        CopyError::Read { object: ObjectName { backup: self.id, role }, error }
+    }
+
+    fn write_error(&self, role: Role, error: BlobError) -> CopyError {
+        CopyError::Write { object: ObjectName { backup: self.id, role }, error }
+    }
+}
+
+fn read_metadata(id: BackupId) -> BlobOp {
+    let len_bytes = MAX_METADATA_BYTES as u64 + 1;
+    BlobOp::Get { object: ObjectName::metadata(id), offset: 0, len_bytes }
+}
+
+impl Machine for CopyBackup {
+    fn poll_action(&mut self) -> Option<Action> {
+        self.outbox.poll()
+    }
+
+    fn handle(&mut self, result: ActionResult) {
+        let ActionResult::Blob { op, result } = result else { return };
+        if let Some(purpose) = self.outbox.blob_done(op)
+            && self.outcome.is_none()
+        {
+            let handled = match result {
+                Ok(done) => self.done(purpose, done),
+                Err(error) => self.failed(purpose, error),
+            };
+            if let Err(error) = handled.and_then(|()| self.advance()) {
+                self.fail(error);
+            }
+        }
+        self.clean_up();
+    }
+
+    fn is_ended(&self) -> bool {
+        self.outcome().is_some()
+    }
+
+    fn progress(&self) -> Progress {
+        let total_bytes = self.claims.as_ref().map(|claims| claims.data_bytes);
+        Progress { done_bytes: self.reading.taken_bytes, total_bytes }
+    }
+}

@@ -1,0 +1,122 @@
+//! The two ends of the pipeline that makes a backup: the plain stream on its way in, `data.db` on its way out.
+//!
+//! Invariants: what is taken in was decoded, and is of the state that was announced; chunks leave in the order of their numbers,
+//! whatever the order in which they were sealed.
+
+use super::create::Source;
+use super::seal::{Numbers, SealedChunk};
+use crate::kv::Item;
+use crate::snapshot::Decoder;
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// The plain stream on its way in.
+#[derive(Debug, Default)]
+pub(super) struct Plain {
+    /// What is not yet given out for sealing.
+    pub pending: BytesMut,
+    /// How long the stream is so far.
+    pub len_bytes: u64,
+    /// Whether nothing more comes.
+    pub has_ended: bool,
+    /// Checks the stream.
+    pub decoder: Decoder,
+    checksum: Sha256,
+    items: Vec<Item>,
+    is_labelled: bool,
+}
+
+/// `data.db` on its way out.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    /// Numbers for chunks.
+    pub numbers: Numbers,
+    /// Chunks that were sealed before their predecessors.
+    pub early: BTreeMap<u32, Bytes>,
+    /// Whether the last chunk is among what was appended.
+    pub has_trailer: bool,
+    /// How long it is so far.
+    pub len_bytes: u64,
+    next_chunk: u32,
+    pending: BytesMut,
+    checksum: Sha256,
+    next_part: u32,
+}
+
+impl Plain {
+    /// Takes a piece of the stream, and checks as much of it as is there.
+    pub fn take(&mut self, piece: &[u8], source: &Source) -> Result<(), String> {
+        self.decoder
+            .push_into(piece, &mut self.items)
+            .map_err(|error| format!("the snapshot stream is damaged: {error}"))?;
+        self.items.clear();
+        if let Some(header) = self.decoder.header().filter(|_| !self.is_labelled) {
+            self.is_labelled = true;
+            source.check(header).map_err(|what| {
+                format!(
+                    "the snapshot stream holds another state than announced: its {what} differs"
+                )
+            })?;
+        }
+        self.checksum.update(piece);
+        self.len_bytes += piece.len() as u64;
+        self.pending.extend_from_slice(piece);
+        Ok(())
+    }
+
+    /// SHA-256 of all of it so far.
+    pub fn checksum(&self) -> [u8; 32] {
+        self.checksum.clone().finalize().into()
+    }
+}
+
+impl Sealed {
+    /// It begins with this header.
+    pub fn new(header: &[u8]) -> Self {
+        let mut sealed = Sealed {
+            numbers: Numbers::new(),
+            early: BTreeMap::new(),
+            has_trailer: false,
+            len_bytes: 0,
+            next_chunk: 0,
+            pending: BytesMut::new(),
+            checksum: Sha256::new(),
+            next_part: 1,
+        };
+        sealed.append(header);
+        sealed
+    }
+
+    /// Takes a chunk, when its turn comes.
+    pub fn take(&mut self, chunk: SealedChunk) {
+        self.early.insert(chunk.number, chunk.bytes);
+        while let Some(bytes) = self.early.remove(&self.next_chunk) {
+            self.append(&bytes);
+            self.next_chunk += 1;
+        }
+    }
+
+    /// Adds what comes next.
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.checksum.update(bytes);
+        self.len_bytes += bytes.len() as u64;
+        self.pending.extend_from_slice(bytes);
+    }
+
+    /// The next part to upload, of at most `part_bytes`, and its number, if at least `least_bytes` are there.
+    pub fn next_part(&mut self, least_bytes: usize, part_bytes: usize) -> Option<(u32, Bytes)> {
+        if self.pending.len() < least_bytes {
+            return None;
+        }
+        let len = self.pending.len().min(part_bytes);
+        let number = self.next_part;
+        self.next_part += 1;
+        Some((number, self.pending.split_to(len).freeze()))
+    }
+
+    /// SHA-256 of all of it so far.
+    pub fn checksum(&self) -> [u8; 32] {
+        self.checksum.clone().finalize().into()
+    }
+}

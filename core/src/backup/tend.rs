@@ -1,0 +1,265 @@
+//! Keeps the stores that have copies up to date, in the background of a node: after a run of a backup, each of them gets what it lacks, and
+//! older backups go there by the same rules as in the primary store.
+//!
+//! Stores take turns; each is worked on under its own lock. A store that fails is tried again after a rest that doubles each time. The
+//! node stops all this when the next run begins: what was under way is taken back, and made up for after that run.
+//!
+//! Invariants: nothing is written to a store, and nothing pruned, before its lock is held, nor after it was lost.
+
+use super::blob::{BlobDone, BlobError, StoreIndex};
+use super::catch_up::CatchUp;
+use super::copy::Route;
+use super::keep::{Holding, Keep};
+use super::keys::KeyRing;
+use super::machine::Action;
+use super::marker::Marker;
+use super::numbered::Numbered;
+use super::prune::{Prune, Pruning};
+use crate::ids::OpId;
+use crate::time::Now;
+use std::collections::VecDeque;
+
+/// The rest before a store that failed is tried again; doubled each time.
+const REST_MS: u64 = 60_000;
+/// The longest rest.
+const REST_MS_MAX: u64 = 3_600_000;
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Stores that have copies.
+    pub stores: Vec<StoreIndex>,
+    /// Who does it, made by [`super::lock::marker`].
+    pub marker: Marker,
+    /// Keys that tell genuine backups.
+    pub keys: KeyRing,
+    /// What older backups go by, if they are to go.
+    pub pruning: Option<Pruning>,
+    /// Operations are numbered from here, those of locks from `first_lock_op`.
+    pub first_op: u64,
+    /// See there.
+    pub first_lock_op: u64,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Tend {
+    order: Order,
+    now: Now,
+    waiting: VecDeque<StoreIndex>,
+    failed: Vec<StoreIndex>,
+    rest_ms: u64,
+    stage: Stage,
+    is_stopped: bool,
+    news: VecDeque<(StoreIndex, String)>,
+    given: u64,
+    given_locks: u64,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Working(Box<Work>),
+    /// Every store was tried, and some failed.
+    Resting {
+        until_ms: u64,
+    },
+    Over,
+}
+
+/// On one store.
+#[derive(Debug)]
+struct Work {
+    store: StoreIndex,
+    keep: Keep,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    Locking,
+    CatchingUp(Numbered<CatchUp>),
+    Pruning(Numbered<Prune>),
+    Leaving,
+}
+
+impl Tend {
+    /// Begins.
+    pub fn new(order: Order, now: Now) -> Self {
+        let mut tend = Tend {
+            now,
+            waiting: order.stores.iter().copied().collect(),
+            failed: Vec::new(),
+            rest_ms: REST_MS,
+            stage: Stage::Over,
+            is_stopped: false,
+            news: VecDeque::new(),
+            given: order.first_op.saturating_sub(1),
+            given_locks: order.first_lock_op.saturating_sub(1),
+            order,
+        };
+        tend.stage = tend.next_store();
+        tend
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Now) {
+        self.now = now;
+        match &mut self.stage {
+            Stage::Working(work) => work.keep.tick(now.mono.as_millis()),
+            Stage::Resting { until_ms } if *until_ms <= now.mono.as_millis() => {
+                self.waiting = std::mem::take(&mut self.failed).into();
+                self.rest_ms = (self.rest_ms * 2).min(REST_MS_MAX);
+                self.stage = self.next_store();
+            }
+            Stage::Resting { .. } | Stage::Over => {}
+        }
+        self.advance();
+    }
+
+    /// Takes back what is under way, and begins nothing more.
+    pub fn stop(&mut self) {
+        self.is_stopped = true;
+        if let Stage::Working(work) = &mut self.stage {
+            match &mut work.step {
+                Step::Locking => work.leave(),
+                Step::CatchingUp(catching_up) => catching_up.get_mut().stop(),
+                Step::Pruning(_) | Step::Leaving => {}
+            }
+        }
+        self.advance();
+    }
+
+    /// Goes on after [`Tend::stop`], with all stores.
+    pub fn resume(&mut self) {
+        self.is_stopped = false;
+        self.failed.clear();
+        self.waiting = self.order.stores.iter().copied().collect();
+        if matches!(self.stage, Stage::Over | Stage::Resting { .. }) {
+            self.stage = self.next_store();
+        }
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over)
+    }
+
+    /// What came of a store's turn, once it is known.
+    pub fn take_news(&mut self) -> Option<(StoreIndex, String)> {
+        self.news.pop_front()
+    }
+
+    /// The number the next operation would have, and the next one of a lock.
+    pub fn next_ops(&self) -> (u64, u64) {
+        (self.given + 1, self.given_locks + 1)
+    }
+
+    /// The next thing to do; `None` until more results arrive, or time passes.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        let Stage::Working(work) = &mut self.stage else { return None };
+        let Work { keep, step, .. } = work.as_mut();
+        keep.poll_action().or_else(|| match step {
+            Step::CatchingUp(catching_up) => catching_up.poll_action(),
+            Step::Pruning(pruning) => pruning.poll_action(),
+            Step::Locking | Step::Leaving => None,
+        })
+    }
+
+    /// Takes the result of an operation, if it is one of this machine's; says whether it was.
+    pub fn take(&mut self, op: OpId, result: &Result<BlobDone, BlobError>) -> bool {
+        let Stage::Working(work) = &mut self.stage else { return false };
+        let is_ours = work.keep.take(op, result)
+            || match &mut work.step {
+                Step::CatchingUp(catching_up) => catching_up.take(op, result),
+                Step::Pruning(pruning) => pruning.take(op, result),
+                Step::Locking | Step::Leaving => false,
+            };
+        self.advance();
+        is_ours
+    }
+
+    fn advance(&mut self) {
+        while let Stage::Working(work) = &mut self.stage {
+            let store = work.store;
+            match &mut work.step {
+                Step::Locking => match work.keep.holding() {
+                    Holding::NotYet => return,
+                    Holding::Yes if !self.is_stopped => {
+                        let route = Route { from: StoreIndex::PRIMARY, to: store };
+                        let catch_up = CatchUp::new(route, self.order.keys.clone());
+                        work.step = Step::CatchingUp(Numbered::new(catch_up, self.given));
+                        return;
+                    }
+                    Holding::Yes | Holding::Released => work.leave(),
+                    Holding::No(error) => {
+                        self.news.push_back((store, error.to_string()));
+                        self.failed.push(store);
+                        work.leave();
+                    }
+                },
+                Step::CatchingUp(catching_up) => {
+                    if matches!(work.keep.holding(), Holding::No(_)) {
+                        catching_up.get_mut().stop();
+                    }
+                    let Some(outcome) = catching_up.get().outcome() else { return };
+                    let (is_whole, what) = match outcome {
+                        Ok(done) => (done.is_whole(), done.to_string()),
+                        Err(error) => (false, error.to_string()),
+                    };
+                    self.given = catching_up.end();
+                    self.news.push_back((store, what));
+                    if !is_whole {
+                        self.failed.push(store);
+                    }
+                    let is_locked = work.keep.holding() == Holding::Yes;
+                    match self.order.pruning.as_ref().filter(|_| is_locked && !self.is_stopped) {
+                        Some(pruning) => {
+                            let prune = Prune::new(pruning, self.now.wall);
+                            work.step = Step::Pruning(Numbered::in_store(prune, store, self.given));
+                            return;
+                        }
+                        None => work.leave(),
+                    }
+                }
+                Step::Pruning(pruning) => {
+                    let Some(outcome) = pruning.get().outcome() else { return };
+                    let what = match outcome {
+                        Ok(pruned) => pruned.to_string(),
+                        Err(error) => format!("older backups were not pruned: {error}"),
+                    };
+                    self.given = pruning.end();
+                    self.news.push_back((store, what));
+                    work.leave();
+                }
+                Step::Leaving if !work.keep.is_over() => return,
+                Step::Leaving => {
+                    self.given_locks = work.keep.end();
+                    self.stage = self.next_store();
+                }
+            }
+        }
+    }
+
+    fn next_store(&mut self) -> Stage {
+        let now_ms = self.now.mono.as_millis();
+        if self.is_stopped {
+            return Stage::Over;
+        }
+        match self.waiting.pop_front() {
+            Some(store) => {
+                let marker = self.order.marker.clone();
+                let keep = Keep::new(store, marker, None, self.given_locks, now_ms);
+                Stage::Working(Box::new(Work { store, keep, step: Step::Locking }))
+            }
+            None if self.failed.is_empty() => Stage::Over,
+            None => Stage::Resting { until_ms: now_ms + self.rest_ms },
+        }
+    }
+}
+
+impl Work {
+    fn leave(&mut self) {
+        self.step = Step::Leaving;
+        self.keep.release();
+    }
+}

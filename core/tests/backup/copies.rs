@@ -1,0 +1,292 @@
+//! Backups in several stores: whole in all of them before they count, copied from one to the other, and found wherever they are.
+
+use super::sample::*;
+use super::store::{Fault, Store, drive};
+use raftkv_core::backup::blob::{BlobErrorKind, StoreIndex};
+use raftkv_core::backup::catalog::{Catalog, ReadCatalog};
+use raftkv_core::backup::catch_up::{CatchUp, CatchUpError, CaughtUp};
+use raftkv_core::backup::compress::Compression;
+use raftkv_core::backup::copy::{Copied, CopyBackup, CopyError, Route};
+use raftkv_core::backup::create::{Create, Failure, Outcome, Settings};
+use raftkv_core::backup::replicas::Replicas;
+use raftkv_core::backup::verify::Level;
+use raftkv_core::backup::{BackupId, KeyRing};
+use raftkv_core::time::Wall;
+use std::collections::BTreeSet;
+
+const TO_SECOND: Route = Route { from: StoreIndex(0), to: StoreIndex(1) };
+const KINDS: [BlobErrorKind; 3] =
+    [BlobErrorKind::Denied, BlobErrorKind::Transient, BlobErrorKind::Full];
+
+fn pair() -> [Store; 2] {
+    Default::default()
+}
+
+/// A backup that has to be in two stores.
+fn create(stores: &mut [Store; 2]) -> (BackupId, Result<(), Failure>) {
+    let state = state(300);
+    let (header, chunks) = stream(&state, 9);
+    let settings = Settings { stores: 2, ..settings(GZIP, &[key(1)]) };
+    let mut create = Create::new(source(&header, &state), settings, Wall(0), &mut rng(9)).unwrap();
+    drive(stores, &mut create);
+    for piece in chunks.iter().flat_map(|chunk| chunk.chunks(3000)) {
+        if create.outcome().is_some() {
+            break;
+        }
+        assert!(create.wants_input());
+        create.push(piece);
+        drive(stores, &mut create);
+    }
+    create.finish();
+    drive(stores, &mut create);
+    let outcome = match create.outcome().expect("the machine ends") {
+        Outcome::Complete(_) => Ok(()),
+        Outcome::Failed(failure) => Err(failure.clone()),
+    };
+    (create.id(), outcome)
+}
+
+fn copy(stores: &mut [Store; 2], id: BackupId) -> Result<Copied, CopyError> {
+    let mut machine = CopyBackup::new(id, TO_SECOND);
+    drive(stores, &mut machine);
+    machine.outcome().expect("the machine ends").clone()
+}
+
+fn catch_up(stores: &mut [Store; 2], route: Route) -> Result<CaughtUp, CatchUpError> {
+    let mut machine = CatchUp::new(route, KeyRing::new([key(1)]));
+    drive(stores, &mut machine);
+    machine.outcome().expect("the machine ends").cloned().map_err(Clone::clone)
+}
+
+fn catalog(store: &mut Store) -> Catalog {
+    let mut machine = ReadCatalog::new(KeyRing::new([key(1)]));
+    store.drive(&mut machine);
+    machine.outcome().expect("the machine ends").clone().unwrap()
+}
+
+fn is_empty(store: &Store) -> bool {
+    store.objects.is_empty() && store.uploads.is_empty()
+}
+
+fn restores(store: &mut Store, id: BackupId) -> bool {
+    verify(store, id, Level::Restore, access(&[key(1)])).result.is_ok()
+}
+
+#[test]
+fn a_backup_that_counts_is_whole_in_all_its_stores() {
+    let mut stores = pair();
+    let (id, made) = create(&mut stores);
+    made.unwrap();
+    assert_eq!(stores[0].objects, stores[1].objects);
+    assert!(stores.iter_mut().all(|store| restores(store, id)));
+}
+
+#[test]
+fn a_failure_at_any_step_in_any_store_leaves_nothing_anywhere() {
+    let mut whole = pair();
+    create(&mut whole).1.unwrap();
+    for (store, at) in
+        [0, 1].iter().flat_map(|s| (0..whole[*s].asked.len()).map(move |at| (*s, at)))
+    {
+        for kind in KINDS {
+            let mut stores = pair();
+            stores[store].fault = Some(Fault::Fails { at, kind });
+            let failure = create(&mut stores).1.unwrap_err();
+            assert!(!failure.left_behind, "store {store}, operation {at}");
+            assert!(stores.iter().all(is_empty), "store {store}, operation {at}: {failure}");
+        }
+        let mut stores = pair();
+        stores[store].fault = Some(Fault::AnswerLost { at });
+        let (id, made) = create(&mut stores);
+        let is_whole = stores.iter_mut().map(|store| restores(store, id)).collect::<Vec<_>>();
+        assert_eq!(is_whole[0], made.is_ok(), "the primary store has it exactly if it counts");
+        assert!(
+            !is_whole[0] || is_whole[1],
+            "complete in the primary store, it is complete in all"
+        );
+    }
+}
+
+#[test]
+fn the_primary_stores_metadata_is_the_last_of_all() {
+    let mut whole = pair();
+    create(&mut whole).1.unwrap();
+    let last = whole[0].asked.len() - 1;
+    let mut stores = pair();
+    stores[0].fault = Some(Fault::Fails { at: last, kind: BlobErrorKind::Unknown });
+    let (id, made) = create(&mut stores);
+    assert!(made.unwrap_err().left_behind);
+    assert!(restores(&mut stores[1], id) && !restores(&mut stores[0], id));
+}
+
+#[test]
+fn a_copy_is_the_same_whatever_fails_on_the_way() {
+    let mut whole = pair();
+    let id = backup(&mut whole[0], &state(300), 9, settings(GZIP, &[key(1)]));
+    whole[0].objects.insert(format!("{id}/keys.bin"), b"later slots".to_vec());
+    whole[0].objects.insert(format!("{id}/pin.json"), b"a pin".to_vec());
+    let before = whole[0].objects.clone();
+    assert!(matches!(copy(&mut whole, id), Ok(Copied::Done { .. })));
+    assert_eq!((&whole[0].objects, &whole[1].objects), (&before, &before));
+    assert_eq!(copy(&mut whole, id), Ok(Copied::Already));
+    // The backup itself was made in the first store before.
+    let made = whole[0].asked.iter().rposition(|name| *name == "put").unwrap() + 1;
+    let reads = whole[0].asked.len() - made;
+    assert!(reads > 3, "{reads}");
+    for (store, at) in
+        (0..whole[1].asked.len()).map(|at| (1, at)).chain((0..reads).map(|at| (0, at)))
+    {
+        for fault in KINDS
+            .map(|kind| Fault::Fails { at, kind })
+            .into_iter()
+            .chain([Fault::AnswerLost { at }])
+        {
+            let mut stores = pair();
+            stores[0].objects = before.clone();
+            stores[store].fault = Some(fault);
+            let copied = copy(&mut stores, id);
+            let is_there = stores[1].objects.contains_key(&format!("{id}/metadata.json"));
+            match &copied {
+                Ok(_) => assert_eq!(stores[1].objects, before, "{store}, {fault:?}"),
+                Err(_) => assert!(is_empty(&stores[1]) || is_there, "{store}, {fault:?}"),
+            }
+            assert!(!is_there || stores[1].objects == before, "{store}, {fault:?}");
+            stores.iter_mut().for_each(|store| store.fault = None);
+            assert!(copy(&mut stores, id).is_ok());
+            assert_eq!((&stores[0].objects, &stores[1].objects), (&before, &before));
+        }
+    }
+}
+
+#[test]
+fn many_parts_are_copied_in_their_order_and_within_bounds() {
+    let mut stores = pair();
+    let settings = settings(Compression::None, &[]);
+    let id = backup(&mut stores[0], &state(200_000), 9, settings);
+    copy(&mut stores, id).unwrap();
+    assert_eq!(stores[0].objects, stores[1].objects);
+    let parts: Vec<&str> =
+        stores[1].lines.iter().filter_map(|line| line.strip_prefix("part ")).collect();
+    let data = format!("{id}/data.db");
+    assert!(parts.len() >= 2 && parts[0] == format!("{data} +{}", 5 << 20), "{parts:?}");
+}
+
+#[test]
+fn what_is_damaged_is_never_copied() {
+    let mut first = Store::default();
+    let id = backup(&mut first, &state(300), 9, settings(GZIP, &[key(1)]));
+    let data = format!("{id}/data.db");
+    let damage: [fn(&mut Vec<u8>); 3] =
+        [|bytes| bytes[2000] ^= 1, |bytes| bytes.truncate(bytes.len() - 1), |bytes| bytes.clear()];
+    for damage in damage {
+        let mut stores = pair();
+        stores[0].objects = first.objects.clone();
+        damage(stores[0].objects.get_mut(&data).unwrap());
+        let error = copy(&mut stores, id).unwrap_err();
+        assert!(matches!(error, CopyError::Damaged(_)), "{error}");
+        assert!(is_empty(&stores[1]));
+    }
+    let mut stores = pair();
+    stores[0].objects = first.objects.clone();
+    stores[0].objects.remove(&data);
+    assert_eq!(copy(&mut stores, id), Err(CopyError::Gone));
+    let other = backup(&mut stores[0], &state(10), 10, settings(GZIP, &[key(1)]));
+    let metadata = stores[0].objects[&format!("{other}/metadata.json")].clone();
+    stores[0].objects.insert(format!("{id}/metadata.json"), metadata);
+    assert!(matches!(copy(&mut stores, id), Err(CopyError::Damaged(_))));
+    assert!(is_empty(&stores[1]));
+    // What is there already, and another, is not replaced.
+    stores[0].objects.extend(first.objects.clone());
+    stores[1].objects.insert(format!("{id}/metadata.json"), b"another".to_vec());
+    assert_eq!(copy(&mut stores, id), Err(CopyError::Displaced));
+}
+
+#[test]
+fn catching_up_copies_what_is_missing_and_mends_what_is_damaged() {
+    let mut stores = pair();
+    let ids: Vec<_> = (5..10)
+        .map(|index| backup(&mut stores[0], &state(50), index, settings(GZIP, &[key(1)])))
+        .collect();
+    let object = |at: usize, name: &str| format!("{}/{name}", ids[at]);
+    // In the second store: one is whole, one cut off, one forged, half of one, nothing of one.
+    stores[1].objects = stores[0].objects.clone();
+    stores[1].objects.get_mut(&object(1, "data.db")).unwrap().pop();
+    let forged = stores[1].objects.get_mut(&object(2, "metadata.json")).unwrap();
+    *forged =
+        String::from_utf8(forged.clone()).unwrap().replace("\"keys\": ", "\"keys\": 1").into();
+    stores[1].objects.remove(&object(3, "metadata.json"));
+    stores[1].objects.remove(&object(4, "metadata.json"));
+    stores[1].objects.remove(&object(4, "data.db"));
+    // Nor is a broken one of the first store's taken over.
+    stores[0].objects.insert(format!("{}/data.db", BackupId::draw(&mut rng(77))), vec![1; 100]);
+    let done = catch_up(&mut stores, TO_SECOND).unwrap();
+    let copied: Vec<_> = done.copies.iter().map(|(id, copied)| (*id, copied.is_ok())).collect();
+    assert_eq!(copied, [(ids[4], true), (ids[3], true), (ids[1], true)], "{done}");
+    assert_eq!((done.already, &done.forged[..], done.is_whole()), (1, &ids[2..3], false));
+    for at in [0, 1, 3, 4] {
+        assert!(restores(&mut stores[1], ids[at]));
+    }
+    assert_eq!(stores[1].objects.len(), 10);
+    let again = catch_up(&mut stores, TO_SECOND).unwrap();
+    assert!(again.copies.is_empty(), "{again}");
+}
+
+#[test]
+fn one_that_cannot_be_copied_does_not_hold_up_the_others() {
+    let mut stores = pair();
+    let ids: Vec<_> = (5..8)
+        .map(|index| backup(&mut stores[0], &state(50), index, settings(GZIP, &[key(1)])))
+        .collect();
+    let damaged = stores[0].objects.get_mut(&format!("{}/data.db", ids[1])).unwrap();
+    let end = damaged.len() - 20;
+    damaged[end] ^= 1;
+    let done = catch_up(&mut stores, TO_SECOND).unwrap();
+    let failed: BTreeSet<_> = done.failures().map(|(id, _)| id).collect();
+    assert_eq!((failed, done.copies.len()), (BTreeSet::from([ids[1]]), 3));
+    assert!(restores(&mut stores[1], ids[0]) && restores(&mut stores[1], ids[2]));
+    stores[0].fault = Some(Fault::Fails { at: stores[0].asked.len(), kind: BlobErrorKind::Denied });
+    assert!(matches!(catch_up(&mut stores, TO_SECOND), Err(CatchUpError::From(_))));
+}
+
+#[test]
+fn a_lost_primary_store_is_filled_from_a_copy() {
+    let mut stores = pair();
+    let id = backup(&mut stores[0], &state(50), 5, settings(GZIP, &[key(1)]));
+    catch_up(&mut stores, TO_SECOND).unwrap();
+    stores[0] = Store::default();
+    let back = Route { from: StoreIndex(1), to: StoreIndex(0) };
+    assert!(catch_up(&mut stores, back).unwrap().is_whole());
+    assert!(restores(&mut stores[0], id));
+}
+
+#[test]
+fn several_stores_are_seen_as_one() {
+    let mut stores = pair();
+    let ids: Vec<_> = (5..8)
+        .map(|index| backup(&mut stores[0], &state(50), index, settings(GZIP, &[key(1)])))
+        .collect();
+    stores[1].objects = stores[0].objects.clone();
+    stores[0].objects.get_mut(&format!("{}/data.db", ids[2])).unwrap().pop();
+    stores[1].objects.remove(&format!("{}/metadata.json", ids[0]));
+    let (first, second) = (StoreIndex(0), StoreIndex(1));
+    let both = Replicas::new(stores.iter_mut().map(|store| Ok(catalog(store))).collect());
+    let merged = both.merged().unwrap();
+    assert!(merged.entries.iter().all(|entry| entry.is_complete()));
+    assert_eq!(merged.entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), ids);
+    assert_eq!(both.places(ids[0]), [first]);
+    assert_eq!(both.places(ids[1]), [first, second]);
+    assert_eq!(both.places(ids[2]), [second], "damaged in the first");
+    let down = raftkv_core::backup::blob::BlobError {
+        kind: BlobErrorKind::Transient,
+        message: "down".into(),
+    };
+    let one = Replicas::new(vec![Err(down.clone()), Ok(catalog(&mut stores[1]))]);
+    assert_eq!(one.silent().map(|(store, _)| store).collect::<Vec<_>>(), [first]);
+    assert_eq!(one.merged().unwrap().entries.len(), 3);
+    assert_eq!(
+        one.places(ids[0]),
+        [second],
+        "nowhere complete, it is looked at where something is"
+    );
+    assert_eq!(Replicas::new(vec![Err(down.clone())]).merged(), Err(down));
+}

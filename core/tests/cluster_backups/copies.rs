@@ -1,0 +1,183 @@
+//! Copies in further stores: those that a backup must be in before it counts, and those that follow.
+
+use super::scene::{Scene, able, tidy};
+use super::store::Store;
+use raftkv_core::api::{Request, RunOutcome};
+use raftkv_core::backup::KeyRing;
+use raftkv_core::backup::compress::Compression;
+use raftkv_core::backup::create::{Bounds, Settings};
+use raftkv_core::node::Node;
+use raftkv_core::node::copies::Copies;
+
+/// Two stores besides the primary one; the first of them must have every backup.
+fn careful(node: &mut Node) {
+    copying(node);
+    node.make_backups(Settings {
+        compression: Compression::Gzip { level: 1 },
+        stores: 2,
+        recipients: Vec::new(),
+        version: "test".into(),
+        bounds: Bounds { chunk_bytes: 1 << 16, part_bytes: 1 << 16, ..Bounds::default() },
+    });
+}
+
+fn copying(node: &mut Node) {
+    able(node);
+    let names = vec!["second".into(), "third".into()];
+    node.copy_backups(Copies { names, keys: KeyRing::default() });
+}
+
+fn tidy_copying(node: &mut Node) {
+    copying(node);
+    tidy(node);
+}
+
+/// Objects but for locks.
+fn objects(store: &Store) -> Vec<&String> {
+    store.objects.keys().filter(|path| !path.starts_with("locks/")).collect()
+}
+
+impl Scene {
+    /// Nothing in any store is locked, or half there.
+    fn assert_at_rest(&mut self) {
+        for store in 0..3 {
+            let catalog = self.catalog_of(store);
+            assert!(!catalog.is_locked(), "store {store}: {:?}", catalog.lock);
+            let half = catalog.entries.iter().filter(|entry| !entry.is_complete());
+            assert_eq!(half.count(), 0, "store {store}: {:?}", objects(&self.stores[store]));
+            assert!(self.stores[store].uploads.is_empty());
+        }
+    }
+}
+
+#[test]
+fn every_store_has_every_backup_in_the_end() {
+    let mut scene = Scene::prepared(3, copying);
+    for round in 1..4 {
+        scene.put("a", &format!("{round}"));
+        scene.run();
+        scene.until("it ends", |backups| backups.run.is_none());
+        scene.ticks(20);
+    }
+    let complete = scene.complete();
+    assert_eq!(complete.len(), 3);
+    assert_eq!((scene.complete_in(1), scene.complete_in(2)), (complete.clone(), complete));
+    scene.assert_at_rest();
+}
+
+#[test]
+fn a_store_that_was_down_catches_up_by_itself() {
+    let mut scene = Scene::prepared(3, copying);
+    scene.put("a", "1");
+    scene.down = vec![2];
+    scene.run();
+    scene.until("it ends", |backups| backups.run.is_none());
+    scene.ticks(20);
+    assert_eq!((scene.complete_in(1).len(), scene.complete_in(2).len()), (1, 0));
+    scene.down.clear();
+    // No other run comes: the node tries again after its rest.
+    scene.ticks(700);
+    assert_eq!(scene.complete_in(2).len(), 1);
+    scene.assert_at_rest();
+}
+
+#[test]
+fn a_backup_does_not_count_before_the_stores_that_must_have_it() {
+    let mut scene = Scene::prepared(3, careful);
+    scene.put("a", "1");
+    scene.down = vec![1];
+    scene.run();
+    let last = scene.until("it ends", |backups| backups.run.is_none()).last.unwrap();
+    assert!(matches!(last.outcome, RunOutcome::Failed { .. }), "{:?}", last.outcome);
+    scene.ticks(20);
+    assert!((0..3).all(|store| scene.complete_in(store).is_empty()));
+    scene.down = vec![2];
+    scene.run();
+    let last = scene.until("it ends", |backups| backups.run.is_none()).last.unwrap();
+    assert!(last.is_good(), "{:?}", last.outcome);
+    assert_eq!((scene.complete().len(), scene.complete_in(1).len()), (1, 1));
+    scene.down.clear();
+    scene.ticks(700);
+    assert_eq!(scene.complete_in(2).len(), 1);
+}
+
+#[test]
+fn the_maker_may_die_at_any_step_and_every_store_stays_whole() {
+    for steps in (0..120).step_by(3) {
+        let mut scene = Scene::prepared(3, careful);
+        scene.put("a", "1");
+        scene.ask_leader(Request::BackupRun);
+        let run = scene.begin();
+        let maker = run.node.member();
+        for _ in 0..steps {
+            if !scene.step(maker) {
+                scene.cluster.pass_tick();
+            }
+            scene.cluster.settle();
+        }
+        scene.cluster.crash(maker);
+        scene.ticks(3);
+        scene.cluster.start(maker);
+        scene.until("it is over", |backups| backups.run.is_none());
+        for store in 1..3 {
+            scene.complete_in(store);
+        }
+        let counts = scene.backups().last.is_some_and(|last| last.is_good());
+        let in_primary = scene.complete().contains(&run.id);
+        assert!(!counts || in_primary, "after {steps} steps");
+        assert!(!in_primary || scene.complete_in(1).contains(&run.id), "after {steps} steps");
+        // The next run makes up for everything.
+        scene.put("a", "2");
+        let good = |scene: &mut Scene| {
+            scene.run();
+            let last = scene.until("it ends", |backups| backups.run.is_none()).last;
+            last.is_some_and(|last| last.is_good())
+        };
+        assert!((0..5).any(|_| good(&mut scene)), "after {steps} steps: no run ends well");
+        scene.ticks(800);
+        let complete = scene.complete();
+        for store in 1..3 {
+            let copies = scene.complete_in(store);
+            assert!(complete.iter().all(|id| copies.contains(id)), "store {store}, {steps} steps");
+        }
+    }
+}
+
+#[test]
+fn a_new_run_goes_before_copying_wherever_it_is_made() {
+    let mut scene = Scene::prepared(3, careful);
+    scene.put("a", "1");
+    scene.down = vec![2];
+    scene.run();
+    scene.until("it ends", |backups| backups.run.is_none());
+    scene.down.clear();
+    // Copying to the second store is under way when the next run begins.
+    let copier = scene.backups().last.unwrap().node.member();
+    let locked = |scene: &Scene| scene.stores[1].asked.iter().filter(|it| **it == "list").count();
+    let before = locked(&scene);
+    while locked(&scene) < before + 1 {
+        scene.cluster.pass_tick();
+        scene.step(copier);
+        scene.cluster.settle();
+    }
+    scene.put("a", "2");
+    scene.run();
+    let last = scene.until("it ends", |backups| backups.run.is_none()).last.unwrap();
+    assert!(last.is_good(), "{:?}", last.outcome);
+    scene.ticks(700);
+    assert!((0..3).all(|store| scene.complete_in(store).len() == 2));
+    scene.assert_at_rest();
+}
+
+#[test]
+fn older_copies_go_by_the_same_rules() {
+    let mut scene = Scene::prepared(1, tidy_copying);
+    scene.schedule(super::EVERY_MINUTE);
+    for round in 1..6 {
+        scene.next(round);
+        scene.ticks(20);
+    }
+    let complete = scene.complete();
+    assert_eq!(complete.len(), 2);
+    assert_eq!((scene.complete_in(1), scene.complete_in(2)), (complete.clone(), complete));
+}
