@@ -1,7 +1,7 @@
 //! A whole node, from its settings to its end.
 
 use crate::backup::BackupConfig;
-use crate::blob::{self, BlobStore, Uploads};
+use crate::blob::{Stores, Uploads};
 use crate::clock::SystemClock;
 use crate::config::{LogFormat, Settings};
 use crate::disk::{Directory, FileSystem, Lanes, SystemFiles};
@@ -13,9 +13,11 @@ use crate::net::{NetSettings, Port, close};
 use crate::start;
 use raftkv_core::backup::create::Settings as Making;
 use raftkv_core::backup::prune::Pruning;
+use raftkv_core::boot::Image;
 use raftkv_core::ids::Identity;
 use raftkv_core::io::{Halt, Input};
 use raftkv_core::node::Node;
+use raftkv_core::node::copies::Copies;
 use raftkv_core::rng::Seed;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -44,6 +46,13 @@ pub async fn run_on(settings: Settings, file_system: Arc<dyn FileSystem>) -> Res
     let endpoint = port.endpoint().clone();
     let image = start::prepare(&settings, &directory, &endpoint).await?;
     let identity = image.identity;
+    let backups = match backups {
+        None if is_trial(&settings, &image) => {
+            Some(Backups::new(&BackupConfig::embedded(&settings.data_dir))?)
+        }
+        backups => backups,
+    };
+    let has_backups = backups.is_some();
 
     let (inbox, inputs) = mpsc::channel(INBOX_INPUTS_MAX);
     stop_on_signal(inbox.clone())?;
@@ -53,14 +62,15 @@ pub async fn run_on(settings: Settings, file_system: Arc<dyn FileSystem>) -> Res
     let clock = SystemClock::new();
     let mut node = Node::new(settings.core.clone(), *image, seed()?, clock.now());
     memory::release_freed();
-    let store = backups.map(|Backups { settings, pruning, store }| {
+    let stores = backups.map(|Backups { settings, pruning, copies, stores }| {
         node.make_backups(settings);
         node.prune_backups(pruning);
-        store
+        copies.into_iter().for_each(|copies| node.copy_backups(copies));
+        stores
     });
-    let blob = Uploads::new(store, &inbox);
+    let blob = Uploads::new(stores, &inbox);
     drop(inbox);
-    greet(&settings, &identity)?;
+    greet(&settings, &identity, has_backups)?;
 
     let driver = Driver::new(node, inputs, net, disk, blob, clock);
     // The driver panics only when an invariant of the core is broken; then nothing may go on.
@@ -76,16 +86,31 @@ pub async fn run_on(settings: Settings, file_system: Arc<dyn FileSystem>) -> Res
 struct Backups {
     settings: Making,
     pruning: Pruning,
-    store: Box<dyn BlobStore>,
+    copies: Option<Copies>,
+    stores: Stores,
 }
 
 fn with_backups(path: &Path) -> Result<Backups, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::Backup(error.to_string());
-    let loaded = BackupConfig::load(path).map_err(|error| failed(&error))?;
-    let settings = loaded.settings(env!("CARGO_PKG_VERSION")).map_err(|error| failed(&error))?;
-    let pruning = loaded.pruning();
-    let store = blob::open(&loaded.config).map_err(|error| failed(&error))?;
-    Ok(Backups { settings, pruning, store })
+    let loaded = BackupConfig::load(path).map_err(|error| Failure::Backup(error.to_string()))?;
+    Backups::new(&loaded)
+}
+
+/// Whether this node is its cluster's only member, without certificates, and was not told where backups go.
+fn is_trial(settings: &Settings, image: &Image) -> bool {
+    let is_alone = image.peers.is_empty() && image.state.members().count() == 1;
+    settings.backup_config.is_none() && settings.cert_dir.is_none() && is_alone
+}
+
+impl Backups {
+    fn new(loaded: &BackupConfig) -> Result<Backups, Failure> {
+        let failed = |error: &dyn std::fmt::Display| Failure::Backup(error.to_string());
+        Ok(Backups {
+            settings: loaded.settings(env!("CARGO_PKG_VERSION")).map_err(|error| failed(&error))?,
+            pruning: loaded.pruning(),
+            copies: loaded.copies(),
+            stores: Stores::open(&loaded.config).map_err(|error| failed(&error))?,
+        })
+    }
 }
 
 /// Log lines go to standard error.
@@ -153,7 +178,7 @@ fn seed() -> Result<Seed, std::io::Error> {
 }
 
 /// What is served, and what to type next.
-fn greet(settings: &Settings, identity: &Identity) -> std::io::Result<()> {
+fn greet(settings: &Settings, identity: &Identity, has_backups: bool) -> std::io::Result<()> {
     let Identity { cluster, node, .. } = identity;
     let address = &settings.advertise;
     let (safety, certs) = match &settings.cert_dir {
@@ -168,6 +193,15 @@ fn greet(settings: &Settings, identity: &Identity) -> std::io::Result<()> {
     writeln!(out, "raftkv-node {}: node {node} of cluster {cluster}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "  serves clients and peers at {} ({safety})", settings.listen)?;
     writeln!(out, "  keeps its data in {}", settings.data_dir.display())?;
+    match &settings.backup_config {
+        Some(file) => writeln!(out, "  makes backups as {} says", file.display())?,
+        None if has_backups => {
+            let place = settings.data_dir.join("backups");
+            let what = "when asked: raftkv-cli backup create --in-cluster";
+            writeln!(out, "  makes backups in {} {what}", place.display())?;
+        }
+        None => {}
+    }
     writeln!(out, "next: raftkv-cli{endpoints}{certs} put hello world")?;
     out.flush()
 }

@@ -3,6 +3,7 @@
 mod browse;
 mod catalog;
 mod confirm;
+mod copy;
 mod create;
 mod delete;
 mod diff;
@@ -46,6 +47,8 @@ pub enum Backup {
     RestoreKeys(restore_keys::RestoreKeys),
     /// Let old backups go by the retention rules
     Prune(prune::Prune),
+    /// Bring the stores that have copies up to date
+    Copy(copy::Copy),
     /// Delete one backup
     Delete(delete::Delete),
     /// Keep a backup from retention and deletion
@@ -76,6 +79,7 @@ pub async fn run(context: &Context, backup: Backup) -> Result<(), Failure> {
         Backup::Diff(diff) => diff::run(context, diff).await,
         Backup::RestoreKeys(asked) => restore_keys::run(context, asked).await,
         Backup::Prune(prune) => prune::run(context, prune).await,
+        Backup::Copy(copy) => copy::run(context, copy).await,
         Backup::Delete(delete) => delete::delete(context, delete).await,
         Backup::Pin(pin) => delete::pin(context, pin).await,
         Backup::Unpin(unpin) => delete::unpin(context, unpin).await,

@@ -4,6 +4,7 @@
 
 mod backup;
 mod cluster;
+mod copies;
 mod offline;
 mod online;
 mod recovery;

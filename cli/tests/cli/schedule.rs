@@ -107,7 +107,7 @@ fn a_schedule_is_set_shown_paused_resumed_and_ended() {
 
 #[test]
 fn who_cannot_make_backups_says_so() {
-    let cluster = Cluster::start(1);
+    let cluster = Cluster::start(3);
     let line = cluster.cli().fails(4, &["--timeout", "5s", "backup", "schedule", "run-now"]);
     assert!(line.contains("backup_config"), "{line}");
 

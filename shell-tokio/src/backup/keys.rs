@@ -15,7 +15,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use zeroize::Zeroizing;
 
 /// The keys of a configuration. None at all without encryption.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Keys {
     /// What new backups are sealed for, the configuration's own key first.
     pub recipients: Vec<Key>,

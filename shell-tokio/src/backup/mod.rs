@@ -8,11 +8,12 @@ pub mod lock;
 
 use keys::{Keys, SourceError};
 use raftkv_core::backup::KeyRing;
-use raftkv_core::backup::config::{Config, ConfigError};
+use raftkv_core::backup::config::{Config, ConfigError, Making, Provider, Retention, Schedule};
 use raftkv_core::backup::create::{Bounds, Settings};
 use raftkv_core::backup::format::Plaintext;
 use raftkv_core::backup::prune::Pruning;
 use raftkv_core::backup::read::Access;
+use raftkv_core::node::copies::Copies;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -65,6 +66,19 @@ pub enum LoadError {
 }
 
 impl BackupConfig {
+    /// For a node that was told nothing, to try things out with: plain backups in its own data directory, of which the newest ten are kept.
+    pub fn embedded(data_dir: &Path) -> Self {
+        let config = Config {
+            provider: Provider::Local { local_path: data_dir.display().to_string() },
+            copies: Vec::new(),
+            required_copies: 1,
+            backup: Making::default(),
+            schedule: Schedule::default(),
+            retention: Retention { prune_on_backup: true, ..Retention::default() },
+        };
+        BackupConfig { config, keys: Keys::default() }
+    }
+
     /// Reads the file and the keys that it names.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
         let config = parse(path)?;
@@ -76,6 +90,7 @@ impl BackupConfig {
     pub fn settings(&self, version: &str) -> Result<Settings, ConfigError> {
         Ok(Settings {
             compression: self.config.backup.compression.effective()?,
+            stores: self.config.required_copies,
             recipients: self.keys.recipients.clone(),
             version: version.to_owned(),
             bounds: Bounds::default(),
@@ -95,6 +110,12 @@ impl BackupConfig {
     /// What retention goes by.
     pub fn pruning(&self) -> Pruning {
         Pruning { rules: self.config.retention.clone(), access: self.access(false) }
+    }
+
+    /// The stores that have copies; `None` if there are none.
+    pub fn copies(&self) -> Option<Copies> {
+        let names: Vec<_> = self.config.copies.iter().map(|copy| copy.name.clone()).collect();
+        (!names.is_empty()).then(|| Copies { names, keys: self.ring() })
     }
 
     /// Every key that may open a backup.

@@ -121,7 +121,7 @@ async fn rebuild(
 ) -> Result<(), Failure> {
     let mut machine = RebuildMetadata::new(id, setup.loaded.access(allow_plaintext));
     let meter = Meter::new(context);
-    drive(&mut machine, setup.store.as_mut(), |progress| meter.show(progress)).await;
+    drive(&mut machine, &mut setup.stores, |progress| meter.show(progress)).await;
     meter.finish_and_clear();
     let outcome = machine.outcome().expect("a driven machine has an outcome");
     outcome.as_ref().map(|_| ()).map_err(read_failure)
@@ -169,7 +169,7 @@ async fn repair(context: &Context, setup: &mut Setup, fsck: &Fsck) -> Result<(),
             }
             (Finding::Hold(id, owner), _) => {
                 let mut machine = Mark::remove(ObjectName::hold(*id, *owner));
-                drive(&mut machine, setup.store.as_mut(), |_| {}).await;
+                drive(&mut machine, &mut setup.stores, |_| {}).await;
                 let outcome = machine.outcome().expect("a driven machine has an outcome");
                 let outcome = outcome.as_ref().map(|()| "abandoned: removed".to_owned());
                 outcome.map_err(|error| Failure::new(Exit::Storage, error))

@@ -1,5 +1,6 @@
 //! `backup create`: back up the state at one exact point, from the live cluster or from the directory of a stopped node.
 
+use super::copy;
 use super::delete::mark;
 use super::progress::Meter;
 use super::prune::after_backup;
@@ -43,7 +44,7 @@ pub async fn run(context: &Context, create: Create) -> Result<(), Failure> {
         Some(config) if !create.in_cluster => config,
         _ => return run_now(context, true).await,
     };
-    let mut setup = ConfigFile { config }.open()?;
+    let mut setup = ConfigFile { config, store: None }.open()?;
     let frozen = match &create.db {
         Some(path) => source::stopped(path)?,
         None => source::live(&context.client().await?).await?,
@@ -51,21 +52,26 @@ pub async fn run(context: &Context, create: Create) -> Result<(), Failure> {
     back_up(context, &mut setup, frozen).await
 }
 
-/// Backs up a frozen state and prints what was made. One backup at a time is made in a store; older ones go afterwards, if the
-/// configuration says so.
+/// Backs up a frozen state and prints what was made. One backup at a time is made in a store; afterwards older ones go, if the
+/// configuration says so, and the stores that have copies are brought up to date.
 pub async fn back_up(context: &Context, setup: &mut Setup, frozen: Frozen) -> Result<(), Failure> {
     let settings = setup
         .loaded
         .settings(env!("CARGO_PKG_VERSION"))
         .map_err(|error| Failure::new(Exit::Usage, error))?;
-    let lock = setup.lock("backup create").await?;
+    let locks = setup.lock_first(settings.stores, "backup create").await?;
     let made = make(context, setup, settings, frozen).await;
-    let is_tidied = made.is_ok() && setup.loaded.config.retention.prune_on_backup;
+    let is_made = made.is_ok();
     let printed = made.and_then(|made| context.print(&OneBackup(BackupView::of_metadata(&made))));
-    if is_tidied {
+    if is_made && setup.loaded.config.retention.prune_on_backup {
         after_backup(setup).await;
     }
-    lock.release().await;
+    for lock in locks {
+        lock.release().await;
+    }
+    if is_made {
+        copy::after_backup(context, setup).await;
+    }
     printed
 }
 
@@ -82,7 +88,7 @@ async fn make(
     let in_progress = status(id, &who("backup create"), since, false);
     mark(setup, Mark::write(&in_progress)).await?;
     let meter = Meter::new(context);
-    drive_create(&mut machine, setup.store.as_mut(), stream, |progress| {
+    drive_create(&mut machine, &mut setup.stores, stream, |progress| {
         let total_bytes = progress.total_bytes.or(Some(bytes_estimate.max(progress.done_bytes)));
         meter.show(Progress { total_bytes, ..progress });
     })

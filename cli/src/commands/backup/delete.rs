@@ -1,4 +1,4 @@
-//! `backup delete`, `backup pin` and `backup unpin`.
+//! `backup delete`, `backup pin` and `backup unpin`: in every store that has the backup.
 
 use super::confirm::Confirmation;
 use super::prune::{first_failure, remove};
@@ -13,6 +13,7 @@ use raftkv_core::backup::catalog::{Catalog, Entry};
 use raftkv_core::backup::mark::{Mark, MarkError};
 use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::backup::remove::{Fate, Force};
+use raftkv_core::backup::stores::PRIMARY;
 use raftkv_node::blob::drive;
 use serde::Serialize;
 
@@ -81,15 +82,19 @@ pub async fn delete(context: &Context, delete: Delete) -> Result<(), Failure> {
         delete.confirmation.ask(&format!("Delete the {what}?"))?;
         force = Force::Respect;
     }
-    let fates = remove(&mut setup, vec![id], force).await;
-    first_failure(&fates)?;
-    match fates.get(&id) {
-        Some(fate @ (Fate::Pinned | Fate::Held(_))) => Err(refused(id, &fate.to_string())),
-        fate => {
-            let outcome = fate.map(ToString::to_string).unwrap_or_default();
-            context.print(&Deleted { id: id.to_string(), outcome })
+    let mut outcome = String::new();
+    // The primary store last: what breaks off is found there again.
+    for (_, mut place) in setup.each()?.into_iter().rev() {
+        let fates = remove(&mut place, vec![id], force).await;
+        first_failure(&fates)?;
+        match fates.get(&id) {
+            Some(fate @ (Fate::Pinned | Fate::Held(_))) => {
+                return Err(refused(id, &fate.to_string()));
+            }
+            fate => outcome = fate.map(ToString::to_string).unwrap_or_default(),
         }
     }
+    context.print(&Deleted { id: id.to_string(), outcome })
 }
 
 /// What is better not deleted by accident.
@@ -117,7 +122,13 @@ pub async fn pin(context: &Context, pin: Pin) -> Result<(), Failure> {
     let id = setup.select(&pin.backup).await?.id;
     let owner = Owner::draw(&mut rng("pin")?);
     let marker = Marker::new(ObjectName::pin(id), owner, &pin.reason, now());
-    mark(&mut setup, Mark::put(&marker)).await?;
+    for (name, mut place) in setup.each()? {
+        match mark(&mut place, Mark::put(&marker)).await {
+            // It has no copy there yet; what is copied later brings its pin along.
+            Err(failure) if failure.exit() == Exit::NotFound && name != PRIMARY => {}
+            marked => marked?,
+        }
+    }
     context.print(&Pinned { id: id.to_string(), pinned: true, reason: marker.note })
 }
 
@@ -125,13 +136,15 @@ pub async fn pin(context: &Context, pin: Pin) -> Result<(), Failure> {
 pub async fn unpin(context: &Context, unpin: Unpin) -> Result<(), Failure> {
     let mut setup = unpin.config.open()?;
     let id = setup.select(&unpin.backup).await?.id;
-    mark(&mut setup, Mark::remove(ObjectName::pin(id))).await?;
+    for (_, mut place) in setup.each()? {
+        mark(&mut place, Mark::remove(ObjectName::pin(id))).await?;
+    }
     context.print(&Pinned { id: id.to_string(), pinned: false, reason: String::new() })
 }
 
 /// Writes or removes a marker.
 pub async fn mark(setup: &mut Setup, mut machine: Mark) -> Result<(), Failure> {
-    drive(&mut machine, setup.store.as_mut(), |_| {}).await;
+    drive(&mut machine, &mut setup.stores, |_| {}).await;
     let outcome = machine.outcome().expect("a driven machine has an outcome");
     outcome.clone().map_err(|error| match error {
         MarkError::Gone { .. } => Failure::new(Exit::NotFound, error),

@@ -6,8 +6,9 @@ use crate::failure::{Exit, Failure};
 use crate::output::{Report, table};
 use clap::Subcommand;
 use raftkv_core::backup::catalog::{Entry, Proof, Standing};
+use raftkv_core::backup::read::ReadError;
 use raftkv_core::backup::rotate::{Rotate, Rotated};
-use raftkv_core::backup::{self, KeyId};
+use raftkv_core::backup::{self, BackupId, KeyId};
 use raftkv_node::blob::drive;
 use serde::Serialize;
 use std::fs::OpenOptions;
@@ -91,6 +92,8 @@ struct RotatedView {
 #[derive(Debug, Serialize)]
 struct RotatedBackup {
     id: String,
+    /// In which store, if there are several.
+    store: Option<String>,
     outcome: &'static str,
     error: Option<String>,
 }
@@ -101,7 +104,7 @@ pub async fn run(context: &Context, key: Key) -> Result<(), Failure> {
         Key::Generate { file } => generate(context, file),
         Key::List { config } => list(context, &config.open()?),
         Key::Check { config } => check(context, &mut config.open()?).await,
-        Key::Rotate { config, old, new } => rotate(context, &mut config.open()?, old, new).await,
+        Key::Rotate { config, old, new } => rotate(context, &config.open()?, old, new).await,
     }
 }
 
@@ -160,12 +163,7 @@ async fn check(context: &Context, setup: &mut Setup) -> Result<(), Failure> {
 }
 
 /// Every backup is tried even when one fails; the first failure decides the exit code.
-async fn rotate(
-    context: &Context,
-    setup: &mut Setup,
-    old: KeyId,
-    new: KeyId,
-) -> Result<(), Failure> {
+async fn rotate(context: &Context, setup: &Setup, old: KeyId, new: KeyId) -> Result<(), Failure> {
     let ring = setup.loaded.ring();
     let Some(new_key) = ring.get(new).cloned() else {
         let what = format!("the configuration names no key {new}: backup key list shows them");
@@ -174,27 +172,37 @@ async fn rotate(
     if old == new {
         return Err(Failure::new(Exit::Usage, "--old and --new are the same key"));
     }
-    let catalog = setup.catalog().await?;
     let (mut backups, mut first) = (Vec::new(), None);
-    for entry in catalog.entries.iter().filter(|entry| entry.is_complete()) {
-        let rng = rng("key rotation")?;
-        let mut machine = Rotate::new(entry.id, old, new_key.clone(), ring.clone(), rng);
-        drive(&mut machine, setup.store.as_mut(), |_| {}).await;
-        let result = machine.outcome().expect("a driven machine has an outcome");
-        let outcome = match result {
+    let places = setup.each()?;
+    let has_several = places.len() > 1;
+    for (name, mut place) in places {
+        let catalog = place.catalog().await?;
+        for entry in catalog.entries.iter().filter(|entry| entry.is_complete()) {
+            let rng = rng("key rotation")?;
+            let mut machine = Rotate::new(entry.id, old, new_key.clone(), ring.clone(), rng);
+            drive(&mut machine, &mut place.stores, |_| {}).await;
+            let rotated = machine.outcome().expect("a driven machine has an outcome");
+            first = first.or_else(|| rotated.as_ref().err().map(read_failure));
+            let store = has_several.then(|| name.clone());
+            backups.push(RotatedBackup::new(entry.id, store, rotated));
+        }
+    }
+    context.print(&RotatedView { old: old.to_string(), new: new.to_string(), backups })?;
+    first.map_or(Ok(()), Err)
+}
+
+impl RotatedBackup {
+    fn new(id: BackupId, store: Option<String>, rotated: &Result<Rotated, ReadError>) -> Self {
+        let outcome = match rotated {
             Ok(Rotated::Changed) => "changed",
             Ok(Rotated::Already) => "already",
             Ok(Rotated::NotConcerned) => "not sealed for the old key",
             Ok(Rotated::Plain) => "not encrypted",
             Err(_) => "failed",
         };
-        let error = result.as_ref().err();
-        first = first.or_else(|| error.map(read_failure));
-        let error = error.map(ToString::to_string);
-        backups.push(RotatedBackup { id: entry.id.to_string(), outcome, error });
+        let error = rotated.as_ref().err().map(ToString::to_string);
+        RotatedBackup { id: id.to_string(), store, outcome, error }
     }
-    context.print(&RotatedView { old: old.to_string(), new: new.to_string(), backups })?;
-    first.map_or(Ok(()), Err)
 }
 
 impl Report for Generated {
@@ -230,7 +238,8 @@ impl Report for RotatedView {
         let mut rows = table::new(&["ID", "RESULT"]);
         for backup in &self.backups {
             let result = backup.error.clone().unwrap_or_else(|| backup.outcome.to_owned());
-            rows.add_row([backup.id.clone(), result]);
+            let place = backup.store.as_ref().map_or(String::new(), |name| format!("in {name}: "));
+            rows.add_row([backup.id.clone(), format!("{place}{result}")]);
         }
         table::text(&rows)
     }

@@ -1,10 +1,12 @@
-//! `backup list` and `backup show`: what is in the store.
+//! `backup list` and `backup show`: what is in the stores.
 
-use super::setup::ConfigFile;
+use super::setup::{ConfigFile, Setup, pick, store_failure};
 use super::view::{BackupView, CatalogView, OneBackup};
 use crate::context::Context;
 use crate::failure::Failure;
 use clap::Args;
+use raftkv_core::backup::catalog::Entry;
+use raftkv_core::backup::replicas::Replicas;
 
 /// Arguments of `list`.
 #[derive(Debug, Args)]
@@ -25,12 +27,25 @@ pub struct Show {
 
 /// Runs `list`. Oldest first; what is incomplete or damaged is listed as that.
 pub async fn run(context: &Context, list: List) -> Result<(), Failure> {
-    let catalog = list.config.open()?.catalog().await?;
-    context.print(&CatalogView::new(&catalog))
+    let setup = list.config.open()?;
+    let replicas = setup.replicas().await?;
+    let catalog = replicas.merged().map_err(|error| store_failure(&error))?;
+    context.print(&CatalogView::new(&catalog, |entry| stores(&setup, &replicas, entry)))
 }
 
 /// Runs `show`.
 pub async fn show(context: &Context, show: Show) -> Result<(), Failure> {
-    let entry = show.config.open()?.select(&show.backup).await?;
-    context.print(&OneBackup(BackupView::of_entry(&entry)))
+    let setup = show.config.open()?;
+    let replicas = setup.replicas().await?;
+    let catalog = replicas.merged().map_err(|error| store_failure(&error))?;
+    let entry = pick(&catalog, &show.backup)?;
+    let stores = stores(&setup, &replicas, entry);
+    context.print(&OneBackup(BackupView::of_entry(entry).in_stores(stores)))
+}
+
+/// In which stores a backup is complete, if there are several.
+fn stores(setup: &Setup, replicas: &Replicas, entry: &Entry) -> Option<Vec<String>> {
+    let has_several = setup.loaded.config.stores().count() > 1;
+    let places = || replicas.places(entry.id).into_iter().filter(|_| entry.is_complete());
+    has_several.then(|| places().map(|store| setup.name(store).to_owned()).collect())
 }

@@ -1,13 +1,14 @@
 //! A backup's state, read into memory and verified as a whole: what restoring, browsing and comparing begin with.
 //!
 //! Invariant: a state comes back only when every byte of the backup was there and agreed; otherwise nothing of it is used. Which backup
-//! was read instead of the one that was asked for, and why, is said on stderr.
+//! was read instead of the one that was asked for, or from which other store, and why, is said on stderr.
 
 use super::progress::Meter;
-use super::setup::{ConfigFile, Setup, pick, read_failure};
+use super::setup::{ConfigFile, Setup, pick, read_failure, store_failure};
 use crate::context::Context;
 use crate::failure::Failure;
 use clap::Args;
+use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::catalog::{Catalog, Entry, Standing};
 use raftkv_core::backup::metadata::rfc3339;
 use raftkv_core::backup::read::{ReadBounds, ReadError, ReadTrouble};
@@ -32,12 +33,13 @@ impl Loading {
     /// Reads the backup that `asked` selects.
     pub async fn load(&self, context: &Context, asked: &str) -> Result<Restored, Failure> {
         let mut setup = self.config.open()?;
-        let catalog = setup.catalog().await?;
+        let replicas = setup.replicas().await?;
+        let catalog = replicas.merged().map_err(|error| store_failure(&error))?;
         let mut entry = pick(&catalog, asked)?;
         warn_of_newer(&catalog, entry, asked);
         loop {
-            let hold = setup.hold(entry.id, "a restore").await?;
-            let error = match self.read(context, &mut setup, entry, hold).await {
+            let places = replicas.places(entry.id);
+            let error = match self.read_from(context, &mut setup, &places, entry).await? {
                 Ok(restored) => return Ok(restored),
                 Err(error) => error,
             };
@@ -55,22 +57,63 @@ impl Loading {
         }
     }
 
+    /// Reads it from the first of these stores that has it whole; fails as the first one did.
+    async fn read_from(
+        &self,
+        context: &Context,
+        setup: &mut Setup,
+        places: &[StoreIndex],
+        entry: &Entry,
+    ) -> Result<Result<Restored, ReadError>, Failure> {
+        let mut first = None;
+        for (at, &store) in places.iter().enumerate() {
+            let hold = setup.hold(store, entry.id, "a restore").await?;
+            let error = match self.read(context, setup, store, entry, hold).await {
+                Ok(restored) => return Ok(Ok(restored)),
+                Err(error) => error,
+            };
+            let next = places.get(at + 1).filter(|_| is_the_stores(&error));
+            if let Some(next) = next {
+                let (name, next) = (setup.name(store), setup.name(*next));
+                let failed = read_failure(&error);
+                eprintln!(
+                    "raftkv-cli: in store {name}: {failed}; going on with the copy in {next}"
+                );
+            }
+            first = first.or(Some(error));
+            if next.is_none() {
+                break;
+            }
+        }
+        Ok(Err(first.expect("a backup that was picked is in some store")))
+    }
+
     async fn read(
         &self,
         context: &Context,
         setup: &mut Setup,
+        store: StoreIndex,
         entry: &Entry,
         hold: Option<Guard>,
     ) -> Result<Restored, ReadError> {
         let access = setup.loaded.access(self.allow_plaintext);
         let mut machine = Restore::new(entry.id, access, ReadBounds::default());
         let meter = Meter::new(context);
-        drive(&mut machine, setup.store.as_mut(), |progress| meter.show(progress)).await;
+        let place = setup.stores.get(store).expect("places are stores of the configuration");
+        drive(&mut machine, place, |progress| meter.show(progress)).await;
         meter.finish_and_clear();
         if let Some(hold) = hold {
             hold.release().await;
         }
         machine.take().expect("a driven machine has an outcome")
+    }
+}
+
+/// Whether another store's copy may be better.
+pub fn is_the_stores(error: &ReadError) -> bool {
+    match error.trouble() {
+        ReadTrouble::Verification | ReadTrouble::NotFound | ReadTrouble::Store => true,
+        ReadTrouble::Key | ReadTrouble::Refused => false,
     }
 }
 

@@ -7,6 +7,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::{Report, table};
 use clap::Args;
 use raftkv_core::backup::BackupId;
+use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::catalog::Catalog;
 use raftkv_core::backup::metadata::rfc3339;
 use raftkv_core::backup::prune::{Prune as Machine, Pruning};
@@ -97,15 +98,24 @@ fn decide(setup: &Setup, catalog: &Catalog, store: Option<Wall>) -> Result<Plan,
 
 /// Lets go what the rules say, after a backup, under the store's lock. That backup is made, so whatever goes wrong here is only said.
 pub async fn after_backup(setup: &mut Setup) {
+    after_backup_in(setup, StoreIndex::PRIMARY).await;
+}
+
+/// As [`after_backup`], in one of the stores.
+pub async fn after_backup_in(setup: &mut Setup, store: StoreIndex) {
     let mut machine = Machine::new(&setup.loaded.pruning(), now());
-    drive(&mut machine, setup.store.as_mut(), |_| {}).await;
+    let Some(place) = setup.stores.get(store) else { return };
+    drive(&mut machine, place, |_| {}).await;
     let failure = match machine.outcome() {
         Some(Ok(pruned)) => first_failure(&pruned.fates).err().map(|failure| failure.to_string()),
         Some(Err(error)) => Some(error.to_string()),
         None => unreachable!("a driven machine has an outcome"),
     };
     if let Some(failure) = failure {
-        eprintln!("raftkv-cli: the backup is complete, but older ones were not pruned: {failure}");
+        let name = setup.name(store);
+        eprintln!(
+            "raftkv-cli: the backup is complete, but older ones in store {name} were not pruned: {failure}"
+        );
     }
 }
 
@@ -116,7 +126,7 @@ pub async fn remove(
     force: Force,
 ) -> BTreeMap<BackupId, Fate> {
     let mut machine = Remove::new(ids, force);
-    drive(&mut machine, setup.store.as_mut(), |_| {}).await;
+    drive(&mut machine, &mut setup.stores, |_| {}).await;
     let fates = machine.outcome().expect("a driven machine has an outcome");
     fates.map(|(id, fate)| (id, fate.clone())).collect()
 }

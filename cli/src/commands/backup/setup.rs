@@ -1,23 +1,26 @@
-//! What the configuration file comes to: a store, keys, settings.
+//! What the configuration file comes to: stores, keys, settings.
 
 use crate::failure::{Exit, Failure};
 use clap::Args;
 use raftkv_core::backup::BackupId;
-use raftkv_core::backup::blob::{BlobError, BlobErrorKind, ObjectName};
+use raftkv_core::backup::blob::{BlobError, BlobErrorKind, ObjectName, StoreIndex};
 use raftkv_core::backup::catalog::{Catalog, Entry, ReadCatalog};
 use raftkv_core::backup::config::ConfigError;
 use raftkv_core::backup::lock::LockError;
 use raftkv_core::backup::mark::MarkError;
 use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::backup::read::{ReadError, ReadTrouble};
+use raftkv_core::backup::replicas::Replicas;
 use raftkv_core::backup::select::{SelectError, Selector};
 use raftkv_core::rng::{Rng, Seed};
 use raftkv_core::time::Wall;
 use raftkv_node::backup::lock::Guard;
 use raftkv_node::backup::{BackupConfig, LoadError};
-use raftkv_node::blob::{self, BlobStore, drive};
+use raftkv_node::blob::{self, BlobStore, OpenError, Stores, drive};
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// Names the configuration.
 #[derive(Debug, Args)]
@@ -25,33 +28,62 @@ pub struct ConfigFile {
     /// The backup configuration (YAML): the store, and how backups are made
     #[arg(long, env = "RAFTKV_BACKUP_CONFIG", value_name = "FILE")]
     pub config: PathBuf,
+    /// Only this store: primary, or the name of one under copies
+    #[arg(long, value_name = "NAME")]
+    pub store: Option<String>,
 }
 
 /// An opened configuration.
 pub struct Setup {
     /// What it says, and its keys.
     pub loaded: BackupConfig,
-    /// The store it names.
-    pub store: Box<dyn BlobStore>,
+    /// The stores that it names.
+    pub stores: Stores,
 }
 
 impl ConfigFile {
     /// Reads the file and what it points to. Nothing is written anywhere.
     pub fn open(&self) -> Result<Setup, Failure> {
-        let loaded = BackupConfig::load(&self.config).map_err(|error| load_failure(&error))?;
+        let mut loaded = BackupConfig::load(&self.config).map_err(|error| load_failure(&error))?;
         for warning in &loaded.keys.warnings {
             eprintln!("raftkv-cli: {warning}");
         }
-        let store = open_store(&loaded)?;
-        Ok(Setup { loaded, store })
+        if let Some(name) = &self.store {
+            loaded.config = loaded.config.alone(name).ok_or_else(|| {
+                let names: Vec<_> = loaded.config.stores().map(|(name, _)| name).collect();
+                let what = format!("there is no store {name}: there are {}", names.join(", "));
+                Failure::new(Exit::Usage, what)
+            })?;
+        }
+        Setup::new(loaded)
     }
 }
 
 impl Setup {
-    /// All that is in the store.
+    fn new(loaded: BackupConfig) -> Result<Setup, Failure> {
+        let stores = Stores::open(&loaded.config).map_err(cannot_open)?;
+        Ok(Setup { loaded, stores })
+    }
+
+    /// Each store by itself, with its name, as if there were no other.
+    pub fn each(&self) -> Result<Vec<(String, Setup)>, Failure> {
+        let alone = |(name, _)| {
+            let config = self.loaded.config.alone(name).expect("stores are found by their names");
+            let loaded = BackupConfig { config, keys: self.loaded.keys.clone() };
+            Ok((name.to_owned(), Setup::new(loaded)?))
+        };
+        self.loaded.config.stores().map(alone).collect()
+    }
+
+    /// What a store is called.
+    pub fn name(&self, store: StoreIndex) -> &str {
+        self.loaded.config.store_name(store)
+    }
+
+    /// All that is in the primary store.
     pub async fn catalog(&mut self) -> Result<Catalog, Failure> {
         let mut machine = ReadCatalog::new(self.loaded.ring());
-        drive(&mut machine, self.store.as_mut(), |_| {}).await;
+        drive(&mut machine, &mut self.stores, |_| {}).await;
         match machine.outcome() {
             Some(Ok(catalog)) => Ok(catalog.clone()),
             Some(Err(error)) => Err(store_failure(error)),
@@ -59,15 +91,65 @@ impl Setup {
         }
     }
 
-    /// The backup that was asked for.
+    /// All that is in any of the stores. A store that does not answer is named on stderr, and passed over.
+    pub async fn replicas(&self) -> Result<Replicas, Failure> {
+        let count = self.loaded.config.stores().count() as u8;
+        let mut reading = JoinSet::new();
+        for store in StoreIndex::first(count) {
+            let mut place = self.open(store)?;
+            let mut machine = ReadCatalog::new(self.loaded.ring());
+            reading.spawn(async move {
+                drive(&mut machine, place.as_mut(), |_| {}).await;
+                let outcome = machine.outcome().expect("a driven machine has an outcome");
+                (store, outcome.clone())
+            });
+        }
+        let mut catalogs = vec![Err(late()); count.into()];
+        let mut patience = MAX_PATIENCE;
+        while let Ok(Some(Ok((store, catalog)))) = timeout(patience, reading.join_next()).await {
+            if catalog.is_ok() {
+                patience = PATIENCE;
+            }
+            catalogs[usize::from(store.0)] = catalog;
+        }
+        let replicas = Replicas::new(catalogs);
+        for (store, error) in replicas.silent().filter(|_| count > 1) {
+            eprintln!("raftkv-cli: store {} is left out: {error}", self.name(store));
+        }
+        Ok(replicas)
+    }
+
+    /// The backup that was asked for, in the primary store.
     pub async fn select(&mut self, asked: &str) -> Result<Entry, Failure> {
         pick(&self.catalog().await?, asked).cloned()
     }
 
-    /// Takes the store's lock, so that no backup is made beside this command.
+    /// Takes the primary store's lock, so that no backup is made beside this command.
     pub async fn lock(&self, command: &str) -> Result<Guard, Failure> {
+        self.lock_of(StoreIndex::PRIMARY, command).await
+    }
+
+    /// Takes the locks of the first so many stores: all of them, or none.
+    pub async fn lock_first(&self, count: u8, command: &str) -> Result<Vec<Guard>, Failure> {
+        let mut locks = Vec::new();
+        for store in StoreIndex::first(count) {
+            match self.lock_of(store, command).await {
+                Ok(lock) => locks.push(lock),
+                Err(failure) => {
+                    for lock in locks {
+                        lock.release().await;
+                    }
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(locks)
+    }
+
+    /// Takes the lock of a store.
+    pub async fn lock_of(&self, store: StoreIndex, command: &str) -> Result<Guard, Failure> {
         let owner = Owner::draw(&mut rng("lock")?);
-        let store = open_store(&self.loaded)?;
+        let store = self.open(store)?;
         let lock = Guard::lock(store, owner, &who(command), now()).await;
         lock.map_err(|error| {
             let exit = match error {
@@ -79,10 +161,15 @@ impl Setup {
     }
 
     /// Keeps a backup from being removed while this command reads it. Reading does not depend on it: a store may be read-only, or full.
-    pub async fn hold(&self, id: BackupId, command: &str) -> Result<Option<Guard>, Failure> {
+    pub async fn hold(
+        &self,
+        store: StoreIndex,
+        id: BackupId,
+        command: &str,
+    ) -> Result<Option<Guard>, Failure> {
         let owner = Owner::draw(&mut rng("hold")?);
         let hold = Marker::new(ObjectName::hold(id, owner), owner, &who(command), now());
-        match Guard::hold(open_store(&self.loaded)?, hold).await {
+        match Guard::hold(self.open(store)?, hold).await {
             Ok(guard) => return Ok(Some(guard)),
             // What is wrong with it, reading it will tell.
             Err(MarkError::Gone { .. }) => {}
@@ -91,10 +178,26 @@ impl Setup {
         }
         Ok(None)
     }
+
+    /// A connection of its own to a store.
+    fn open(&self, store: StoreIndex) -> Result<Box<dyn BlobStore>, Failure> {
+        blob::open_one(&self.loaded.config, store).map_err(cannot_open)
+    }
 }
 
-fn open_store(loaded: &BackupConfig) -> Result<Box<dyn BlobStore>, Failure> {
-    blob::open(&loaded.config).map_err(|error| Failure::new(Exit::Usage, error))
+/// Once one store has answered, the others are waited for so long: what they have may be newer.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Before, every store has its own bounds.
+const MAX_PATIENCE: Duration = Duration::from_secs(3600);
+
+fn late() -> BlobError {
+    let message = "it has not answered in time".into();
+    BlobError { kind: BlobErrorKind::Transient, message }
+}
+
+fn cannot_open(error: OpenError) -> Failure {
+    Failure::new(Exit::Usage, error)
 }
 
 /// Who a marker is from, for people.
@@ -183,7 +286,12 @@ mod tests {
         ];
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("backup.yaml");
-        let open = || ConfigFile { config: config.clone() }.open().err().map(|error| error.exit());
+        let open = || {
+            ConfigFile { config: config.clone(), store: None }
+                .open()
+                .err()
+                .map(|error| error.exit())
+        };
         assert_eq!(open(), Some(Exit::NotFound));
         for (yaml, exit) in cases {
             std::fs::write(&config, &yaml).unwrap();

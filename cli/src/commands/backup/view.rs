@@ -36,9 +36,11 @@ pub struct BackupView {
     /// Why it is pinned, if it is.
     pinned: Option<String>,
     version: Option<String>,
+    /// The stores in which it is complete, if the configuration names several.
+    stores: Option<Vec<String>>,
 }
 
-/// All backups of a store.
+/// All backups of a configuration's stores.
 #[derive(Debug, Serialize)]
 pub struct CatalogView {
     backups: Vec<BackupView>,
@@ -108,6 +110,7 @@ impl BackupView {
             authentic: None,
             pinned: None,
             version: Some(metadata.version.clone()),
+            stores: None,
         }
     }
 
@@ -136,15 +139,22 @@ impl BackupView {
             authentic: None,
             pinned: None,
             version: None,
+            stores: None,
         }
+    }
+
+    /// With the stores in which it is complete.
+    pub fn in_stores(self, stores: Option<Vec<String>>) -> Self {
+        BackupView { stores, ..self }
     }
 }
 
 impl CatalogView {
-    /// As the store shows it.
-    pub fn new(catalog: &Catalog) -> Self {
+    /// As the stores show it; `stores` says of a backup in which it is complete.
+    pub fn new(catalog: &Catalog, stores: impl Fn(&Entry) -> Option<Vec<String>>) -> Self {
+        let view = |entry: &Entry| BackupView::of_entry(entry).in_stores(stores(entry));
         CatalogView {
-            backups: catalog.entries.iter().map(BackupView::of_entry).collect(),
+            backups: catalog.entries.iter().map(view).collect(),
             strangers: catalog.strangers.clone(),
         }
     }
@@ -152,14 +162,17 @@ impl CatalogView {
 
 impl Report for CatalogView {
     fn table(&self) -> String {
-        let mut rows = table::new(&[
+        let has_several = self.backups.iter().any(|backup| backup.stores.is_some());
+        let mut columns = vec![
             "ID", "TIME", "STATUS", "EPOCH", "INDEX", "REVISION", "KEYS", "SIZE", "STORED",
             "SEALED",
-        ]);
+        ];
+        columns.extend(has_several.then_some("STORES"));
+        let mut rows = table::new(&columns);
         let number = |number: Option<u64>| number.map_or("-".into(), |number| number.to_string());
         let size = |bytes: Option<u64>| bytes.map_or("-".into(), table::size);
         for backup in &self.backups {
-            rows.add_row([
+            let mut row = vec![
                 backup.id.clone(),
                 backup.timestamp.clone().unwrap_or_else(|| "-".into()),
                 backup.status.to_owned(),
@@ -170,7 +183,9 @@ impl Report for CatalogView {
                 size(backup.size),
                 size(backup.compressed_size),
                 backup.encryption_type.unwrap_or("-").to_owned(),
-            ]);
+            ];
+            row.extend(backup.stores.as_ref().map(|names| names.join(" ")));
+            rows.add_row(row);
         }
         let mut text = table::text(&rows);
         for stranger in &self.strangers {

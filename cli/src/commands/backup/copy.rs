@@ -1,0 +1,197 @@
+//! `backup copy`: bring the stores that have copies up to date.
+
+use super::progress::Meter;
+use super::prune;
+use super::setup::{ConfigFile, Setup};
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::output::{Report, table};
+use clap::Args;
+use raftkv_core::backup::BackupId;
+use raftkv_core::backup::blob::StoreIndex;
+use raftkv_core::backup::catch_up::{CatchUp, CatchUpError, CaughtUp};
+use raftkv_core::backup::copy::{Copied, CopyError, Route};
+use raftkv_node::blob::drive;
+use serde::Serialize;
+
+/// Arguments.
+#[derive(Debug, Args)]
+pub struct Copy {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Only to this store; to all others if left out
+    #[arg(long, value_name = "NAME", conflicts_with = "store")]
+    to: Option<String>,
+    /// From this store: primary, unless that is what has to be filled again
+    #[arg(long, value_name = "NAME", default_value = "primary", conflicts_with = "store")]
+    from: String,
+}
+
+#[derive(Debug, Serialize)]
+struct CopiedView {
+    stores: Vec<StoreView>,
+}
+
+#[derive(Debug, Serialize)]
+struct StoreView {
+    store: String,
+    already: usize,
+    copies: Vec<CopyView>,
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct CopyView {
+    id: String,
+    /// `copied`, `already`, `gone`, `forged` or `failed`.
+    outcome: &'static str,
+    data_bytes: Option<u64>,
+    error: Option<String>,
+}
+
+/// Runs it. Every store is tried even when one fails; the first failure decides the exit code.
+pub async fn run(context: &Context, copy: Copy) -> Result<(), Failure> {
+    let mut setup = copy.config.open()?;
+    let from = find(&setup, &copy.from)?;
+    let to = match &copy.to {
+        Some(name) => vec![find(&setup, name)?],
+        None => all(&setup).filter(|store| *store != from).collect(),
+    };
+    if to.is_empty() || to.contains(&from) {
+        let what =
+            "there is no store to copy to: name one under copies, other than the one to copy from";
+        return Err(Failure::new(Exit::Usage, what));
+    }
+    let (mut stores, mut first) = (Vec::new(), None);
+    for to in to {
+        let done = catch_up(context, &mut setup, Route { from, to }).await;
+        let failed = match &done {
+            Ok(done) => failure_of(done, setup.name(to)),
+            Err(failure) => Some(Failure::new(failure.exit(), failure)),
+        };
+        first = first.or(failed);
+        stores.push(view(setup.name(to), &done));
+    }
+    context.print(&CopiedView { stores })?;
+    first.map_or(Ok(()), Err)
+}
+
+/// Copies what was made, and what is missing from before. The backup counts already, so whatever goes wrong here is only said.
+pub async fn after_backup(context: &Context, setup: &mut Setup) {
+    let from = StoreIndex::PRIMARY;
+    for to in all(setup).filter(|store| *store != from).collect::<Vec<_>>() {
+        let done = catch_up(context, setup, Route { from, to }).await;
+        let failed = match &done {
+            Ok(done) => failure_of(done, setup.name(to)),
+            Err(failure) => Some(Failure::new(failure.exit(), failure)),
+        };
+        if let Some(failure) = failed {
+            eprintln!(
+                "raftkv-cli: {failure}; the backup is complete, and backup copy makes up for this"
+            );
+        }
+    }
+}
+
+/// Brings one store up to date, under its lock, and lets older backups go there, if the configuration says so.
+async fn catch_up(context: &Context, setup: &mut Setup, route: Route) -> Result<CaughtUp, Failure> {
+    let lock = setup.lock_of(route.to, "backup copy").await.map_err(|failure| {
+        let name = setup.name(route.to);
+        Failure::new(failure.exit(), format!("nothing was copied to {name}: {failure}"))
+    })?;
+    let mut machine = CatchUp::new(route, setup.loaded.ring());
+    let meter = Meter::new(context);
+    drive(&mut machine, &mut setup.stores, |progress| meter.show(progress)).await;
+    meter.finish_and_clear();
+    let done = match machine.outcome() {
+        Some(Ok(done)) => Ok(done.clone()),
+        Some(Err(error)) => {
+            let (CatchUpError::From(cause) | CatchUpError::To(cause)) = error;
+            let name = match error {
+                CatchUpError::From(_) => setup.name(route.from),
+                CatchUpError::To(_) => setup.name(route.to),
+            };
+            Err(Failure::new(Exit::Storage, format!("store {name}: {cause}")))
+        }
+        None => unreachable!("a driven machine has an outcome"),
+    };
+    if done.is_ok() && setup.loaded.config.retention.prune_on_backup {
+        prune::after_backup_in(setup, route.to).await;
+    }
+    lock.release().await;
+    done
+}
+
+fn all(setup: &Setup) -> impl Iterator<Item = StoreIndex> + use<> {
+    StoreIndex::first(setup.loaded.config.stores().count() as u8)
+}
+
+fn find(setup: &Setup, name: &str) -> Result<StoreIndex, Failure> {
+    all(setup).find(|store| setup.name(*store) == name).ok_or_else(|| {
+        let names: Vec<_> = setup.loaded.config.stores().map(|(name, _)| name).collect();
+        let what = format!("there is no store {name}: there are {}", names.join(", "));
+        Failure::new(Exit::Usage, what)
+    })
+}
+
+/// The worst that happened in one store.
+fn failure_of(done: &CaughtUp, name: &str) -> Option<Failure> {
+    if let Some(id) = done.forged.first() {
+        let what = format!("store {name} has a forged backup {id}, which was left as it is");
+        return Some(Failure::new(Exit::Verification, what));
+    }
+    let (id, error) = done.failures().next()?;
+    let exit = match error {
+        CopyError::Damaged(_) | CopyError::Displaced => Exit::Verification,
+        CopyError::Gone | CopyError::GivenUp => Exit::Failed,
+        CopyError::Read { .. } | CopyError::Write { .. } => Exit::Storage,
+    };
+    Some(Failure::new(exit, format!("backup {id} was not copied to {name}: {error}")))
+}
+
+fn view(name: &str, done: &Result<CaughtUp, Failure>) -> StoreView {
+    let store = name.to_owned();
+    let done = match done {
+        Ok(done) => done,
+        Err(failure) => {
+            let error = Some(failure.to_string());
+            return StoreView { store, already: 0, copies: Vec::new(), error };
+        }
+    };
+    let copied = |(id, copied): &(BackupId, Result<Copied, CopyError>)| {
+        let (outcome, data_bytes) = match copied {
+            Ok(Copied::Done { data_bytes }) => ("copied", Some(*data_bytes)),
+            Ok(Copied::Already) => ("already", None),
+            Err(CopyError::Gone) => ("gone", None),
+            Err(_) => ("failed", None),
+        };
+        let error = copied.as_ref().err().map(ToString::to_string);
+        CopyView { id: id.to_string(), outcome, data_bytes, error }
+    };
+    let forged = |id: &BackupId| {
+        let error = Some("it is forged there, and was left as it is".to_owned());
+        CopyView { id: id.to_string(), outcome: "forged", data_bytes: None, error }
+    };
+    let copies = done.copies.iter().map(copied).chain(done.forged.iter().map(forged)).collect();
+    StoreView { store, already: done.already, copies, error: None }
+}
+
+impl Report for CopiedView {
+    fn table(&self) -> String {
+        let mut rows = table::new(&["STORE", "ID", "RESULT"]);
+        for store in &self.stores {
+            if let Some(error) = &store.error {
+                rows.add_row([store.store.clone(), "-".into(), error.clone()]);
+            }
+            for copy in &store.copies {
+                let result = copy.error.clone().unwrap_or_else(|| copy.outcome.to_owned());
+                rows.add_row([store.store.clone(), copy.id.clone(), result]);
+            }
+            if store.already > 0 {
+                let what = format!("{} had been there", store.already);
+                rows.add_row([store.store.clone(), "-".into(), what]);
+            }
+        }
+        table::text(&rows)
+    }
+}

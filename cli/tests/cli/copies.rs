@@ -1,0 +1,188 @@
+//! Backups in several stores, and what is left when one of them is gone.
+
+use super::backup::{encrypted, fill};
+use super::cluster::{Cli, Cluster, arg};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// An encrypted configuration with two stores besides the primary one.
+fn with_copies(dir: &Path, required: u8) -> PathBuf {
+    let config = encrypted(dir);
+    let mut yaml = fs::read_to_string(&config).unwrap();
+    yaml.push_str(&format!("required_copies: {required}\ncopies:\n"));
+    for name in ["second", "third"] {
+        let path = dir.join(name);
+        yaml.push_str(&format!(
+            "  - name: {name}\n    provider: {{type: local, local_path: {}}}\n",
+            path.display()
+        ));
+    }
+    fs::write(&config, yaml).unwrap();
+    config
+}
+
+fn backups(config: &Path, args: &[&str]) -> Vec<Value> {
+    let mut all = vec!["backup", "list", "--config", arg(config)];
+    all.extend(args);
+    Cli::offline().json(&all)["backups"].as_array().unwrap().clone()
+}
+
+fn create(cluster: &Cluster, config: &Path) -> String {
+    let made = cluster.cli().json(&["backup", "create", "--config", arg(config)]);
+    made["id"].as_str().unwrap().to_owned()
+}
+
+fn verify(config: &Path) -> Vec<&str> {
+    vec!["backup", "verify", "--backup", "latest", "--level", "restore", "--config", arg(config)]
+}
+
+#[test]
+fn a_backup_survives_the_loss_of_its_store() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 500);
+    let dir = cluster.path("backup");
+    let config = with_copies(&dir, 1);
+    let id = create(&cluster, &config);
+    assert_eq!(backups(&config, &[])[0]["stores"], json!(["primary", "second", "third"]));
+
+    // One byte of the primary store's: told, and read from the next one.
+    let data = |store: &str| dir.join(store).join("backups").join(&id).join("data.db");
+    let mut bytes = fs::read(data("store")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(data("store"), bytes).unwrap();
+    let output = Cli::offline().run(&verify(&config));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert!(said.contains("good in second; but in primary: "), "{said}");
+    let restore = |db: &str, fails: Option<i32>| {
+        let db = cluster.path(db);
+        let args =
+            ["backup", "restore", "--config", arg(&config), "--backup", "latest", "--db", arg(&db)];
+        let output = Cli::offline().run(&args);
+        assert_eq!(output.status.code(), Some(fails.unwrap_or(0)));
+        assert_eq!(db.exists(), fails.is_none());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let said = restore("r1", None);
+    assert!(said.contains("in store primary") && said.contains("the copy in second"), "{said}");
+
+    // The whole primary store is gone, and the second cannot be read.
+    fs::remove_dir_all(dir.join("store")).unwrap();
+    fs::remove_dir_all(dir.join("second")).unwrap();
+    fs::write(dir.join("second"), "a file in a store's place").unwrap();
+    let said = restore("r2", None);
+    assert!(said.contains("store second is left out"), "{said}");
+    assert_eq!(backups(&config, &[])[0]["stores"], json!(["third"]));
+    fs::rename(dir.join("third"), dir.join("gone")).unwrap();
+    let said = restore("r3", Some(10));
+    assert!(said.contains("store third is left out"), "{said}");
+    fs::rename(dir.join("gone"), dir.join("third")).unwrap();
+
+    // From what is left, the primary store is filled again.
+    let back = ["backup", "copy", "--config", arg(&config), "--from", "third", "--to", "primary"];
+    let copied = Cli::offline().json(&back);
+    assert_eq!(copied["stores"][0]["copies"][0]["outcome"], "copied", "{copied}");
+    assert_eq!(backups(&config, &["--store", "primary"]).len(), 1);
+    Cli::offline().ok(&verify(&config));
+}
+
+#[test]
+fn a_backup_that_must_be_in_two_stores_does_not_count_in_one() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 100);
+    let dir = cluster.path("backup");
+    let config = with_copies(&dir, 2);
+    fs::write(dir.join("second"), "a file in a store's place").unwrap();
+    let failed = cluster.cli().fails(6, &["backup", "create", "--config", arg(&config)]);
+    assert!(failed.contains("second"), "{failed}");
+    let locks = fs::read_dir(dir.join("store/backups/locks")).unwrap();
+    let lock = fs::read_to_string(locks.last().unwrap().unwrap().path()).unwrap();
+    let lock: Value = serde_json::from_str(&lock).unwrap();
+    assert_eq!(lock["released"], true, "the next one need not wait: {lock}");
+    assert!(backups(&config, &["--store", "primary"]).is_empty());
+    fs::remove_file(dir.join("second")).unwrap();
+    fs::write(dir.join("third"), "a file in a store's place").unwrap();
+    // The third need not have it; that it has not is said.
+    let output = cluster.cli().run(&["backup", "create", "--config", arg(&config)]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("third") && said.contains("backup copy makes up"), "{said}");
+    let behind = cluster.cli().fails(6, &["backup", "copy", "--config", arg(&config)]);
+    assert!(behind.contains("third"), "{behind}");
+    fs::remove_file(dir.join("third")).unwrap();
+    Cli::offline().ok(&["backup", "copy", "--config", arg(&config)]);
+    assert_eq!(backups(&config, &[])[0]["stores"], json!(["primary", "second", "third"]));
+}
+
+#[test]
+fn pins_keys_and_deletion_reach_every_store() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 100);
+    let dir = cluster.path("backup");
+    let config = with_copies(&dir, 1);
+    let id = create(&cluster, &config);
+    create(&cluster, &config);
+    let cli = Cli::offline();
+    let stores = ["primary", "second", "third"];
+    let pinned = |store: &str| backups(&config, &["--store", store])[0]["pinned"].clone();
+    cli.ok(&["backup", "pin", &id, "--config", arg(&config), "--reason", "kept"]);
+    assert!(stores.iter().all(|store| pinned(store) == json!("kept")));
+    cli.ok(&["backup", "unpin", &id, "--config", arg(&config)]);
+    assert!(stores.iter().all(|store| pinned(store).is_null()));
+
+    let old = cli.json(&["backup", "key", "list", "--config", arg(&config)]);
+    let old = old["keys"][0]["key_id"].as_str().unwrap().to_owned();
+    let new_file = dir.join("new-key");
+    let new = cli.json(&["backup", "key", "generate", arg(&new_file)]);
+    let new = new["key_id"].as_str().unwrap().to_owned();
+    let yaml = fs::read_to_string(&config).unwrap();
+    let key = format!("key_file: {}", dir.join("key").display());
+    let both = format!(
+        "key_file: {}\n    old_keys: [{{file: {}}}]",
+        new_file.display(),
+        dir.join("key").display()
+    );
+    fs::write(&config, yaml.replace(&key, &both)).unwrap();
+    let rotate =
+        ["backup", "key", "rotate", "--config", arg(&config), "--old", &old, "--new", &new];
+    let rotated = cli.json(&rotate);
+    let changed = rotated["backups"].as_array().unwrap();
+    assert_eq!(changed.len(), 6, "{rotated}");
+    assert!(changed.iter().all(|backup| backup["outcome"] == "changed"), "{rotated}");
+
+    cli.ok(&["backup", "delete", "--config", arg(&config), "--backup", &id, "--yes"]);
+    for store in stores {
+        let left = backups(&config, &["--store", store]);
+        assert!(left.len() == 1 && left[0]["id"] != json!(id), "{store}: {left:?}");
+    }
+    let unknown = cli.fails(2, &["backup", "list", "--config", arg(&config), "--store", "fourth"]);
+    assert!(unknown.contains("primary, second, third"), "{unknown}");
+}
+
+#[test]
+fn a_cluster_keeps_copies_by_itself() {
+    let mut cluster = Cluster::prepare(1);
+    let dir = cluster.path("backup");
+    let config = with_copies(&dir, 2);
+    cluster.launch_with(0, &["--backup-config", arg(&config)]);
+    fill(&cluster, 500);
+    let made = cluster.cli().json(&["backup", "create", "--in-cluster"]);
+    assert_eq!(made["outcome"], "complete", "{made}");
+    cluster.wait_until("every store has it", |_| {
+        backups(&config, &[])[0]["stores"] == json!(["primary", "second", "third"])
+    });
+    fs::remove_dir_all(dir.join("store")).unwrap();
+    Cli::offline().ok(&verify(&config));
+}
+
+#[test]
+fn a_node_that_was_told_nothing_makes_backups_in_its_own_directory() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 100);
+    let made = cluster.cli().json(&["backup", "create", "--in-cluster"]);
+    assert_eq!(made["outcome"], "complete", "{made}");
+    let id = made["id"].as_str().unwrap();
+    assert!(cluster.data_dir(0).join("backups").join(id).join("metadata.json").exists());
+}
