@@ -1,5 +1,5 @@
 //! One run of a backup inside a node: takes the lock of every store that the backup must be in before it counts, looks whether there is anything new to keep, reads the frozen state, makes
-//! the backup, says in the store how it stands, and lets older ones go by the rules.
+//! the backup, says in the store how it stands, and lets older ones go by the rules, or at least what is left of those that broke off.
 //!
 //! Invariants: nothing is written before all these locks are held, and nothing is pruned without it; the state is encoded one piece at a time, when
 //! [`Making::feed`] is called, and only while the pipeline has room, so that neither memory nor the node's time is taken all at once;
@@ -17,6 +17,7 @@ use super::mark::Mark;
 use super::marker::{Marker, Owner};
 use super::numbered::Numbered;
 use super::prune::{Prune, Pruning};
+use super::sweep::Sweep;
 use crate::api::{Ended, RunOutcome};
 use crate::ids::OpId;
 use crate::rng::Rng;
@@ -79,6 +80,7 @@ enum Stage {
     /// Saying how it ended.
     Concluding(Numbered<Mark>),
     Pruning(Box<Numbered<Prune>>),
+    Sweeping(Numbered<Sweep>),
     /// Letting the locks go.
     Leaving,
 }
@@ -135,6 +137,7 @@ impl Making {
             Stage::Announcing(mark) | Stage::Concluding(mark) => mark.poll_action(),
             Stage::Creating => self.create.as_mut().and_then(|create| create.poll_action()),
             Stage::Pruning(prune) => prune.poll_action(),
+            Stage::Sweeping(sweep) => sweep.poll_action(),
             Stage::Locking | Stage::Looking | Stage::Leaving => None,
         })
     }
@@ -244,7 +247,7 @@ impl Making {
                 Stage::Concluding(mark) if !mark.get().is_ended() => None,
                 Stage::Concluding(mark) => {
                     self.given = mark.end();
-                    Some(self.pruning())
+                    Some(self.tidying())
                 }
                 Stage::Pruning(prune) => prune.get().outcome().map(|outcome| {
                     self.given = prune.end();
@@ -254,6 +257,11 @@ impl Making {
                     });
                     Stage::Leaving
                 }),
+                Stage::Sweeping(sweep) if !sweep.get().is_ended() => None,
+                Stage::Sweeping(sweep) => {
+                    self.given = sweep.end();
+                    Some(Stage::Leaving)
+                }
                 Stage::Leaving => None,
             };
             let Some(next) = next else { return };
@@ -355,6 +363,9 @@ impl Making {
             Stage::Pruning(prune) => {
                 prune.take(op, result);
             }
+            Stage::Sweeping(sweep) => {
+                sweep.take(op, result);
+            }
             _ => self.created(ActionResult::Blob { op, result: result.clone() }),
         }
     }
@@ -386,15 +397,17 @@ impl Making {
         Stage::Concluding(Numbered::new(mark, self.given))
     }
 
-    fn pruning(&self) -> Stage {
+    /// After a backup that is complete, and under the lock.
+    fn tidying(&self) -> Stage {
         let is_complete = matches!(self.ended, Some(RunOutcome::Complete { .. }));
         let is_locked = self.keeps.iter().all(|keep| keep.holding() == Holding::Yes);
-        match self.order.pruning.as_ref().filter(|_| is_complete && is_locked) {
+        match &self.order.pruning {
+            _ if !is_complete || !is_locked => Stage::Leaving,
             Some(pruning) => {
                 let prune = Prune::new(pruning, self.now.wall);
                 Stage::Pruning(Box::new(Numbered::new(prune, self.given)))
             }
-            None => Stage::Leaving,
+            None => Stage::Sweeping(Numbered::new(Sweep::new(), self.given)),
         }
     }
 }

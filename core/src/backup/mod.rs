@@ -52,6 +52,7 @@ pub mod select;
 mod settings;
 pub mod slots;
 pub mod stores;
+pub mod sweep;
 pub mod tend;
 pub mod verify;
 

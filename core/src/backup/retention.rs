@@ -22,7 +22,7 @@ use std::fmt;
 pub const CLOCK_TOLERANCE_MS: i64 = 60 * 60 * 1000;
 
 /// How long what broke off stays in the list: longer than any backup that is being made goes without writing anything.
-pub const BROKEN_OFF_DAYS: i64 = 1;
+pub const BROKEN_OFF_MS: i64 = DAY_MS;
 
 /// With an age limit, a time without backups that is longer than this, and than twice the limit, looks like a clock that jumped.
 pub const MAX_GAP_DAYS: i64 = 90;
@@ -346,7 +346,7 @@ fn protections(good: &[Good], times: &[i64], rules: &Retention) -> BTreeMap<Back
 pub fn has_broken_off(entry: &Entry, store: Wall) -> bool {
     let is_free = entry.pin.is_none() && entry.holds.is_empty();
     let age_ms = entry.written.map_or(0, |at| store.0.saturating_sub(at.0));
-    entry.run.is_some() && is_free && age_ms > BROKEN_OFF_DAYS * DAY_MS
+    entry.run.is_some() && is_free && age_ms > BROKEN_OFF_MS
 }
 
 fn not_counted(entry: &Entry, store: Option<Wall>) -> Verdict {

@@ -14,4 +14,5 @@ mod retention;
 mod rotate;
 mod sample;
 mod store;
+mod sweep;
 mod tamper;

@@ -15,6 +15,7 @@ use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::BlobOp;
 use raftkv_core::backup::catalog::Standing;
 use raftkv_core::backup::lock::Renew;
+use raftkv_core::backup::making::status;
 use raftkv_core::backup::metadata::Status;
 use raftkv_core::time::Wall;
 use scene::{Scene, tidy};
@@ -326,5 +327,35 @@ fn what_broke_off_is_listed_until_it_is_swept() {
     scene.stores[0].written.insert(status, Wall(now.0 - 2 * 24 * 3_600_000));
     scene.next(3);
     assert_eq!(entry(&mut scene), None);
+    assert_eq!(scene.complete().len(), 2);
+}
+
+#[test]
+fn what_is_left_of_broken_off_backups_goes_where_there_is_no_retention() {
+    let mut scene = Scene::new(3);
+    scene.put("a", "0");
+    scene.schedule(EVERY_MINUTE);
+    scene.next(2);
+    let now = scene.backups().last.unwrap().ended;
+    scene.store.clock = Some(now);
+    let id: BackupId = "cd11a5da-37bc-41a7-af78-95893ef7789c".parse().unwrap();
+    let status = status(id, "the disk was full", Wall(0), true);
+    let path = status.place.path();
+    scene.store.objects.insert(path.clone(), status.render());
+    scene.store.written.insert(path.clone(), Wall(now.0 - 2 * 24 * 3_600_000));
+
+    // A run that does not get the lock touches nothing.
+    let mut lock = scene.lock();
+    scene.put("a", "3");
+    scene.run();
+    while scene.backups().run.is_some() {
+        lock = scene.renew(Renew::new(lock));
+        scene.ticks(60);
+    }
+    assert!(!scene.backups().last.unwrap().is_good());
+    assert!(scene.store.objects.contains_key(&path));
+    scene.renew(Renew::release(lock));
+    scene.next(4);
+    assert!(!scene.store.objects.contains_key(&path), "{:?}", scene.store.objects.keys());
     assert_eq!(scene.complete().len(), 2);
 }

@@ -63,7 +63,7 @@ pub async fn back_up(context: &Context, setup: &mut Setup, frozen: Frozen) -> Re
     let made = make(context, setup, settings, frozen).await;
     let is_made = made.is_ok();
     let printed = made.and_then(|made| context.print(&OneBackup(BackupView::of_metadata(&made))));
-    if is_made && setup.loaded.config.retention.prune_on_backup {
+    if is_made {
         after_backup(setup).await;
     }
     for lock in locks {

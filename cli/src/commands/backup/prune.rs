@@ -13,6 +13,7 @@ use raftkv_core::backup::metadata::rfc3339;
 use raftkv_core::backup::prune::{Prune as Machine, Pruning};
 use raftkv_core::backup::remove::{Fate, Force, Remove};
 use raftkv_core::backup::retention::{Clocks, Plan, Verdict, plan};
+use raftkv_core::backup::sweep::Sweep;
 use raftkv_core::time::Wall;
 use raftkv_node::blob::drive;
 use serde::Serialize;
@@ -96,12 +97,16 @@ fn decide(setup: &Setup, catalog: &Catalog, store: Option<Wall>) -> Result<Plan,
         .map_err(|error| Failure::new(Exit::Refused, error))
 }
 
-/// Lets go what the rules say, after a backup, under the store's lock. That backup is made, so whatever goes wrong here is only said.
+/// Lets go what the rules say, after a backup, under the store's lock; where they are not to be followed now, only what is left of backups
+/// that broke off. That backup is made, so whatever goes wrong here is only said.
 pub async fn after_backup(setup: &mut Setup) {
-    after_backup_in(setup, StoreIndex::PRIMARY).await;
+    match setup.loaded.config.retention.prune_on_backup {
+        true => after_backup_in(setup, StoreIndex::PRIMARY).await,
+        false => sweep(setup).await,
+    }
 }
 
-/// As [`after_backup`], in one of the stores.
+/// Lets go what the rules say in one of the stores, after a backup.
 pub async fn after_backup_in(setup: &mut Setup, store: StoreIndex) {
     let mut machine = Machine::new(&setup.loaded.pruning(), now());
     let Some(place) = setup.stores.get(store) else { return };
@@ -115,6 +120,16 @@ pub async fn after_backup_in(setup: &mut Setup, store: StoreIndex) {
         let name = setup.name(store);
         eprintln!(
             "raftkv-cli: the backup is complete, but older ones in store {name} were not pruned: {failure}"
+        );
+    }
+}
+
+async fn sweep(setup: &mut Setup) {
+    let mut machine = Sweep::new();
+    drive(&mut machine, &mut setup.stores, |_| {}).await;
+    if let Some(Err(error)) = machine.outcome() {
+        eprintln!(
+            "raftkv-cli: the backup is complete, but what is left of others was not removed: {error}"
         );
     }
 }
