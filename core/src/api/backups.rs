@@ -131,6 +131,17 @@ pub struct BackupStatus {
     pub overdue: Option<Wall>,
     /// Bytes of the state read so far, if the asked node makes the run under way.
     pub done_bytes: Option<u64>,
+    /// What came of pruning after the last backup for which the asked node did that, since it was started.
+    pub pruned: Option<PruneReport>,
+}
+
+/// What came of pruning after a backup, as the node that did it remembers. It changes nothing of the run, so it is no part of the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PruneReport {
+    /// The backup that was made before.
+    pub after: BackupId,
+    /// For people.
+    pub what: String,
 }
 
 impl Ended {

@@ -18,7 +18,7 @@ use super::marker::{Marker, Owner};
 use super::numbered::Numbered;
 use super::prune::{Prune, Pruning};
 use super::sweep::Sweep;
-use crate::api::{Ended, RunOutcome};
+use crate::api::{Ended, PruneReport, RunOutcome};
 use crate::ids::OpId;
 use crate::rng::Rng;
 use crate::snapshot::Encoder;
@@ -204,8 +204,9 @@ impl Making {
     }
 
     /// What came of pruning, once it is known.
-    pub fn pruned(&self) -> Option<&str> {
-        self.pruned.as_deref()
+    pub fn pruned(&self) -> Option<PruneReport> {
+        let what = self.pruned.clone()?;
+        Some(PruneReport { after: self.order.id, what })
     }
 
     /// Whether nothing is left to do.

@@ -5,7 +5,7 @@
 //! was uploaded is taken back; a node that still prunes, or lets a store's lock go, is not ready for another run.
 
 use super::Node;
-use crate::api::{Run, RunOutcome};
+use crate::api::{PruneReport, Run, RunOutcome};
 use crate::backup::create::{Settings, Source};
 use crate::backup::machine::{Action, ActionResult, WorkDone};
 use crate::backup::making::{Making, Order};
@@ -31,6 +31,8 @@ pub(super) struct Maker {
     life: u64,
     /// The run's number, and its machine.
     making: Option<(u64, Making)>,
+    /// What came of pruning, the last time.
+    pruned: Option<PruneReport>,
     work: BTreeSet<OpId>,
     next_op: u64,
     next_report: Mono,
@@ -46,6 +48,7 @@ impl Maker {
             life: rng.next_u64(),
             rng,
             making: None,
+            pruned: None,
             work: BTreeSet::new(),
             next_op: 1,
             next_report: Mono(0),
@@ -71,6 +74,11 @@ impl Maker {
     pub(super) fn done_bytes(&self, run: &Run) -> Option<u64> {
         let (number, making) = self.making.as_ref()?;
         (*number == run.number).then(|| making.progress().done_bytes)
+    }
+
+    /// What came of pruning after the last backup that was followed by it.
+    pub(super) fn pruned(&self) -> Option<PruneReport> {
+        self.pruned.clone()
     }
 
     /// Whether a piece of the state should be read as soon as there is time.
@@ -173,8 +181,14 @@ impl Node {
         match making.outcome() {
             Some(outcome) if !is_current && making.is_over() => {
                 self.maker.next_op = making.next_op();
-                let pruned = making.pruned().map_or(String::new(), |what| format!("; {what}"));
-                self.log(Level::Info, format!("backup run {number} ended: {outcome:?}{pruned}"));
+                self.log(Level::Info, format!("backup run {number} ended: {outcome:?}"));
+                if let Some(pruned) = making.pruned() {
+                    self.log(
+                        Level::Info,
+                        format!("after backup {}: {}", pruned.after, pruned.what),
+                    );
+                    self.maker.pruned = Some(pruned);
+                }
                 self.begin_copies(number, making.order());
             }
             _ => self.maker.making = Some((number, making)),

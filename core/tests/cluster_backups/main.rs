@@ -337,12 +337,12 @@ fn what_is_left_of_broken_off_backups_goes_where_there_is_no_retention() {
     scene.schedule(EVERY_MINUTE);
     scene.next(2);
     let now = scene.backups().last.unwrap().ended;
-    scene.store.clock = Some(now);
+    scene.stores[0].clock = Some(now);
     let id: BackupId = "cd11a5da-37bc-41a7-af78-95893ef7789c".parse().unwrap();
     let status = status(id, "the disk was full", Wall(0), true);
     let path = status.place.path();
-    scene.store.objects.insert(path.clone(), status.render());
-    scene.store.written.insert(path.clone(), Wall(now.0 - 2 * 24 * 3_600_000));
+    scene.stores[0].objects.insert(path.clone(), status.render());
+    scene.stores[0].written.insert(path.clone(), Wall(now.0 - 2 * 24 * 3_600_000));
 
     // A run that does not get the lock touches nothing.
     let mut lock = scene.lock();
@@ -353,9 +353,9 @@ fn what_is_left_of_broken_off_backups_goes_where_there_is_no_retention() {
         scene.ticks(60);
     }
     assert!(!scene.backups().last.unwrap().is_good());
-    assert!(scene.store.objects.contains_key(&path));
+    assert!(scene.stores[0].objects.contains_key(&path));
     scene.renew(Renew::release(lock));
     scene.next(4);
-    assert!(!scene.store.objects.contains_key(&path), "{:?}", scene.store.objects.keys());
+    assert!(!scene.stores[0].objects.contains_key(&path), "{:?}", scene.stores[0].objects.keys());
     assert_eq!(scene.complete().len(), 2);
 }

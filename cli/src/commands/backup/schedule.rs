@@ -8,7 +8,7 @@ use super::setup::ConfigFile;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use clap::{Args, Subcommand};
-use raftkv_core::api::{Request, Schedule as Spec};
+use raftkv_core::api::{BackupStatus, Request, Schedule as Spec};
 use raftkv_core::backup::cron::Cron;
 use raftkv_node::client::Client;
 use view::ScheduleView;
@@ -64,7 +64,10 @@ pub async fn run(context: &Context, schedule: Schedule) -> Result<(), Failure> {
     let client = context.client().await?;
     let status = client.backups(request).await?;
     let nodes = nodes(&client).await;
-    if status.backups.schedule.is_some() && !nodes.iter().any(|(_, able)| *able == Ok(true)) {
+    let can = |(_, node): &(String, Result<BackupStatus, String>)| {
+        node.as_ref().is_ok_and(|status| status.able)
+    };
+    if status.backups.schedule.is_some() && !nodes.iter().any(can) {
         eprintln!("raftkv-cli: no node that answers can make backups: set `backup_config` on it");
     }
     context.print(&ScheduleView::new(&status, nodes))
@@ -88,15 +91,15 @@ fn slots(cron: &str, timezone: &str) -> Result<Cron, Failure> {
     read.map_err(|error| Failure::new(Exit::Usage, format!("schedule: {error}")))
 }
 
-/// Whether each node can make backups, by address.
-async fn nodes(client: &Client) -> Vec<(String, Result<bool, String>)> {
+/// What each node says of itself, by address.
+async fn nodes(client: &Client) -> Vec<(String, Result<BackupStatus, String>)> {
     let mut nodes = Vec::new();
     for (address, status) in client.statuses().await {
-        let able = match status {
-            Ok(_) => client.backups_at(&address).await.map(|status| status.able),
+        let status = match status {
+            Ok(_) => client.backups_at(&address).await,
             Err(error) => Err(error),
         };
-        nodes.push((address, able.map_err(|error| error.to_string())));
+        nodes.push((address, status.map_err(|error| error.to_string())));
     }
     nodes
 }

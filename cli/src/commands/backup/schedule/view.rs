@@ -13,6 +13,8 @@ pub struct ScheduleView {
     run: Option<RunView>,
     last: Option<EndedView>,
     last_complete: Option<EndedView>,
+    /// What came of pruning after the last complete backup; nothing where its node has not pruned, or was started again since.
+    pruned: Option<String>,
     /// Failures in a row at the newest slot.
     failures: u32,
     next: Vec<String>,
@@ -67,7 +69,7 @@ pub struct EndedView {
 
 impl ScheduleView {
     /// From what the leader and the nodes say.
-    pub fn new(status: &BackupStatus, nodes: Vec<(String, Result<bool, String>)>) -> Self {
+    pub fn new(status: &BackupStatus, nodes: Vec<(String, Result<BackupStatus, String>)>) -> Self {
         let backups = &status.backups;
         let seconds = |since: raftkv_core::time::Wall| (status.wall.0 - since.0) / 1000;
         let good = backups.last.iter().filter(|last| last.is_good()).chain(&backups.complete);
@@ -77,6 +79,7 @@ impl ScheduleView {
             run: backups.run.as_ref().map(RunView::new),
             last: backups.last.as_ref().map(EndedView::new),
             last_complete: backups.complete.as_ref().map(EndedView::new),
+            pruned: backups.complete.as_ref().and_then(|complete| pruned_after(complete, &nodes)),
             failures: backups.failures,
             next: status.next.iter().map(|slot| rfc3339(*slot)).collect(),
             overdue_seconds: status.overdue.map(seconds),
@@ -84,6 +87,15 @@ impl ScheduleView {
             nodes: nodes.into_iter().map(NodeView::new).collect(),
         }
     }
+}
+
+/// Only the node that made a backup knows what it has pruned after it.
+fn pruned_after(
+    complete: &Ended,
+    nodes: &[(String, Result<BackupStatus, String>)],
+) -> Option<String> {
+    let mut pruned = nodes.iter().filter_map(|(_, node)| node.as_ref().ok()?.pruned.as_ref());
+    pruned.find(|pruned| pruned.after == complete.id).map(|pruned| pruned.what.clone())
 }
 
 impl SpecView {
@@ -107,9 +119,9 @@ impl RunView {
 }
 
 impl NodeView {
-    fn new((address, able): (String, Result<bool, String>)) -> Self {
-        let error = able.as_ref().err().cloned();
-        NodeView { address, able: able.ok(), error }
+    fn new((address, status): (String, Result<BackupStatus, String>)) -> Self {
+        let error = status.as_ref().err().cloned();
+        NodeView { address, able: status.ok().map(|status| status.able), error }
     }
 }
 
@@ -183,6 +195,9 @@ impl Report for ScheduleView {
             rows.push(("under way", format!("{what}, since {}", run.started)));
         }
         rows.push(("last run", self.last.as_ref().map_or("none".into(), EndedView::line)));
+        if let Some(pruned) = &self.pruned {
+            rows.push(("pruning", pruned.clone()));
+        }
         if self.failures > 0 {
             rows.push(("failures", format!("{} in a row", self.failures)));
         }
