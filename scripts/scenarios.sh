@@ -7,7 +7,9 @@
 #   scripts/scenarios.sh                all three
 #
 # KEYS sets how many keys there are (20,000). Builds the binaries first; RAFTKV_BIN_DIR names others. Exits with 0 only if every key is there again.
-# The store is a local directory; with BACKUP_CONFIG=FILE it is the one of that backup configuration.
+# The store is a local directory; with BACKUP_CONFIG=FILE it is the one of that backup configuration. With S3, from a server that is started for it:
+#
+#   scripts/with-s3.sh scripts/scenarios.sh all-nodes
 set -euo pipefail
 work="$(mktemp -d "${TMPDIR:-/var/tmp}/scenarios.XXXXXX")"
 source "$(dirname "$0")/cluster.sh"
@@ -79,13 +81,13 @@ all_nodes() {
     cli --timeout 120s backup create --config "$config" >/dev/null
     kill_nodes
     rm -rf "$work"/old-*
-    say "backup made; all nodes killed, all data directories deleted"
+    say "backup made in a store of type $(sed -n 's/.*type: *\([a-z0-9]*\).*/\1/p' "$config" | head -n 1); all nodes killed, all data directories deleted"
     local started
     started=$(now_ms)
     "$bin/raftkv-cli" cluster restore --config "$config" --backup latest --db "$work/new-1" --initial-cluster "$(initial_cluster)" >/dev/null
     start_node 1 "$work/new-1"
     wait_for_cluster
-    took "the new cluster serves after" "$started"
+    took "the new cluster serves after (recovery time)" "$started"
     for id in 2 3; do start_node $id "$work/new-$id" --join "$(address 1)"; done
     wait_for_voters 3
     took "it has three voters after" "$started"
@@ -119,7 +121,7 @@ all)
     deleted_keys
     ;;
 *)
-    sed -n '2,10p' "$0" | cut -c 3- >&2
+    sed -n '2,13p' "$0" | cut -c 3- >&2
     exit 2
     ;;
 esac

@@ -3,6 +3,7 @@
 use raftkv_core::api::Error;
 use raftkv_node::client::ClientError;
 use std::fmt;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 /// Exit codes, as documented in `docs/CLI.md`. Zero is success, 2 is clap's for usage.
@@ -49,9 +50,9 @@ impl Failure {
         self.exit
     }
 
-    /// Prints the line on stderr.
+    /// Prints the line on stderr. The exit code counts also where nobody reads that any more, as behind a terminal that was closed.
     pub fn report(&self) {
-        eprintln!("raftkv-cli: {self}");
+        let _ = writeln!(io::stderr(), "raftkv-cli: {self}");
     }
 
     /// For the operating system.

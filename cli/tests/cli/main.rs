@@ -5,8 +5,13 @@
 mod backup;
 mod cluster;
 mod copies;
+mod keys;
 mod offline;
 mod online;
 mod recovery;
 mod retention;
+mod s3;
+#[path = "../../../shell-tokio/tests/s3_server/mod.rs"]
+mod s3_server;
 mod schedule;
+mod terminal;

@@ -7,13 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Backups of a stopped node, with a configuration that ends in `more`.
-struct Store {
-    cluster: Cluster,
-    config: PathBuf,
+pub struct Store {
+    pub cluster: Cluster,
+    pub config: PathBuf,
 }
 
 impl Store {
-    fn new(more: &str) -> Store {
+    pub fn new(more: &str) -> Store {
         let mut cluster = Cluster::start(1);
         fill(&cluster, 50);
         cluster.kill(0);
@@ -23,24 +23,24 @@ impl Store {
         Store { cluster, config }
     }
 
-    fn create(&self) -> Value {
+    pub fn create(&self) -> Value {
         let db = self.cluster.data_dir(0);
         self.json(&["create", "--db", arg(&db)])
     }
 
-    fn json(&self, args: &[&str]) -> Value {
+    pub fn json(&self, args: &[&str]) -> Value {
         Cli::offline().json(&self.args(args))
     }
 
-    fn fails(&self, exit: i32, args: &[&str]) -> String {
+    pub fn fails(&self, exit: i32, args: &[&str]) -> String {
         Cli::offline().fails(exit, &self.args(args))
     }
 
-    fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+    pub fn args<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         [&["backup"], args, &["--config", arg(&self.config)]].concat()
     }
 
-    fn statuses(&self) -> Vec<(String, String)> {
+    pub fn statuses(&self) -> Vec<(String, String)> {
         let listed = self.json(&["list"]);
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let backups = listed["backups"].as_array().unwrap().iter();

@@ -11,5 +11,7 @@ mod gcs_server;
 mod local;
 mod proxy;
 mod s3;
+#[path = "../s3_server/mod.rs"]
+mod s3_server;
 mod secrets;
 mod suite;

@@ -3,18 +3,12 @@
 use super::faults::{Requests, survives};
 use super::proxy::Proxy;
 use super::{backup, suite};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
 use raftkv_core::backup::provider::Provider;
-use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::Path;
-use tokio::net::TcpListener;
 
-pub const ACCESS: &str = "AKIATESTTESTTEST";
-pub const SECRET: &str = "hunter2hunter2hunter2";
+pub use super::s3_server::{ACCESS, SECRET, serve};
 
 const REQUESTS: Requests =
     Requests { look: "HEAD ", put: "PUT /", part: "partNumber=", complete: "?uploadId=" };
@@ -45,26 +39,6 @@ async fn backups_go_around() {
     let provider = provider(serve(dir.path()).await, "bucket", SECRET);
     backup::goes_around(&provider).await;
     assert_eq!(leftovers(dir.path()), Vec::<String>::new());
-}
-
-/// Starts a server with one bucket, `bucket`, in this directory.
-pub async fn serve(dir: &Path) -> SocketAddr {
-    std::fs::create_dir(dir.join("bucket")).unwrap();
-    let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(dir).unwrap());
-    service.set_auth(SimpleAuth::from_single(ACCESS, SECRET));
-    let service = service.build();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let service = service.clone();
-            tokio::spawn(async move {
-                let server = auto::Builder::new(TokioExecutor::new());
-                let _ = server.serve_connection(TokioIo::new(socket), service).await;
-            });
-        }
-    });
-    address
 }
 
 pub fn provider(server: SocketAddr, bucket: &str, secret: &str) -> Provider {

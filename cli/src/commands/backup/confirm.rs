@@ -24,12 +24,12 @@ impl Confirmation {
         }
         eprint!("{question} [y/N] ");
         let mut answer = String::new();
-        io::stdin().read_line(&mut answer).map_err(|error| {
-            Failure::new(Exit::Failed, format!("the answer cannot be read: {error}"))
-        })?;
-        match answer.trim() {
-            "y" | "Y" | "yes" => Ok(()),
-            _ => refused("nothing was deleted"),
+        match io::stdin().read_line(&mut answer) {
+            Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
+            Ok(_) => refused("nothing was deleted"),
+            Err(error) => {
+                refused(&format!("nothing was deleted: the answer cannot be read: {error}"))
+            }
         }
     }
 }

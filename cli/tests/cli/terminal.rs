@@ -1,0 +1,102 @@
+//! Questions before something is deleted, asked of a person at a terminal.
+
+use super::cluster::Cli;
+use super::retention::Store;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::process::Child;
+
+/// How long a person waits on a loaded machine.
+const PATIENCE: Timespec = Timespec { tv_sec: 120, tv_nsec: 0 };
+
+/// A command that runs at a terminal.
+struct Session {
+    terminal: File,
+    child: Child,
+    shown: String,
+}
+
+impl Session {
+    fn start(args: &[&str]) -> Session {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let terminal = openpt(flags).unwrap();
+        grantpt(&terminal).unwrap();
+        unlockpt(&terminal).unwrap();
+        let line = || ioctl_tiocgptpeer(&terminal, flags);
+        let mut command = Cli::offline().command(args);
+        command.stdin(line().unwrap()).stdout(line().unwrap()).stderr(line().unwrap());
+        let child = command.spawn().unwrap();
+        // The command's ends of the terminal are its own alone, so that it closes when the command ends.
+        drop(command);
+        Session { terminal: terminal.into(), child, shown: String::new() }
+    }
+
+    /// Reads until this is shown, or, with nothing to wait for, until the command has closed the terminal.
+    fn wait_for(&mut self, words: Option<&str>) {
+        let mut bytes = [0; 4096];
+        while words.is_none_or(|words| !self.shown.contains(words)) {
+            let mut ready = [PollFd::new(&self.terminal, PollFlags::IN)];
+            assert_eq!(poll(&mut ready, Some(&PATIENCE)).unwrap(), 1, "only this: {}", self.shown);
+            // A terminal whose other end is closed is an error on Linux.
+            let count = self.terminal.read(&mut bytes).unwrap_or(0);
+            if count == 0 {
+                assert_eq!(words, None, "it was not shown: {}", self.shown);
+                return;
+            }
+            self.shown.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.terminal.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// The exit code, and all that was shown.
+    fn end(mut self) -> (Option<i32>, String) {
+        self.wait_for(None);
+        (self.child.wait().unwrap().code(), self.shown)
+    }
+
+    /// The terminal goes away; the exit code.
+    fn hang_up(self) -> Option<i32> {
+        let Session { terminal, mut child, .. } = self;
+        drop(terminal);
+        child.wait().unwrap().code()
+    }
+}
+
+#[test]
+fn prune_deletes_only_after_a_yes() {
+    let store = Store::new("retention:\n  max_backups: 1\n  min_backups: 1\n");
+    let made = [store.create(), store.create(), store.create()];
+    let prune = store.args(&["prune"]);
+    let asked = || {
+        let mut session = Session::start(&prune);
+        session.wait_for(Some("[y/N] "));
+        session
+    };
+    // Control and D: nothing more is typed.
+    for answer in ["n\n", "\n", "yess\n", "\u{4}"] {
+        let mut session = asked();
+        session.types(answer);
+        let (exit, shown) = session.end();
+        assert_eq!(exit, Some(13), "{answer:?}: {shown}");
+        assert!(shown.contains("nothing was deleted"), "{answer:?}: {shown}");
+    }
+    assert_eq!(asked().hang_up(), Some(13));
+    assert_eq!(store.statuses().len(), 3);
+
+    let mut session = asked();
+    session.types("y\n");
+    let (exit, shown) = session.end();
+    assert_eq!(exit, Some(0), "{shown}");
+    for gone in &made[..2] {
+        let id = gone["id"].as_str().unwrap();
+        assert!(shown.contains(&format!("{id}: there are 1 newer ones")), "{shown}");
+    }
+    assert!(shown.contains("Delete these 2 backups?") && shown.contains("removed"), "{shown}");
+    let newest = made[2]["id"].as_str().unwrap().to_owned();
+    assert_eq!(store.statuses(), [(newest, "complete".to_owned())]);
+}
