@@ -28,19 +28,6 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# Three ports in a row that nobody listens at.
-pick_ports() {
-    local first
-    for first in $(shuf -i 20000-30000 -n 100); do
-        if ! ss -Hlun "sport >= :$first and sport <= :$((first + 2))" | grep -q .; then
-            ports=("$first" $((first + 1)) $((first + 2)))
-            return
-        fi
-    done
-    echo "$0: there are no free ports between 20000 and 30000" >&2
-    exit 1
-}
-
 now_ms() { date +%s%3N; }
 memory_mib() {
     local id

@@ -13,6 +13,19 @@ build_binaries() {
     fi
 }
 
+# Three ports in a row that nobody listens at.
+pick_ports() {
+    local first
+    for first in $(shuf -i 20000-30000 -n 100); do
+        if ! ss -Hlun "sport >= :$first and sport <= :$((first + 2))" | grep -q .; then
+            ports=("$first" $((first + 1)) $((first + 2)))
+            return
+        fi
+    done
+    echo "$0: there are no free ports between 20000 and 30000" >&2
+    exit 1
+}
+
 address() { echo "127.0.0.1:${ports[$1 - 1]}"; }
 endpoints() { echo "$(address 1),$(address 2),$(address 3)"; }
 initial_cluster() { echo "1=$(address 1),2=$(address 2),3=$(address 3)"; }
