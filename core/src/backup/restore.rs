@@ -8,12 +8,9 @@ use super::machine::{Action, ActionResult, Machine, Progress};
 use super::metadata::Metadata;
 use super::read::{Access, ReadBounds, ReadError, Reader, Sink};
 use super::verify::Level;
-use crate::api::{Backups, Revision, WriteOp};
 use crate::boot::GenesisBase;
 use crate::ids::{ClusterId, Epoch};
-use crate::kv::command::Action as Write;
-use crate::kv::item::Meta;
-use crate::kv::{Builder, Command, Item, KvState};
+use crate::kv::{Builder, Item, KvState};
 use crate::planted::{self, Bug};
 use crate::snapshot::{Decoder, Header};
 use bytes::Bytes;
@@ -102,45 +99,12 @@ pub fn rebase(restored: &Restored, cluster: ClusterId, lost: Epoch) -> Rebased {
     let beyond = |number: u64| (number / GAP + 1).max(epoch.0).saturating_mul(GAP);
     let (revision, index) = (beyond(state.revision()), beyond(header.meta.index));
     let revision = if planted::is(Bug::RestoreKeepsRevision) { state.revision() } else { revision };
-    let log_time_ms = state.log_time_ms();
-    let mut builder = Builder::new();
-    let items = without_history(state.clone(), header.meta.index).items();
-    for item in items.filter_map(|item| rebase_item(item, revision, log_time_ms)) {
-        builder.push(item).expect("items of a valid state stay valid");
-    }
-    let state = builder.finish().expect("items of a valid state stay valid");
-    let term = header.meta.term.max(1);
-    let base = GenesisBase { index, term, state };
+    let base = GenesisBase {
+        index,
+        term: header.meta.term.max(1),
+        state: state.clone().rebased(revision),
+    };
     Rebased { cluster, epoch, base }
-}
-
-fn without_history(mut state: KvState, index: u64) -> KvState {
-    let op = WriteOp::Compact { revision: state.revision() };
-    let action = Write::Write { session: None, op };
-    let command = Command { log_time_ms: state.log_time_ms(), wall: state.wall(), action };
-    // Refused only where everything is compacted already, which is as good.
-    state.apply(index, &command);
-    state
-}
-
-fn rebase_item(item: Item, revision: Revision, log_time_ms: u64) -> Option<Item> {
-    match item {
-        Item::Meta(meta) => Some(Item::Meta(Meta { revision, compacted: revision, ..meta })),
-        Item::Backups(backups) => rebase_backups(*backups),
-        Item::Member(_) | Item::Incarnation { .. } | Item::Session { .. } => None,
-        Item::Lease { id, ttl_ms, .. } => {
-            let deadline_ms = log_time_ms.saturating_add(ttl_ms);
-            Some(Item::Lease { id, ttl_ms, deadline_ms })
-        }
-        key @ Item::Key { .. } => Some(key),
-    }
-}
-
-/// The schedule goes on; what was made of the old cluster is none of the new one's.
-fn rebase_backups(backups: Backups) -> Option<Item> {
-    let Backups { schedule, paused, slot, .. } = backups;
-    schedule.as_ref()?;
-    Some(Item::Backups(Box::new(Backups { schedule, paused, slot, ..Backups::default() })))
 }
 
 /// Rebuilds the state from a snapshot stream.

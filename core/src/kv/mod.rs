@@ -10,6 +10,7 @@ mod key;
 mod lease;
 mod members;
 pub mod read;
+mod rebase;
 pub mod session;
 pub mod state;
 mod store;

@@ -189,6 +189,15 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets everything but the live keys, as a compaction at the newest revision does, in one sweep.
+    pub(super) fn forget_history(&mut self) {
+        for ((key, _), stored) in self.past.iter_from::<(Key, Revision)>(Bound::Unbounded) {
+            self.hash.remove(&canonical(key, stored, &mut [0; HEADER_BYTES]));
+        }
+        (self.past, self.changes) = (Tree::default(), Tree::default());
+        self.compacted = self.revision;
+    }
+
     fn newest_until(&self, key: &Key, revision: Revision) -> Option<&Stored> {
         match self.live.get(key) {
             Some(live) if live.mod_revision <= revision => Some(live),

@@ -2,6 +2,7 @@
 
 use super::sample::*;
 use super::store::{Fault, Store};
+use raftkv_core::api::{DeleteRequest, KeyRange, WriteOp};
 use raftkv_core::backup::KeyRing;
 use raftkv_core::backup::blob::BlobErrorKind;
 use raftkv_core::backup::compress::Compression;
@@ -11,7 +12,7 @@ use raftkv_core::backup::read::{Access, ReadError, ReadTrouble};
 use raftkv_core::backup::restore::{GAP, rebase};
 use raftkv_core::backup::verify::Level;
 use raftkv_core::ids::{ClusterId, Epoch};
-use raftkv_core::kv::Item;
+use raftkv_core::kv::{Action, Builder, Command, Item};
 use sha2::{Digest, Sha256};
 
 fn compressions() -> Vec<Compression> {
@@ -160,4 +161,27 @@ fn a_restored_cluster_is_a_new_one_far_ahead_of_the_old() {
         }
     }
     assert!(rebased.base.state.items().any(|item| matches!(item, Item::Lease { .. })));
+}
+
+#[test]
+fn what_a_restored_cluster_starts_from_is_what_its_items_make() {
+    let mut state = state(200);
+    let range = KeyRange::prefix("app/users/0001");
+    let op = WriteOp::Delete(DeleteRequest { range, return_previous: false });
+    let action = Action::Write { session: None, op };
+    state.apply(300, &Command { log_time_ms: 300, wall: state.wall(), action });
+    let mut store = Store::default();
+    let id = backup(&mut store, &state, 42, settings(GZIP, &[key(1)]));
+    let restored = restore(&mut store, id, access(&[key(1)])).unwrap();
+    assert!(
+        state.items().any(|item| matches!(item, Item::Key { versions, .. } if versions.len() > 1)),
+        "there is no history to forget"
+    );
+    let rebased = rebase(&restored, ClusterId(*b"another cluster!"), Epoch(0)).base.state;
+    let mut builder = Builder::new();
+    rebased.items().for_each(|item| builder.push(item).unwrap());
+    let rebuilt = builder.finish().unwrap();
+    assert_eq!((rebuilt.hash(), rebuilt.bytes()), (rebased.hash(), rebased.bytes()));
+    assert!(rebuilt.items().eq(rebased.items()));
+    assert_eq!(rebased.keys(), state.keys());
 }
