@@ -8,8 +8,10 @@ pub use hunt::{Hunt, Outcome, hunt};
 #[cfg(planted_bugs)]
 mod hunt {
     use crate::run_seed;
+    use crate::shrink::property_of;
     use raftkv_core::planted::{self, Bug};
     use raftkv_sim::world::options::Ring;
+    use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::{fmt, thread};
 
@@ -27,6 +29,8 @@ mod hunt {
         pub seeds: u64,
         /// Threads.
         pub jobs: usize,
+        /// Whether all seeds are run, to see which checks catch a bug and how often, not only the first.
+        pub all: bool,
     }
 
     /// How a hunt for one bug ended.
@@ -36,8 +40,10 @@ mod hunt {
         pub bug: Bug,
         /// Seeds that were run.
         pub seeds: u64,
-        /// What the last of them failed with; `None` if the bug got away.
+        /// What the first that failed did so with; `None` if the bug got away.
         pub failure: Option<String>,
+        /// How many seeds failed each property.
+        pub caught_by: BTreeMap<String, u64>,
     }
 
     /// Hunts every bug. `on_outcome` is told of each as its hunt ends.
@@ -47,19 +53,30 @@ mod hunt {
             for _ in 0..hunt.jobs.max(1) {
                 scope.spawn(|| {
                     while let Some(&bug) = hunt.bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        on_outcome(&hunt_one(hunt.ring, bug, hunt.seeds));
+                        on_outcome(&hunt_one(hunt, bug));
                     }
                 });
             }
         });
     }
 
-    fn hunt_one(ring: Ring, bug: Bug, seeds: u64) -> Outcome {
+    fn hunt_one(hunt: &Hunt, bug: Bug) -> Outcome {
         planted::plant(Some(bug));
-        let failing = (0..seeds).find_map(|seed| Some((seed, run_seed(ring, seed, None).failure?)));
+        let mut outcome =
+            Outcome { bug, seeds: hunt.seeds, failure: None, caught_by: BTreeMap::new() };
+        for seed in 0..hunt.seeds {
+            let Some(failure) = run_seed(hunt.ring, seed, None).failure else { continue };
+            *outcome.caught_by.entry(property_of(&failure).to_owned()).or_default() += 1;
+            if outcome.failure.is_none() {
+                outcome.seeds = seed + 1;
+                outcome.failure = Some(failure);
+            }
+            if !hunt.all {
+                break;
+            }
+        }
         planted::plant(None);
-        let tried = failing.as_ref().map_or(seeds, |(seed, _)| seed + 1);
-        Outcome { bug, seeds: tried, failure: failing.map(|(_, failure)| failure) }
+        outcome
     }
 
     impl fmt::Display for Outcome {
@@ -67,7 +84,11 @@ mod hunt {
             let name = format!("{:?}", self.bug);
             let how = self.failure.as_deref().unwrap_or("NOT CAUGHT");
             let end = how.floor_char_boundary(WORDS_MAX);
-            write!(f, "{name:<34} {:>5}  {}", self.seeds, &how[..end])
+            write!(f, "{name:<34} {:>5}  {}", self.seeds, &how[..end])?;
+            match self.caught_by.values().sum::<u64>() {
+                0 | 1 => Ok(()),
+                _ => write!(f, "\n  {:?}", self.caught_by),
+            }
         }
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Every setting has a plainest value, at which it makes the least of a story; that is where shrinking takes it.
 
+use raftkv_core::backup::compress::Compression;
 use raftkv_core::time::Span;
+use raftkv_sim::model::store::{Damage, Outage};
 use raftkv_sim::random::Ppm;
 use raftkv_sim::world::options::{FaultKind, Options};
 
@@ -53,6 +55,25 @@ macro_rules! fault {
     };
 }
 
+/// What the store may be like, or what may happen to its objects.
+macro_rules! trouble {
+    ($name:literal, $list:ident, $kind:ident::$one:ident) => {
+        Setting {
+            name: $name,
+            plainest: 0,
+            get: |options| u64::from(options.backups.$list.contains(&$kind::$one)),
+            set: |options, value| {
+                let before = std::mem::take(&mut options.backups.$list);
+                let is_on = |kind: &$kind| match *kind == $kind::$one {
+                    true => value > 0,
+                    false => before.contains(kind),
+                };
+                options.backups.$list = $kind::ALL.into_iter().filter(is_on).collect();
+            },
+        }
+    };
+}
+
 /// All settings, those first that make the greatest difference.
 pub const SETTINGS: &[Setting] = &[
     setting!("voters", 1, voters),
@@ -93,6 +114,53 @@ pub const SETTINGS: &[Setting] = &[
     fault!("fault.backup_schedule", BackupSchedule),
     fault!("fault.maker_power_cut", MakerPowerCut),
     fault!("fault.snapshot_power_cut", SnapshotPowerCut),
+    fault!("fault.leader_overtaken", LeaderOvertaken),
+    fault!("fault.stop", Stop),
+    fault!("fault.roll_back", RollBack),
+    setting!("disaster.after_us", 0, disaster.after),
+    setting!("disaster.voters", 1, disaster.voters),
+    setting!("disaster.old_nodes_wake", 0, disaster.old_nodes_wake),
+    setting!("disaster.again_ppm", 0, disaster.again),
+    setting!("backup.every_us", 0, backups.every),
+    setting!("backup.by_cluster", 0, backups.by_cluster),
+    setting!("retention.by_nodes", 0, backups.nodes_prune),
+    setting!("backup.kill_ppm", 0, backups.kill),
+    setting!("backup.recipients", 0, backups.recipients),
+    setting!("backup.rotates", 0, backups.rotates),
+    setting!("backup.gzip", 0, backups.compression),
+    setting!("backup.chunk_bytes", 1 << 20, backups.bounds.chunk_bytes),
+    setting!("backup.chunks_in_flight", 1, backups.bounds.chunks_in_flight),
+    setting!("backup.part_bytes", 1 << 20, backups.bounds.part_bytes),
+    setting!("backup.parts_in_flight", 1, backups.bounds.parts_in_flight),
+    setting!("backup.strike_every_us", 20_000_000, backups.strike_every),
+    setting!("retention.every_us", 0, backups.prune_every),
+    setting!("retention.days", 0, backups.rules.retention_days),
+    setting!("retention.max_backups", 0, backups.rules.max_backups),
+    setting!("retention.min_backups", 2, backups.rules.min_backups),
+    trouble!("store.down", outages, Outage::Down),
+    trouble!("store.denied", outages, Outage::Denied),
+    trouble!("store.delete_denied", outages, Outage::DeleteDenied),
+    trouble!("store.full", outages, Outage::Full),
+    trouble!("store.slow", outages, Outage::Slow),
+    trouble!("damage.flip", damages, Damage::Flip),
+    trouble!("damage.truncate", damages, Damage::Truncate),
+    trouble!("damage.delete", damages, Damage::Delete),
+    trouble!("damage.swap", damages, Damage::Swap),
+    trouble!("damage.roll_back", damages, Damage::RollBack),
+    setting!("store.latency_mean_us", 1_000, backups.store.latency_mean),
+    setting!("store.timeout_us", 500_000, backups.store.timeout),
+    setting!("store.transient_ppm", 0, backups.store.transient),
+    setting!("store.request_lost_ppm", 0, backups.store.request_lost),
+    setting!("store.answer_lost_ppm", 0, backups.store.answer_lost),
+    setting!("store.late_ppm", 0, backups.store.late),
+    setting!("store.retried_ppm", 0, backups.store.retried),
+    setting!("store.stale_listing_ppm", 0, backups.store.stale_listing),
+    setting!("store.staleness_us", 500_000, backups.store.staleness),
+    setting!("driver.inbox_inputs", 16_384, driver.inbox_inputs),
+    setting!("driver.turn_mean_us", 0, driver.turn_mean),
+    setting!("driver.dawdles_ppm", 0, driver.dawdles),
+    setting!("backup_lease_us", 60_000_000, config.backup_lease),
+    setting!("with_reference", 0, with_reference),
     setting!("network.loss_ppm", 0, network.loss),
     setting!("network.corrupt_ppm", 0, network.corrupt),
     setting!("network.duplicate_ppm", 0, network.duplicate),
@@ -111,6 +179,7 @@ pub const SETTINGS: &[Setting] = &[
     setting!("clock.drift_ppm", 0, clock.drift),
     setting!("clock.steps", 0, clock.steps),
     setting!("busy_us", 0, busy),
+    setting!("mix.put", 1, workload.mix.put),
     setting!("mix.get", 0, workload.mix.get),
     setting!("mix.range", 0, workload.mix.range),
     setting!("mix.delete", 0, workload.mix.delete),
@@ -191,6 +260,12 @@ number!(u32, value => value.into(), number => u32::try_from(number).unwrap_or(u3
 number!(usize, value => value as u64, number => usize::try_from(number).unwrap_or(usize::MAX));
 number!(bool, value => value.into(), number => number > 0);
 number!(Ppm, value => value.0.into(), number => Ppm(u32::from_number(number).min(1_000_000)));
+// 0 is never.
+number!(Option<Span>, value => value.map_or(0, Number::to_number), number => (number > 0).then(|| Span::from_number(number)));
+number!(Compression, value => u64::from(value != Compression::None), number => match number {
+    0 => Compression::None,
+    _ => Compression::Gzip { level: 1 },
+});
 number!(Span, value => value.0 / 1_000, number => Span(number.saturating_mul(1_000)));
 
 #[cfg(test)]
@@ -205,7 +280,9 @@ mod tests {
         assert!(words.len() > 5, "{words:?}");
         words.iter().for_each(|words| change(&mut options, words).expect("it is a setting"));
         assert_eq!(differences(&options, &to), Vec::<String>::new());
-        assert_eq!(options.faults, to.faults);
+        // They know everything but the seed.
+        options.seed = to.seed;
+        assert_eq!(format!("{options:#?}"), format!("{to:#?}"));
     }
 
     #[test]

@@ -273,19 +273,69 @@ fn when_a_node_makes_a_backup_for_its_cluster() {
 }
 
 #[test]
+fn when_a_node_runs_retention_for_its_cluster() {
+    crash_everywhere(&Story {
+        name: "retention by the cluster",
+        options: |options| {
+            options.backups.by_cluster = true;
+            options.backups.nodes_prune = true;
+            options.backups.rules.max_backups = 1;
+            options.backups.rules.min_backups = 1;
+            options.backups.rules.retention_days = 0;
+            options.backups.rules.prune_on_backup = true;
+            options.backups.store.latency_mean = millis(5);
+            options.config.backup_lease = millis(3_000);
+        },
+        begin: |scenario| {
+            for number in 1..=2 {
+                scenario.back_up();
+                scenario.run_until("the operator has a backup", |scenario| {
+                    scenario.good_backups().len() == number && scenario.job_steps().is_none()
+                })?;
+            }
+            scenario.ask_operator(Request::BackupRun);
+            scenario.run_until("the cluster has one, too", |scenario| {
+                scenario.good_backups().len() == 3
+            })?;
+            Ok(scenario.maker().expect("it is not told before it has pruned"))
+        },
+        until: |scenario, _| scenario.good_backups().len() == 1 && scenario.maker().is_none(),
+        points_min: 10,
+    });
+}
+
+#[test]
+fn when_a_data_directory_is_restored() {
+    crash_everywhere(&Story {
+        name: "restored data directory",
+        options: |options| {
+            options.workload.keys = 400;
+            options.workload.value_bytes = 20_000;
+        },
+        begin: lose_and_restore,
+        until: |scenario, member| scenario.status(member).is_some(),
+        points_min: 10,
+    });
+}
+
+/// The data centre is lost, and its backup was read; the data directories are about to be made.
+fn lose_and_restore(scenario: &mut Scenario) -> Result<u32, Violation> {
+    scenario.run_until("it has something to lose", |scenario| scenario.acknowledged() > 50)?;
+    scenario.back_up();
+    scenario.run_until("a backup is complete", |scenario| {
+        !scenario.good_backups().is_empty() && scenario.job_steps().is_none()
+    })?;
+    scenario.lose_data_centre()?;
+    scenario.run_until("a cluster is restored", Scenario::is_restored)?;
+    Ok(1)
+}
+
+#[test]
 fn when_a_restored_cluster_starts() {
     crash_everywhere(&Story {
         name: "start of a restored cluster",
         options: |options| options.config.snapshot_entries = 20,
-        begin: |scenario| {
-            scenario.back_up();
-            scenario.run_until("a backup is complete", |scenario| {
-                !scenario.good_backups().is_empty() && scenario.job_steps().is_none()
-            })?;
-            scenario.lose_data_centre()?;
-            scenario.run_until("a cluster is restored", Scenario::is_restored)?;
-            Ok(1)
-        },
+        begin: lose_and_restore,
         until: |scenario, member| {
             scenario.leader().is_some() && snapshot_index(scenario, member) % 1_000_000_000 > 20
         },

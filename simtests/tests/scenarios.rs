@@ -297,6 +297,39 @@ fn a_snapshot_interrupted_at_every_chunk_is_installed_in_the_end() {
 }
 
 #[test]
+fn half_a_snapshot_of_a_dead_leader_does_not_keep_out_the_older_one_of_the_next() {
+    let only_when_asked = |options: &mut Options| {
+        slow_snapshots(options);
+        options.config.snapshot_entries = 1_000_000;
+        options.config.snapshot_interval = millis(1_000_000);
+    };
+    tell(3, only_when_asked, |scenario, _| {
+        let dies = leader(scenario);
+        let (heir, behind) = (dies % 3 + 1, (dies + 1) % 3 + 1);
+        let newest = |scenario: &Scenario, member: u32| {
+            scenario.status(member).map_or(0, |status| status.snapshot_index)
+        };
+        scenario.crash(behind, Crash::Power(CrashPolicy::DropAll), millis(6_000));
+        for member in [heir, dies] {
+            scenario.run_for(millis(2_000))?;
+            scenario.ask_at(member, Request::SnapshotSave);
+            scenario.run_until("it has a snapshot", |scenario| newest(scenario, member) > 1)?;
+        }
+        scenario.run_until("half of the newer one is here", |scenario| {
+            scenario.half_snapshot_bytes(behind).is_some_and(|length| length > 100_000)
+        })?;
+        assert!(newest(scenario, heir) < newest(scenario, dies));
+        scenario.crash(dies, Crash::Process, millis(1_000_000));
+        scenario.run_until("the follower has caught up with the next leader", |scenario| {
+            let is_here = newest(scenario, behind) >= newest(scenario, heir);
+            scenario.leader() == Some(heir) && is_here && !scenario.is_behind(behind)
+        })?;
+        let before = scenario.acknowledged();
+        scenario.run_until("two of three serve", |scenario| scenario.acknowledged() > before + 10)
+    });
+}
+
+#[test]
 fn a_second_snapshot_while_the_first_is_being_installed_does_no_harm() {
     let reports = tell(
         3,

@@ -58,6 +58,11 @@ impl Changes {
 }
 
 impl Node {
+    /// When this node last heard of each peer, for checkers.
+    pub fn heard(&self) -> impl Iterator<Item = (NodeId, Mono)> {
+        self.members.heard.iter().map(|(peer, when)| (*peer, *when))
+    }
+
     /// A change of membership is asked for.
     pub(super) fn on_member_request(&mut self, req: ReqId, request: Request) {
         let planned = self.may_change_membership().and_then(|()| match request {

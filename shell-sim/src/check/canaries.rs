@@ -1,29 +1,46 @@
-//! With encryption on no plain byte leaves: random marks that were written as keys and values never appear in what is sent to the store.
+//! What must not leave does not: with encryption on, random marks that were written as keys and values never appear in what is sent to the
+//! object store, and nowhere but where a cluster's data has to go; the keys that open backups appear nowhere at all.
 
 use super::Violation;
 use bytes::Bytes;
 
-/// The marks.
+/// What must not be seen.
 #[derive(Debug, Default)]
 pub struct Canaries {
-    planted: Vec<Bytes>,
+    marks: Vec<Bytes>,
+    keys: Vec<Bytes>,
 }
 
 impl Canaries {
-    /// This mark must not be seen. It must be long and random, so that it is not there by chance.
+    /// This mark is data. It must be long and random, so that it is not there by chance.
     pub fn plant(&mut self, mark: Bytes) {
         assert!(mark.len() >= 16, "a short mark appears by chance");
-        self.planted.push(mark);
+        self.marks.push(mark);
     }
 
-    /// These bytes have left.
-    pub fn seen(&self, bytes: &[u8]) -> Result<(), Violation> {
-        match self.planted.iter().find(|mark| holds(bytes, mark)) {
-            None => Ok(()),
-            Some(mark) => {
-                let detail = format!("{mark:?} is in bytes sent to the object store");
-                Err(Violation::new("confidentiality", detail))
-            }
+    /// These are the keys that open backups.
+    pub fn guard(&mut self, keys: impl IntoIterator<Item = Bytes>) {
+        self.keys.extend(keys);
+    }
+
+    /// These bytes have come to `place`, where neither data nor keys may be.
+    pub fn seen(&self, place: &str, bytes: &[u8]) -> Result<(), Violation> {
+        look(&self.marks, place, bytes)?;
+        self.carried(place, bytes)
+    }
+
+    /// These bytes have come to `place`, where data may be.
+    pub fn carried(&self, place: &str, bytes: &[u8]) -> Result<(), Violation> {
+        look(&self.keys, place, bytes)
+    }
+}
+
+fn look(marks: &[Bytes], place: &str, bytes: &[u8]) -> Result<(), Violation> {
+    match marks.iter().find(|mark| holds(bytes, mark)) {
+        None => Ok(()),
+        Some(mark) => {
+            let detail = format!("{mark:?} is in {place}");
+            Err(Violation::new("confidentiality", detail))
         }
     }
 }
@@ -50,12 +67,21 @@ mod tests {
     #[test]
     fn a_mark_is_found_wherever_it_is() {
         let mut canaries = Canaries::default();
-        let mark = Bytes::from_static(b"0123456789abcdef");
-        canaries.plant(mark.clone());
-        assert_eq!(canaries.seen(b""), Ok(()));
-        assert_eq!(canaries.seen(b"0123456789abcde"), Ok(()));
+        canaries.plant(Bytes::from_static(b"0123456789abcdef"));
+        assert_eq!(canaries.seen("a store", b""), Ok(()));
+        assert_eq!(canaries.seen("a store", b"0123456789abcde"), Ok(()));
         for text in ["0123456789abcdef", "000123456789abcdef", "x0123456789abcdefx"] {
-            assert!(canaries.seen(text.as_bytes()).is_err(), "{text}");
+            assert!(canaries.seen("a store", text.as_bytes()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn data_may_travel_and_keys_may_not() {
+        let mut canaries = Canaries::default();
+        canaries.plant(Bytes::from_static(b"0123456789abcdef"));
+        canaries.guard([Bytes::from_static(b"fedcba9876543210")]);
+        assert_eq!(canaries.carried("a frame", b"..0123456789abcdef.."), Ok(()));
+        assert!(canaries.carried("a frame", b"..fedcba9876543210..").is_err());
+        assert!(canaries.seen("a line", b"..fedcba9876543210..").is_err());
     }
 }

@@ -50,6 +50,12 @@ impl DurableLogs {
         })
     }
 
+    /// Index and term of the last entry in the durable log of `node`; `None` when there is none behind its snapshot.
+    pub fn last(&self, node: NodeId) -> Option<(u64, u64)> {
+        let last = self.logs.get(&node)?.terms.last_key_value();
+        last.map(|(index, term)| (*index, *term))
+    }
+
     /// Whether `node` durably holds the entry, or a snapshot that covers it.
     pub fn holds(&self, node: NodeId, index: u64, term: u64) -> bool {
         self.logs
@@ -57,11 +63,11 @@ impl DurableLogs {
             .is_some_and(|log| index <= log.snapshot_index || log.terms.get(&index) == Some(&term))
     }
 
-    /// `node` restarts from `snapshot` and the `entries` behind it.
+    /// `node` restarts from a snapshot, whose last entry has this index and term, and the `entries` behind it.
     pub fn recovered(
         &mut self,
         node: NodeId,
-        snapshot_index: u64,
+        (snapshot_index, snapshot_term): (u64, u64),
         entries: &[Entry],
     ) -> Result<(), Violation> {
         let log = self.logs.entry(node).or_default();
@@ -75,8 +81,12 @@ impl DurableLogs {
             return Err(Violation::new("recovery", detail));
         }
         // An entry may have been replaced by a newer one that survived without being synced.
+        let contradicts = log.terms.get(&snapshot_index).is_some_and(|term| *term != snapshot_term);
+        // What followed an entry that the snapshot replaced was never committed, and went with it.
         let lost = log.terms.iter().find(|(index, term)| {
-            **index > snapshot_index && found.get(index).is_none_or(|found| found < term)
+            !contradicts
+                && **index > snapshot_index
+                && found.get(index).is_none_or(|found| found < term)
         });
         if let Some((index, term)) = lost.filter(|(index, term)| !replaced(&found, **index, **term))
         {
@@ -113,14 +123,23 @@ mod tests {
         check.appended(node, &[(1, 1), (2, 1), (3, 1)]);
         assert!(check.holds(node, 2, 1) && !check.holds(node, 2, 2));
         let all = [entry(1, 1), entry(2, 1), entry(3, 1), entry(4, 1)];
-        assert!(check.recovered(node, 0, &all[..2]).is_err());
-        assert_eq!(check.recovered(node, 0, &all), Ok(()));
-        assert!(check.recovered(node, 0, &all[..3]).is_err(), "recovery made it durable");
-        assert_eq!(check.recovered(node, 0, &[entry(1, 1), entry(2, 2)]), Ok(()), "replaced");
+        assert!(check.recovered(node, (0, 0), &all[..2]).is_err());
+        assert_eq!(check.recovered(node, (0, 0), &all), Ok(()));
+        assert!(check.recovered(node, (0, 0), &all[..3]).is_err(), "recovery made it durable");
+        assert_eq!(check.recovered(node, (0, 0), &[entry(1, 1), entry(2, 2)]), Ok(()), "replaced");
         check.appended(node, &[(2, 2)]);
         assert!(!check.holds(node, 3, 1));
-        assert!(check.recovered(node, 0, &all).is_err());
-        assert_eq!(check.recovered(node, 2, &[]), Ok(()), "a snapshot covers them");
+        assert!(check.recovered(node, (0, 0), &all).is_err());
+        assert_eq!(check.recovered(node, (2, 2), &[]), Ok(()), "a snapshot covers them");
+    }
+
+    #[test]
+    fn a_snapshot_takes_the_tail_of_an_entry_that_it_replaces_and_no_other() {
+        let node = NodeId::new(1, 0);
+        let mut check = DurableLogs::default();
+        check.appended(node, &[(1, 1), (2, 2), (3, 2)]);
+        assert!(check.recovered(node, (2, 2), &[]).is_err());
+        assert_eq!(check.recovered(node, (2, 3), &[]), Ok(()));
     }
 
     #[test]
@@ -130,7 +149,7 @@ mod tests {
         let meta = SnapshotMeta { index: 10, term: 2, ..SnapshotMeta::default() };
         check.restarted(node, &meta);
         assert!(check.holds(node, 4, 1));
-        assert_eq!(check.recovered(node, 10, &[]), Ok(()));
-        assert!(check.recovered(node, 5, &[entry(6, 1)]).is_err());
+        assert_eq!(check.recovered(node, (10, 2), &[]), Ok(()));
+        assert!(check.recovered(node, (5, 1), &[entry(6, 1)]).is_err());
     }
 }

@@ -31,6 +31,10 @@ enum Source {
     Disk(Lane),
     Peer(NodeId, Stream),
     Client(u64),
+    /// The object store, and threads that work for it.
+    Store,
+    /// Whoever tells the process to stop.
+    Signal,
 }
 
 /// A peer's frames come on two streams.
@@ -58,9 +62,9 @@ impl Carriers {
         inbox: Inbox,
         under_way: UnderWay,
         time: TimeHandle,
-        mut rng: Rng,
+        rng: Rng,
+        dawdles: Ppm,
     ) -> Self {
-        let dawdles = Ppm::percent(*rng.pick(&[0, 10, 50]));
         Carriers { process, inbox, under_way, time, rng, dawdles, queues: BTreeMap::new() }
     }
 
@@ -89,11 +93,9 @@ impl Carriers {
             Input::Client { req, .. } | Input::ClientGone { req } => {
                 Some(Source::Client(req.0 % CLIENT_STREAMS))
             }
-            Input::PeerUnreachable { .. }
-            | Input::Timeout
-            | Input::Blob { .. }
-            | Input::Work { .. }
-            | Input::Shutdown => None,
+            Input::Blob { .. } | Input::Work { .. } => Some(Source::Store),
+            Input::Shutdown => Some(Source::Signal),
+            Input::PeerUnreachable { .. } | Input::Timeout => None,
         }
     }
 

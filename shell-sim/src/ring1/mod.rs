@@ -14,9 +14,8 @@ mod log;
 mod timer;
 
 use crate::model::clock::Dials;
-use crate::random::Draw;
 use crate::time::SimTime;
-use crate::world::driven::{Drivers, Said};
+use crate::world::driven::{DriverOptions, Drivers, Said};
 use carriers::Carriers;
 use leaves::{Glance, Hands, Lanes, Outlet};
 use log::Lines;
@@ -27,7 +26,6 @@ use madsim::time::TimeHandle;
 use raftkv_core::io::Input;
 use raftkv_core::node::Node;
 use raftkv_core::rng::{Rng, Seed};
-use raftkv_core::time::Span;
 use raftkv_node::driver::Driver;
 use std::collections::VecDeque;
 use std::fmt;
@@ -38,11 +36,6 @@ use std::task::{Poll, Waker};
 use tokio::sync::mpsc;
 use tracing::instrument::WithSubscriber as _;
 
-/// How many inputs an inbox holds. The server's holds many; small ones make everybody wait all the time.
-const INBOX_INPUTS: &[usize] = &[1, 2, 16, 16_384];
-/// How long a turn of the driver takes on the mean.
-const TURN_MEAN: &[Span] = &[Span(0), Span(10_000), Span(100_000), Span(1_000_000)];
-
 /// All machines' processes.
 pub(crate) struct Madsim {
     runtime: Runtime,
@@ -50,8 +43,7 @@ pub(crate) struct Madsim {
     said: Arc<Mutex<Words>>,
     machines: Vec<Machine>,
     rng: Rng,
-    inbox_inputs: usize,
-    turn_mean: Span,
+    options: DriverOptions,
 }
 
 /// What was said and not heard yet, and who waits for it.
@@ -77,13 +69,11 @@ struct Process {
 
 impl Madsim {
     /// No machines yet: each is there when its first process begins.
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, options: DriverOptions) -> Self {
         let runtime = Runtime::with_seed_and_config(seed, Config::default());
         let time = runtime.block_on(async { TimeHandle::current() });
-        let mut rng = Seed::from_number(seed).fork("drivers");
-        let (inbox_inputs, turn_mean) = (*rng.pick(INBOX_INPUTS), *rng.pick(TURN_MEAN));
-        let machines = Vec::new();
-        Madsim { runtime, time, said: Arc::default(), machines, rng, inbox_inputs, turn_mean }
+        let rng = Seed::from_number(seed).fork("drivers");
+        Madsim { runtime, time, said: Arc::default(), machines: Vec::new(), rng, options }
     }
 }
 
@@ -97,22 +87,23 @@ impl Drivers for Madsim {
         let dials = Arc::new(Mutex::new(clock));
         self.runtime.handle().restart(machine.id);
         let process = self.runtime.handle().get_node(machine.id).expect("it was built");
-        let (inbox, inputs) = mpsc::channel(self.inbox_inputs);
+        let (inbox, inputs) = mpsc::channel(self.options.inbox_inputs);
         let outlet = Outlet::new(at, self.said.clone());
         let lanes = Lanes::new(outlet.clone());
         let seed = Seed::from_number(self.rng.next_u64());
         let hands = Hands { dials: dials.clone(), time: self.time.clone() };
         let (outlet_of_glance, time) = (outlet.clone(), self.time.clone());
         let rng = seed.fork("turns");
-        let glance = Glance { outlet: outlet_of_glance, time, rng, turn_mean: self.turn_mean };
+        let glance =
+            Glance { outlet: outlet_of_glance, time, rng, turn_mean: self.options.turn_mean };
         let under_way = lanes.under_way();
         let driver =
             Driver::new(*node, inputs, outlet.clone(), lanes, outlet.clone(), hands).probed(glance);
         let lines = Lines(outlet.clone());
         let life = async move { outlet.say(Said::Ended(driver.run().await)) };
         drop(process.spawn(life.with_subscriber(lines)));
-        let carriers =
-            Carriers::new(process, inbox, under_way, self.time.clone(), seed.fork("carriers"));
+        let (time, rng, dawdles) = (self.time.clone(), seed.fork("carriers"), self.options.dawdles);
+        let carriers = Carriers::new(process, inbox, under_way, time, rng, dawdles);
         machine.process = Some(Process { carriers, dials });
     }
 

@@ -63,6 +63,7 @@ impl World {
         req: ReqId,
         response: Response,
     ) -> Result<(), Violation> {
+        self.overhear_answer(&response)?;
         let slot = &mut self.slots[at];
         let node = slot.identity.node;
         let goes_on = matches!(response, Response::Watch { .. });

@@ -7,17 +7,47 @@
 
 use super::observer::Activity;
 use super::slot::Process;
-use super::{Ring, World};
+use super::{Options, Ring, World};
 use crate::check::{Violation, bounded};
 use crate::model::clock::Dials;
+use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
 use raftkv_core::api::NodeStatus;
+use raftkv_core::ids::NodeId;
 use raftkv_core::io::{Halt, Input, Output};
 use raftkv_core::kv::KvState;
 use raftkv_core::log::ConfState;
 use raftkv_core::node::Node;
+use raftkv_core::rng::Seed;
 use raftkv_core::time::{Mono, Span};
 use std::fmt;
+
+/// What makes the drivers of one run different from another's.
+#[derive(Clone, Copy, Debug)]
+pub struct DriverOptions {
+    /// How many inputs an inbox holds. The server's holds many; small ones make everybody wait all the time.
+    pub inbox_inputs: usize,
+    /// How long a turn of the driver takes on the mean.
+    pub turn_mean: Span,
+    /// Inputs that are held up on their way to the inbox.
+    pub dawdles: Ppm,
+}
+
+impl DriverOptions {
+    /// Nobody waits for anything.
+    pub const CALM: DriverOptions =
+        DriverOptions { inbox_inputs: 16_384, turn_mean: Span(0), dawdles: Ppm::NEVER };
+
+    /// The drivers of the run that a seed stands for.
+    pub fn draw(seed: Seed) -> Self {
+        let mut rng = seed.fork("driver options");
+        DriverOptions {
+            inbox_inputs: *rng.pick(&[1, 2, 16, 16_384]),
+            turn_mean: Span(*rng.pick(&[0, 10_000, 100_000, 1_000_000])),
+            dawdles: Ppm::percent(*rng.pick(&[0, 10, 50])),
+        }
+    }
+}
 
 /// Runs the nodes of all machines, each in a process that can be stopped and ended at any moment. Machines go by their place in the world.
 pub trait Drivers: fmt::Debug {
@@ -59,6 +89,10 @@ pub struct View {
     pub state: KvState,
     /// Entries of the log in memory.
     pub log_entries: u64,
+    /// The moment of its last input, by its own clock.
+    pub now: Mono,
+    /// When it last heard of each peer.
+    pub heard: Vec<(NodeId, Mono)>,
     /// When it wants to be woken.
     pub wake: Option<Mono>,
     /// Which of its invariants is broken.
@@ -73,6 +107,8 @@ impl View {
             conf: node.consensus().conf().clone(),
             state: node.state().clone(),
             log_entries: log_entries(node),
+            now: node.now().mono,
+            heard: node.heard().collect(),
             wake: node.poll_timeout().map(|(wake, _)| wake),
             broken: node.check().err().map(|broken| broken.to_string()),
         }
@@ -148,7 +184,14 @@ impl World {
         let wake = view.wake.map_or(SimTime::NEVER, |wake| slot.clock.when(wake));
         slot.count_spin(wake > self.now)?;
         slot.free_at = slot.free_at.max(self.now + busy);
-        self.on_status(at, view.status.clone(), &view.conf, &Activity::unknown())?;
+        let tick = self.options.config.tick;
+        let heard_now = view.heard.iter().filter(|(_, when)| *when >= slot.ran_at);
+        let heard: Vec<NodeId> = heard_now.map(|(peer, _)| *peer).collect();
+        let ran = (view.now - slot.ran_at).min(tick);
+        slot.ran_at = view.now;
+        let election_timeout = self.election_timeout();
+        let activity = Activity { heard: &heard, ran, election_timeout };
+        self.on_status(at, view.status.clone(), &view.conf, &activity)?;
         if let Process::Driven { view: last, .. } = &mut self.slots[at].process {
             *last = Some(view);
         }
@@ -157,12 +200,12 @@ impl World {
 }
 
 /// Whoever runs the drivers of this ring; nobody in ring 0.
-pub(super) fn drivers(ring: Ring, seed: u64) -> Option<Box<dyn Drivers>> {
-    match ring {
+pub(super) fn drivers(options: &Options) -> Option<Box<dyn Drivers>> {
+    match options.ring {
         Ring::Models => None,
         #[cfg(madsim)]
-        Ring::Driver => Some(Box::new(crate::ring1::Madsim::new(seed))),
+        Ring::Driver => Some(Box::new(crate::ring1::Madsim::new(options.seed, options.driver))),
         #[cfg(not(madsim))]
-        Ring::Driver => panic!("seed {seed}: ring 1 needs --cfg madsim"),
+        Ring::Driver => panic!("seed {}: ring 1 needs --cfg madsim", options.seed),
     }
 }

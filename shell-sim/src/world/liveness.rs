@@ -70,6 +70,7 @@ impl World {
     fn mend(&mut self) {
         self.trace.line(self.now, "world", "mend", format_args!(""));
         self.nemesis.rest();
+        self.overtaking = None;
         self.disaster.rest();
         self.peers.heal(self.now);
         self.wires.heal(self.now);
@@ -165,6 +166,9 @@ impl World {
             let removed = self.observer.configurations().was_removed(slot.identity.node);
             if !stays_dead && !removed && (!slot.is_running() || slot.status.is_none()) {
                 return Err(format!("node {} does not run", slot.identity.node));
+            }
+            if slot.told_to_stop.is_some() {
+                return Err(format!("node {} was told to stop, and goes on", slot.identity.node));
             }
         }
         let leaders: Vec<String> = self

@@ -29,7 +29,7 @@ impl World {
     }
 
     /// The nodes that have a disk, and were not removed.
-    fn present(&self) -> impl Iterator<Item = NodeId> {
+    pub(super) fn present(&self) -> impl Iterator<Item = NodeId> {
         let settled = self.slots.iter().filter(|slot| !matches!(slot.process, Process::Vacant));
         let nodes = settled.map(|slot| slot.identity.node);
         nodes.filter(|node| !self.observer.configurations().was_removed(*node))

@@ -14,6 +14,8 @@ mod configurations;
 mod damage;
 pub mod disaster;
 pub mod driven;
+mod ending;
+mod founding;
 mod genesis;
 mod liveness;
 mod log_map;
@@ -22,10 +24,13 @@ mod nemesis;
 mod observer;
 mod operator;
 pub mod options;
+mod overtaking;
 mod probes;
 mod process;
+mod rollback;
 mod sayings;
 pub mod scenario;
+mod secrecy;
 mod slot;
 pub mod sometimes;
 mod trace;
@@ -45,6 +50,7 @@ use nemesis::Nemesis;
 use observer::Observer;
 use operator::Operator;
 use options::{FaultKind, Options, Ring};
+use overtaking::Overtaking;
 use probes::Probes;
 use process::PeerEnvelope;
 use raftkv_core::ids::NodeId;
@@ -114,6 +120,7 @@ pub struct World {
     watchers: Vec<Watcher>,
     operator: Operator,
     nemesis: Nemesis,
+    overtaking: Option<Overtaking>,
     backups: Backups,
     disaster: Disaster,
     atlas: Atlas,
@@ -148,7 +155,7 @@ impl World {
         let mut world = World {
             now: SimTime(0),
             rng: seed.fork("world"),
-            drivers: driven::drivers(options.ring, options.seed),
+            drivers: driven::drivers(&options),
             slots,
             peers: Network::new(options.network, seed.fork("peers")),
             wires: Network::new(options.client_network, seed.fork("wires")),
@@ -156,6 +163,7 @@ impl World {
             watchers: (0..options.watchers).map(watcher).collect(),
             operator: Operator::new(count),
             nemesis: Nemesis::new(seed.fork("nemesis")),
+            overtaking: None,
             disaster: Disaster::new(options.disaster, &seed),
             backups: Backups::new(&options.backups, count, &seed),
             atlas: Atlas::default(),

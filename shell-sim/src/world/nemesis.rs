@@ -38,6 +38,8 @@ enum End {
     /// The process is killed again.
     Kill(usize),
     SlowLinks,
+    /// An image of the disk is put back.
+    RollBack(usize),
 }
 
 impl Nemesis {
@@ -158,6 +160,9 @@ impl World {
             FaultKind::BackupSchedule => self.change_schedule(),
             FaultKind::MakerPowerCut => self.cut_maker(),
             FaultKind::SnapshotPowerCut => self.nemesis.snapshots += 1,
+            FaultKind::LeaderOvertaken => self.overtake_leader(),
+            FaultKind::Stop => self.tell_to_stop(at),
+            FaultKind::RollBack => self.plan_roll_back(at),
             _ => self.change_membership(kind, at),
         }
     }
@@ -190,9 +195,8 @@ impl World {
             2 => Request::BackupSchedule { schedule: None },
             _ => {
                 let (cron, timezone) = ("* * * * *".into(), "UTC".into());
-                Request::BackupSchedule {
-                    schedule: Some(Schedule { cron, timezone, prune: false }),
-                }
+                let prune = rng.happens(Ppm::percent(50));
+                Request::BackupSchedule { schedule: Some(Schedule { cron, timezone, prune }) }
             }
         };
         self.operator.ask(request);
@@ -210,7 +214,7 @@ impl World {
         }
     }
 
-    fn power_cut(&mut self, at: usize) {
+    pub(super) fn power_cut(&mut self, at: usize) {
         let policy = *self.nemesis.rng.pick(&CrashPolicy::DRAWN);
         let until = self.now + self.some_downtime();
         self.count("power cut");
@@ -312,6 +316,7 @@ impl World {
             End::Calm(at) => self.power_cut(at),
             End::Kill(at) => self.crash(at, Crash::Process, self.now + Span(200_000)),
             End::SlowLinks => self.peers.speed_up(self.now),
+            End::RollBack(at) => self.roll_back(at),
         }
         self.trace.line(self.now, "world", "end", format_args!("{end:?}"));
     }
@@ -319,20 +324,25 @@ impl World {
     /// The leader hears nobody, is heard by nobody, or both.
     fn part_leader(&mut self) {
         let Some(at) = self.leading() else { return };
-        let leader = self.slots[at].host();
         let (deaf, mute) = *self.nemesis.rng.pick(&[(true, true), (true, false), (false, true)]);
-        for other in (0..self.slots.len() as u32).map(Host).filter(|other| *other != leader) {
-            if deaf {
-                self.peers.cut(other, leader);
-            }
-            if mute {
-                self.peers.cut(leader, other);
-            }
-        }
         let until = self.now + self.some_downtime() + Span::from_millis(1_500);
-        self.nemesis.end_at(until, End::Partition);
+        self.cut_off(at, deaf, mute, until);
         self.count("leader cut off");
         self.note(at, "partition", &format!("leader, deaf {deaf}, mute {mute}"));
+    }
+
+    /// A machine hears nobody, is heard by nobody, or both.
+    pub(super) fn cut_off(&mut self, at: usize, deaf: bool, mute: bool, until: SimTime) {
+        let here = self.slots[at].host();
+        for other in (0..self.slots.len() as u32).map(Host).filter(|other| *other != here) {
+            if deaf {
+                self.peers.cut(other, here);
+            }
+            if mute {
+                self.peers.cut(here, other);
+            }
+        }
+        self.nemesis.end_at(until, End::Partition);
     }
 
     /// Everything to and from a machine goes over a slow line: a snapshot keeps heartbeats waiting.
@@ -357,6 +367,11 @@ impl World {
             let soon = self.nemesis.rng.tail(Span(self.options.disk.sync_mean.0 * 2));
             self.crash_at(self.now + soon, at, true);
         }
+    }
+
+    /// Puts an image of a machine's disk back at a later moment.
+    pub(super) fn roll_back_at(&mut self, when: SimTime, at: usize) {
+        self.nemesis.end_at(when, End::RollBack(at));
     }
 
     /// Ends a process at a later moment.

@@ -84,13 +84,6 @@ pub struct Activity<'a> {
     pub election_timeout: Span,
 }
 
-impl Activity<'_> {
-    /// Of a node whose inputs are not seen: how long it ran without a quorum cannot be told.
-    pub fn unknown() -> Self {
-        Activity { heard: &[], ran: Span(0), election_timeout: Span(0) }
-    }
-}
-
 /// What becomes durable with a disk operation.
 #[derive(Debug)]
 struct Appended {
@@ -169,6 +162,7 @@ impl Observer {
     pub fn forget(&mut self, node: NodeId) {
         self.hard_states.forget(node);
         self.durable.forget(node);
+        self.logs.remove(&node);
     }
 
     /// `node` starts from what its disk holds.
@@ -178,7 +172,8 @@ impl Observer {
         }
         self.counts.boots += 1;
         self.hard_states.recovered(node, image.hard_state)?;
-        self.durable.recovered(node, image.snapshot.index, &image.entries)?;
+        let base = (image.snapshot.index, image.snapshot.term);
+        self.durable.recovered(node, base, &image.entries)?;
         let log = self.logs.entry(node).or_default();
         log.base = (image.snapshot.index, image.snapshot.term);
         log.applied = image.snapshot.index;
@@ -235,6 +230,21 @@ impl Observer {
             return Err(Violation::new("membership", detail));
         }
         Ok(elected)
+    }
+
+    /// What `node` has on stable storage, as far as it is known.
+    pub fn durable_state(&self, node: NodeId) -> Option<HardState> {
+        self.hard_states.durable_state(node)
+    }
+
+    /// Index and term of the last entry of `node`'s log that it holds durably; `None` when its log is empty.
+    pub fn durable_last(&self, node: NodeId) -> Option<(u64, u64)> {
+        self.durable.last(node)
+    }
+
+    /// Whether `node` durably holds the entry, or a snapshot that covers it.
+    pub fn holds(&self, node: NodeId, index: u64, term: u64) -> bool {
+        self.durable.holds(node, index, term)
     }
 
     /// The commit index that `node` has on stable storage.

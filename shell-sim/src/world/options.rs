@@ -10,6 +10,7 @@ use crate::model::network::NetworkFaults;
 use crate::random::{Draw, Ppm};
 use crate::world::backups::options::BackupOptions;
 use crate::world::disaster::DisasterOptions;
+use crate::world::driven::DriverOptions;
 use raftkv_core::config::Config;
 use raftkv_core::rng::{Rng, Seed};
 use raftkv_core::time::Span;
@@ -80,11 +81,17 @@ pub enum FaultKind {
     MakerPowerCut,
     /// Nodes lose power about when they publish a snapshot, now and then, from now on.
     SnapshotPowerCut,
+    /// The leader is cut off, overtaken, and loses power when it installs its successor's snapshot.
+    LeaderOvertaken,
+    /// A node is told to stop, hands over, and is started again.
+    Stop,
+    /// A machine's disk goes back to an older state.
+    RollBack,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [FaultKind; 31] = [
+    pub const ALL: [FaultKind; 34] = [
         FaultKind::Kill,
         FaultKind::PowerCut,
         FaultKind::PowerCutAll,
@@ -116,6 +123,9 @@ impl FaultKind {
         FaultKind::BackupSchedule,
         FaultKind::MakerPowerCut,
         FaultKind::SnapshotPowerCut,
+        FaultKind::LeaderOvertaken,
+        FaultKind::Stop,
+        FaultKind::RollBack,
     ];
 }
 
@@ -136,6 +146,8 @@ pub struct Options {
     pub seed: u64,
     /// What runs the nodes.
     pub ring: Ring,
+    /// How the drivers of ring 1 are.
+    pub driver: DriverOptions,
     /// Voters at the start: 1, 3 or 5.
     pub voters: u32,
     /// Learners at the start.
@@ -186,6 +198,7 @@ impl Options {
         Options {
             seed,
             ring: Ring::Models,
+            driver: DriverOptions::CALM,
             voters: 3,
             learners: 0,
             spares: 0,
@@ -227,6 +240,7 @@ impl Options {
         let spares = *rng.pick(&[0, 0, 1, 1, 2]);
         let calm = Options::calm(seed);
         let mut options = Options {
+            driver: DriverOptions::draw(Seed::from_number(seed)),
             voters,
             learners,
             spares,

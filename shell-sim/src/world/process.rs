@@ -1,7 +1,5 @@
-//! Starting, running and ending the process of a node: what the shell does in production.
+//! Starting and running the process of a node: what the shell does in production.
 
-use super::clients::ClientFrame;
-use super::log_map::LogMap;
 use super::observer::Activity;
 use super::sayings::{describe, summary};
 use super::slot::Process;
@@ -14,10 +12,10 @@ use crate::model::store::{Call, describe as describe_blob};
 use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
 use raftkv_core::api::{MemberInfo, MemberRole, NodeStatus};
-use raftkv_core::boot::{self, Boot, BootError, BootStep, Image};
+use raftkv_core::boot::{Boot, BootError, BootStep, Image};
 use raftkv_core::config::Config;
-use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId, OpId};
-use raftkv_core::io::{DiskDone, DiskError, DiskOp, FileName, Halt, Input, Output};
+use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId};
+use raftkv_core::io::{DiskDone, DiskError, DiskOp, FileName, Input, Output};
 use raftkv_core::log::{ConfState, Level};
 use raftkv_core::node::Node;
 use raftkv_core::rng::Seed;
@@ -98,6 +96,9 @@ impl World {
                 Process::Booting { waits_for, .. } if *waits_for == op => {
                     self.on_boot_step_done(at, result)?;
                 }
+                Process::Founding { waits_for, .. } if *waits_for == op => {
+                    self.on_founding_step_done(at, result);
+                }
                 Process::Running { .. } | Process::Driven { .. } => {
                     if result.is_ok() {
                         self.observer.on_disk_done(node, op);
@@ -105,7 +106,10 @@ impl World {
                     }
                     slot.inbox.push_back(Input::Disk { op, result });
                 }
-                Process::Booting { .. } | Process::Down { .. } | Process::Vacant => {}
+                Process::Booting { .. }
+                | Process::Founding { .. }
+                | Process::Down { .. }
+                | Process::Vacant => {}
             }
         }
         Ok(())
@@ -123,78 +127,11 @@ impl World {
         match &slot.process {
             Process::Down { .. } => self.start(at),
             Process::Running { .. } => self.run_node(at),
-            Process::Driven { .. } | Process::Booting { .. } | Process::Vacant => Ok(()),
+            Process::Driven { .. }
+            | Process::Booting { .. }
+            | Process::Founding { .. }
+            | Process::Vacant => Ok(()),
         }
-    }
-
-    /// Ends the process, and says when it is started again.
-    pub(super) fn crash(&mut self, at: usize, crash: Crash, until: SimTime) {
-        let slot = &mut self.slots[at];
-        if matches!(slot.process, Process::Vacant) {
-            return;
-        }
-        if let Some(drivers) = &mut self.drivers {
-            drivers.end(at);
-        }
-        let was_booting = matches!(slot.process, Process::Booting { .. });
-        let is_temp = |(name, _): &(FileName, u64)| matches!(name, FileName::SnapshotTemp(_));
-        let half_written = slot.disk.listing().iter().any(is_temp);
-        let at_stake = slot.disk.crash(crash);
-        slot.process = Process::Down { until };
-        slot.inbox.clear();
-        slot.running_watches.clear();
-        self.backups.store.abandon(slot.store_session);
-        slot.status = None;
-        slot.free_at = self.now;
-        let node = slot.identity.node;
-        let waiting = std::mem::take(&mut slot.requests);
-        self.observer.on_stop(node);
-        for (client, attempt) in waiting.into_values() {
-            self.wires.submit(self.now, Host(at as u32), client, ClientFrame::Broken { attempt });
-        }
-        self.trace.line(self.now, node, "crash", format_args!("{crash:?} at stake {at_stake}"));
-        if was_booting {
-            self.sometimes("crash during recovery");
-        }
-        if half_written {
-            self.sometimes("crash while a snapshot was being written or received");
-        }
-    }
-
-    /// Empties the disk of a machine, whose member has to join anew.
-    pub(super) fn vacate(&mut self, at: usize) {
-        let (member, node) = (self.slots[at].member, self.slots[at].identity.node);
-        let learner = self.observer.configurations().newest().learners.contains(&node);
-        self.empty(at);
-        self.operator.let_join(member, address(member), learner);
-    }
-
-    /// Empties the disk of a machine.
-    pub(super) fn empty(&mut self, at: usize) {
-        self.crash(at, Crash::Process, SimTime::NEVER);
-        let slot = &mut self.slots[at];
-        slot.disk.lose_everything();
-        slot.log_map = LogMap::default();
-        slot.process = Process::Vacant;
-        slot.damaged = false;
-        let node = slot.identity.node;
-        self.trace.line(self.now, node, "vacant", format_args!("disk replaced"));
-    }
-
-    /// A member that was let in again gets its data directory.
-    pub(super) fn settle(&mut self, identity: Identity, peers: Vec<MemberInfo>) {
-        let slot = &mut self.slots[identity.node.member() as usize - 1];
-        assert!(matches!(slot.process, Process::Vacant), "only empty machines are let in");
-        slot.identity = identity;
-        for action in boot::joining(identity, peers) {
-            slot.disk.provision(&action);
-        }
-        slot.process = Process::Down { until: self.now };
-        self.trace.line(self.now, identity.node, "joining", format_args!("disk made ready"));
-        self.sometimes(match identity.node.incarnation() {
-            0 => "a new member joined",
-            _ => "a member joined anew",
-        });
     }
 
     fn start(&mut self, at: usize) -> Result<(), Violation> {
@@ -230,9 +167,7 @@ impl World {
             BootStep::Refused(error) => return self.on_refused(at, &error),
         };
         let slot = &mut self.slots[at];
-        slot.next_request += 1;
-        // Numbers above the nodes' own, so that a late completion is never mistaken.
-        let waits_for = OpId(1 << 63 | slot.next_request);
+        let waits_for = slot.name_operation();
         slot.disk.submit(self.now, waits_for, action);
         slot.process = Process::Booting { boot, waits_for };
         Ok(())
@@ -246,13 +181,14 @@ impl World {
             return Err(Violation::new("recovery", detail));
         }
         let damaged = slot.damaged;
+        slot.founding = None;
         self.observer.on_boot(id, &image)?;
-        if damaged {
+        let slot = &mut self.slots[at];
+        if damaged && slot.forgot.is_none() {
             // Everything was read back and is whole: it can be relied on again.
             self.atlas.regain(id);
-            self.sometimes("damage was overcome at start");
+            *self.sometimes.entry("damage was overcome at start").or_default() += 1;
         }
-        let slot = &mut self.slots[at];
         let mut config = self.options.config.clone();
         config.address = address(slot.member);
         let seed = Seed::from_number(
@@ -264,13 +200,14 @@ impl World {
         let now = slot.clock.read(self.now);
         let mut node = Box::new(Node::new(config, image, seed, now));
         slot.store_session = self.backups.begin_node_session();
+        if let Some(settings) = self.backups.node_settings() {
+            node.make_backups(settings);
+        }
+        if let Some(pruning) = self.backups.node_pruning() {
+            node.prune_backups(pruning);
+        }
         slot.process = match &mut self.drivers {
-            None => {
-                if let Some(settings) = self.backups.node_settings() {
-                    node.make_backups(settings);
-                }
-                Process::Running { node, wake: self.now }
-            }
+            None => Process::Running { node, wake: self.now },
             Some(drivers) => {
                 drivers.start(at, node, slot.clock.dials());
                 Process::Driven { is_stopped: false, outputs: 0, view: None }
@@ -303,6 +240,10 @@ impl World {
         if slot.damaged {
             self.vacate(at);
             self.sometimes("damage was refused at start");
+            return Ok(());
+        }
+        if let (BootError::Empty, Some(founding)) = (error, slot.founding.clone()) {
+            self.begin_founding(at, founding);
             return Ok(());
         }
         Err(Violation::new("recovery", format!("node {node} refuses a good disk: {error}")))
@@ -338,11 +279,16 @@ impl World {
         let last = outputs.pop_if(|output| matches!(output, Output::Halt(_)));
         outputs.into_iter().try_for_each(|output| self.carry_out(at, output))?;
         // A node may be the first to apply its own removal: what it applied is looked at before it stops.
-        let Config { tick, election_ticks, .. } = self.options.config;
-        let election_timeout = Span(tick.0 * u64::from(election_ticks));
+        let election_timeout = self.election_timeout();
         let activity = Activity { heard: &heard, ran, election_timeout };
         self.on_status(at, status, &conf, &activity)?;
         last.map_or(Ok(()), |halt| self.carry_out(at, halt))
+    }
+
+    /// Raft's, as all nodes are configured.
+    pub(super) fn election_timeout(&self) -> Span {
+        let Config { tick, election_ticks, .. } = self.options.config;
+        Span(tick.0 * u64::from(election_ticks))
     }
 
     pub(super) fn carry_out(&mut self, at: usize, output: Output) -> Result<(), Violation> {
@@ -353,6 +299,7 @@ impl World {
                 if let PeerFrame::Raft(message) = &frame {
                     self.observer.on_sent(node, message)?;
                 }
+                self.overhear_peer(&frame)?;
                 self.send(at, to, frame);
             }
             Output::Disk { op, action } => {
@@ -365,7 +312,8 @@ impl World {
                     *self.sometimes.entry("a segment of the log was begun").or_default() += 1;
                 }
                 let publishes = matches!(action, DiskOp::Publish { to: FileName::Snapshot(_), .. });
-                slot.disk.submit(self.now, op, action);
+                self.on_installing(at, &action);
+                self.slots[at].disk.submit(self.now, op, action);
                 if publishes {
                     self.on_publishing(at);
                 }
@@ -373,6 +321,8 @@ impl World {
             Output::Reply { req, response } => self.reply(at, req, response)?,
             Output::Blob { op, action, .. } => {
                 slot.blobs += 1;
+                self.judge_pruning(at, &action)?;
+                let slot = &self.slots[at];
                 let call = Call { session: slot.store_session, op };
                 self.trace.line(self.now, node, "blob", format_args!("{}", describe_blob(&action)));
                 self.backups.store.submit(self.now, call, action);
@@ -385,6 +335,7 @@ impl World {
             Output::Peers(_) => {}
             Output::Event(event) => {
                 self.trace.line(self.now, node, "log", format_args!("{event}"));
+                self.overhear_line(&event.message)?;
                 if event.message.ends_with("is installed") {
                     self.sometimes("a snapshot was installed");
                     self.slots[at].installed_before = self.slots[at].next_request;
@@ -448,40 +399,8 @@ impl World {
             }
         }
         self.slots[at].status = Some(status);
-        Ok(())
-    }
-
-    fn on_halt(&mut self, at: usize, halt: &Halt) -> Result<(), Violation> {
-        let slot = &self.slots[at];
-        let node = slot.identity.node;
-        self.trace.line(self.now, node, "halt", format_args!("{halt}"));
-        let legitimate = match halt {
-            Halt::DiskFailed { .. } => self.slots[at].disk_has_failed(),
-            Halt::Unreadable { .. } => false,
-            Halt::Stopped => true,
-            Halt::Removed { .. } => {
-                self.slots[at].damaged || self.observer.configurations().was_removed(node)
-            }
-            Halt::RolledBack { .. } => self.slots[at].damaged,
-        };
-        if !legitimate {
-            return Err(Violation::new("halt", format!("node {node} stops for no reason: {halt}")));
-        }
-        match halt {
-            Halt::Removed { .. } if self.observer.configurations().was_removed(node) => {
-                self.on_removed(at);
-                return Ok(());
-            }
-            Halt::Removed { .. } | Halt::RolledBack { .. } => {
-                self.sometimes("a rolled-back node stopped");
-                self.vacate(at);
-                return Ok(());
-            }
-            Halt::DiskFailed { .. } => self.sometimes("a node stopped because of its disk"),
-            Halt::Unreadable { .. } | Halt::Stopped => {}
-        }
-        let pause = self.rng.span(Span::from_millis(100), Span::from_millis(3_000));
-        self.crash(at, Crash::Process, self.now + pause);
+        self.go_on_overtaking(at);
+        self.look_for_forgotten(at);
         Ok(())
     }
 }

@@ -153,6 +153,11 @@ impl Scenario {
         self.world.operator.ask(request);
     }
 
+    /// Somebody asks the member for something at its own machine, and does not wait for the answer.
+    pub fn ask_at(&mut self, member: u32, request: Request) {
+        self.world.ask_at(at(member), request);
+    }
+
     /// The operator lets a spare machine join.
     pub fn let_join(&mut self, member: u32) {
         self.world.operator.let_join(member, super::process::address(member), false);
@@ -198,15 +203,9 @@ impl Scenario {
 
     /// The member's disk goes back to an older state. The member must be down.
     pub fn restore_disk(&mut self, member: u32, image: DiskImage) {
-        let slot = &mut self.world.slots[at(member)];
-        assert!(
-            matches!(slot.process, Process::Down { .. }),
-            "images are put back on stopped nodes"
-        );
-        slot.disk.restore(image);
-        slot.damaged = true;
-        self.world.observer.forget(slot.identity.node);
-        self.world.atlas.lose(slot.identity.node);
+        let is_down = matches!(self.world.slots[at(member)].process, Process::Down { .. });
+        assert!(is_down, "images are put back on stopped nodes");
+        self.world.put_back(at(member), image);
     }
 
     fn statuses(&self) -> impl Iterator<Item = (u32, &NodeStatus)> {

@@ -2,9 +2,11 @@
 
 use super::damage::Place;
 use super::driven::{self, View};
+use super::founding::Founding;
 use super::log_map::LogMap;
 use super::options::Options;
 use super::process;
+use super::rollback::Image;
 use super::{OPERATOR_HOST, WATCHER_HOSTS};
 use crate::check::Violation;
 use crate::model::clock::ClockModel;
@@ -12,8 +14,9 @@ use crate::model::disk::{Disk, DiskCounts, SECTOR_BYTES};
 use crate::model::network::Host;
 use crate::random::Draw;
 use crate::time::SimTime;
-use raftkv_core::api::NodeStatus;
-use raftkv_core::boot::Boot;
+use raftkv_core::api::{NodeStatus, Role};
+use raftkv_core::backup::BackupId;
+use raftkv_core::boot::{Boot, Genesis};
 use raftkv_core::ids::{Identity, OpId, ReqId};
 use raftkv_core::io::{FileName, Input};
 use raftkv_core::kv::KvState;
@@ -59,6 +62,16 @@ pub(super) struct Slot {
     pub(super) faults_at_boot: DiskCounts,
     /// Someone flipped bits or emptied the disk since it was last known good.
     pub(super) damaged: bool,
+    /// What the node was when it was told to stop, if it was.
+    pub(super) told_to_stop: Option<Role>,
+    /// A cluster was restored: this machine's data directory is made from that, unless it is there.
+    pub(super) founding: Option<Founding>,
+    /// Backups that a process here has begun to upload.
+    pub(super) uploads: BTreeSet<BackupId>,
+    /// The disk as it was, to be put back.
+    pub(super) image: Option<Image>,
+    /// Its disk was put back to an older state: the last entry it held before, until it holds that again.
+    pub(super) forgot: Option<(u64, u64)>,
     /// Which parts of the log's files damage can be told apart in.
     pub(super) log_map: LogMap,
     /// Handled this often without time going on.
@@ -80,6 +93,13 @@ pub(super) enum Process {
         /// The reader.
         boot: Box<Boot>,
         /// The disk operation it waits for, and whether bytes are expected.
+        waits_for: OpId,
+    },
+    /// The data directory of a restored cluster's member is being made.
+    Founding {
+        /// What is left to be done.
+        genesis: Box<Genesis>,
+        /// The disk operation it waits for.
         waits_for: OpId,
     },
     /// A node.
@@ -124,6 +144,11 @@ impl Slot {
             boots: 0,
             faults_at_boot: DiskCounts::default(),
             damaged: false,
+            told_to_stop: None,
+            founding: None,
+            uploads: BTreeSet::new(),
+            image: None,
+            forgot: None,
             log_map: LogMap::default(),
             spins: 0,
             status: None,
@@ -139,7 +164,7 @@ impl Slot {
     pub(super) fn next_wake(&self) -> SimTime {
         match &self.process {
             Process::Down { until } => *until,
-            Process::Booting { .. } | Process::Vacant => SimTime::NEVER,
+            Process::Booting { .. } | Process::Founding { .. } | Process::Vacant => SimTime::NEVER,
             Process::Driven { is_stopped: false, .. } if self.inbox.is_empty() => SimTime::NEVER,
             Process::Driven { .. } => self.free_at,
             Process::Running { wake, .. } => {
@@ -207,6 +232,12 @@ impl Slot {
     /// Whether a node runs here.
     pub(super) fn is_running(&self) -> bool {
         matches!(self.process, Process::Running { .. } | Process::Driven { .. })
+    }
+
+    /// A name for a disk operation of the shell's own, above the nodes' so that a late completion is never mistaken.
+    pub(super) fn name_operation(&mut self) -> OpId {
+        self.next_request += 1;
+        OpId(1 << 63 | self.next_request)
     }
 
     /// The node was run, and time goes on or does not; a violation when it has not gone on for too long.

@@ -1,5 +1,6 @@
 //! The operator's keys: those new backups are sealed for, and those kept to open old ones.
 
+use bytes::Bytes;
 use raftkv_core::backup::format::{Plaintext, Suite};
 use raftkv_core::backup::read::Access;
 use raftkv_core::backup::{Key, KeyRing, Metadata};
@@ -12,16 +13,25 @@ pub(super) struct Keys {
     retired: Vec<Key>,
     /// Opens nothing.
     stranger: Key,
+    /// The bytes of all keys there ever were.
+    secrets: Vec<Bytes>,
 }
 
 impl Keys {
     /// So many to seal for.
     pub(super) fn new(count: u32, rng: &mut Rng) -> Self {
+        let mut secrets = Vec::new();
         Keys {
-            recipients: (0..count).map(|_| Key::draw(rng)).collect(),
+            recipients: (0..count).map(|_| draw(rng, &mut secrets)).collect(),
             retired: Vec::new(),
-            stranger: Key::draw(rng),
+            stranger: draw(rng, &mut secrets),
+            secrets,
         }
+    }
+
+    /// The bytes of every key there ever was.
+    pub(super) fn secrets(&self) -> &[Bytes] {
+        &self.secrets
     }
 
     /// Whom new backups are sealed for.
@@ -38,7 +48,7 @@ impl Keys {
     pub(super) fn rotate(&mut self, rng: &mut Rng) {
         if self.encrypt() {
             self.retired.push(self.recipients.remove(0));
-            self.recipients.push(Key::draw(rng));
+            self.recipients.push(draw(rng, &mut self.secrets));
         }
     }
 
@@ -65,6 +75,13 @@ impl Keys {
         let keys = KeyRing::new(self.recipients.last().cloned());
         Access { keys, ..self.access() }
     }
+}
+
+/// A key, whose bytes are kept to look for them.
+fn draw(rng: &mut Rng, secrets: &mut Vec<Bytes>) -> Key {
+    let bytes = rng.bytes();
+    secrets.push(Bytes::copy_from_slice(&bytes));
+    Key::from_bytes(bytes)
 }
 
 /// Whether a backup can be opened like that.

@@ -2,8 +2,8 @@
 //!
 //! Within the atlas of backups: at least one complete backup stays good, so that there is something to come back from.
 
-use super::Backups;
 use super::options::BackupOptions;
+use super::{Backups, rotate_key};
 use crate::model::store::{Damage, Outage};
 use crate::random::Draw;
 use crate::time::SimTime;
@@ -66,8 +66,8 @@ impl World {
             Strike::Damage(damage) => self.damage_some_backup(damage),
             Strike::Rotate => {
                 self.count("key rotated");
-                let backups = &mut self.backups;
-                backups.console.keys().rotate(&mut backups.mischief.rng);
+                let Backups { console, canaries, mischief, .. } = &mut self.backups;
+                rotate_key(console, canaries, &mut mischief.rng);
             }
         }
     }

@@ -8,6 +8,7 @@ mod janitor;
 mod keys;
 mod mischief;
 pub mod options;
+mod pruning;
 mod reading;
 mod scenario;
 mod sweep;
@@ -36,7 +37,7 @@ use raftkv_core::backup::verify::Level;
 use raftkv_core::backup::{BackupId, Metadata};
 use raftkv_core::io::Input;
 use raftkv_core::kv::StateHash;
-use raftkv_core::rng::Seed;
+use raftkv_core::rng::{Rng, Seed};
 
 /// Sessions of nodes in the store are numbered from here on; those of the command line from 1.
 const NODE_SESSIONS: u64 = 1 << 32;
@@ -53,6 +54,8 @@ pub(super) struct Backups {
     mischief: Mischief,
     /// Whether nodes can make backups, and how.
     nodes_are_able: bool,
+    /// Whether they run retention behind them.
+    nodes_prune: bool,
     node_sessions: u64,
     /// Of the last restore in memory.
     last_trouble: Option<ReadTrouble>,
@@ -68,15 +71,19 @@ pub(super) struct Recovery {
 
 impl Backups {
     pub(super) fn new(options: &BackupOptions, nodes: usize, seed: &Seed) -> Self {
+        let mut console = Console::new(options.clone(), nodes, seed.fork("console"));
+        let mut canaries = Canaries::default();
+        canaries.guard(console.keys().secrets().iter().cloned());
         Backups {
             store: Store::new(options.store, seed.fork("store")),
-            console: Console::new(options.clone(), nodes, seed.fork("console")),
+            console,
             janitor: Janitor::new(options, seed.fork("janitor")),
             commits: Commits::default(),
             nonces: Nonces::default(),
-            canaries: Canaries::default(),
+            canaries,
             mischief: Mischief::new(options, seed.fork("mischief")),
             nodes_are_able: options.by_cluster,
+            nodes_prune: options.by_cluster && options.nodes_prune,
             node_sessions: NODE_SESSIONS,
             last_trouble: None,
         }
@@ -139,7 +146,7 @@ impl Backups {
 
     /// How many of these are among the newest, which retention leaves alone: a list does not show all damage.
     fn good_and_kept(&self) -> usize {
-        if !self.janitor.is_planned() {
+        if !self.janitor.is_planned() && !self.nodes_prune {
             return self.good();
         }
         let mut newest: Vec<_> = self
@@ -190,6 +197,14 @@ impl Backups {
         };
         backup_restore::check(result, truth)
     }
+}
+
+/// A key is replaced.
+fn rotate_key(console: &mut Console, canaries: &mut Canaries, rng: &mut Rng) {
+    let keys = console.keys();
+    let known = keys.secrets().len();
+    keys.rotate(rng);
+    canaries.guard(keys.secrets()[known..].iter().cloned());
 }
 
 impl World {
@@ -257,7 +272,7 @@ impl World {
             let backups = &mut self.backups;
             backups.commits.fact(&fact, backups.store.bucket())?;
             match &fact {
-                Fact::Written(_, bytes) => backups.canaries.seen(bytes)?,
+                Fact::Written(_, bytes) => backups.canaries.seen("the object store", bytes)?,
                 Fact::Appeared(object) | Fact::Begun(object) | Fact::Removed(object) => {
                     let what = match fact {
                         Fact::Appeared(_) => "appeared",

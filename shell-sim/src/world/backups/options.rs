@@ -37,6 +37,8 @@ pub struct BackupOptions {
     pub rules: Retention,
     /// Whether nodes make backups for their cluster, on schedule and when asked.
     pub by_cluster: bool,
+    /// Whether these run retention after them, by the same rules, where the schedule or the rules say so.
+    pub nodes_prune: bool,
 }
 
 impl BackupOptions {
@@ -56,6 +58,7 @@ impl BackupOptions {
             prune_every: None,
             rules: Retention::default(),
             by_cluster: false,
+            nodes_prune: false,
         }
     }
 
@@ -87,8 +90,10 @@ impl BackupOptions {
                 retention_days: *rng.pick(&[0, 1]),
                 max_backups: *rng.pick(&[0, 2, 3]),
                 min_backups: *rng.pick(&[2, 2, 3]),
+                prune_on_backup: true,
                 ..Retention::default()
             },
+            nodes_prune: rng.happens(Ppm::percent(50)),
         }
     }
 }

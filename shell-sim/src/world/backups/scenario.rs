@@ -78,7 +78,7 @@ impl Scenario {
     /// The operator replaces a key, and keeps the old one.
     pub fn rotate_key(&mut self) {
         let World { backups, rng, .. } = &mut self.world;
-        backups.console.keys().rotate(rng);
+        super::rotate_key(&mut backups.console, &mut backups.canaries, rng);
     }
 
     /// Complete backups that nobody has damaged, oldest first.

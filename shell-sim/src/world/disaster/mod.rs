@@ -9,6 +9,7 @@ mod strays;
 
 use super::atlas::Atlas;
 use super::backups::Recovery;
+use super::founding::Founding;
 use super::observer::Observer;
 use super::operator::Operator;
 use super::process::address;
@@ -207,6 +208,7 @@ impl World {
         self.wires = Network::new(self.options.client_network, seed.fork("wires"));
         self.peers.heal_links();
         self.nemesis.forget();
+        self.overtaking = None;
         self.operator = Operator::new(count);
         self.atlas = Atlas::default();
         self.observer = Observer::default();
@@ -266,7 +268,7 @@ impl World {
         }
     }
 
-    /// Puts the data directories of a restored cluster on the new machines.
+    /// The data directories of a restored cluster are made on the new machines.
     fn found(
         &mut self,
         cluster: ClusterId,
@@ -284,9 +286,7 @@ impl World {
             .collect();
         for slot in &mut self.slots[..founders] {
             slot.identity = Identity { cluster, epoch, node: node(slot.member) };
-            for action in boot::genesis(slot.identity, members.clone(), base.clone()) {
-                slot.disk.provision(&action);
-            }
+            slot.founding = Some(Founding { members: members.clone(), base: base.clone() });
             slot.process = Process::Down { until: self.now };
         }
         let voters = members.iter().map(|member| member.node).collect();

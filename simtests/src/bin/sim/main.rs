@@ -22,8 +22,9 @@ usage: sim COMMAND [OPTION...]
   many     --from A --count N [--jobs J] many seeds, with progress, faults fired and failing seeds
   report   --from A --count N [--jobs J] the same, with what every check was fed
   replay   [--jobs J]                    every seed that once found a bug
-  planted  [--bug A,B] [--without C,D] [--seeds N] [--jobs J]
-                                         plants bugs, and says which seed and check caught each
+  planted  [--bug A,B] [--without C,D] [--seeds N] [--all] [--jobs J]
+                                         plants bugs, and says which seed and check caught each first; with --all,
+                                         how many of the seeds each check caught
 
 The first four take --set NAME=VALUE, as often as wanted, to change what the seed stands for. All but options take --ring 1, for the
 server's own driver loop under madsim; run, draw and shrink take --bug NAME to plant a bug. Both need another build, which is made.";
@@ -53,7 +54,9 @@ fn dispatch(words: &[String]) -> Result<bool, String> {
         "many" => (&["--ring", "--from", "--count", "--jobs"], many::many),
         "report" => (&["--ring", "--from", "--count", "--jobs"], many::report),
         "replay" => (&["--ring", "--jobs"], many::replay),
-        "planted" => (&["--ring", "--bug", "--without", "--seeds", "--jobs"], planted::hunt),
+        "planted" => {
+            (&["--ring", "--bug", "--without", "--seeds", "--all", "--jobs"], planted::hunt)
+        }
         _ => return Err(USAGE.into()),
     };
     let arguments = Arguments::read(rest, known)?;

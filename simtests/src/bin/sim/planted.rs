@@ -55,7 +55,8 @@ mod present {
         // A panic is one way of noticing; its words are in the outcome.
         std::panic::set_hook(Box::new(|_| {}));
         let (count, escaped) = (wanted.len(), AtomicU64::new(0));
-        let hunt = Hunt { ring, bugs: wanted, seeds, jobs: arguments.jobs()? };
+        let (jobs, all) = (arguments.jobs()?, arguments.has("--all"));
+        let hunt = Hunt { ring, bugs: wanted, seeds, jobs, all };
         hunt_all(&hunt, |outcome| {
             say(&outcome.to_string());
             escaped.fetch_add(u64::from(outcome.failure.is_none()), Ordering::Relaxed);
