@@ -1,5 +1,7 @@
 //! Named disasters of the second kind: the data centre, the object store, the keys. `docs/SIMULATION.md` retells them.
 
+use bytes::Bytes;
+use raftkv_core::api::{DeleteRequest, KeyRange, KeyValue, Request, WriteOp};
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::ObjectName;
 use raftkv_core::backup::compress::Compression;
@@ -13,6 +15,7 @@ use raftkv_sim::world::disaster::DisasterOptions;
 use raftkv_sim::world::options::Options;
 use raftkv_sim::world::scenario::Scenario;
 use raftkv_sim::world::{Report, Run, World};
+use std::collections::BTreeMap;
 
 const SEEDS: u64 = 3;
 
@@ -241,6 +244,52 @@ fn the_store_is_down_for_days() {
             scenario.run_until("the backup is made at last", |scenario| {
                 scenario.good_backups().len() == 2
             })
+        },
+    );
+}
+
+type Contents = BTreeMap<Bytes, KeyValue>;
+
+#[test]
+fn an_accidental_deletion_is_undone_from_a_backup() {
+    tell(
+        |options| {
+            options.workload.mix.delete = 0;
+            options.workload.mix.txn = 0;
+            options.workload.mix.lease = 0;
+            options.workload.keys = 100;
+            options.clients = 1;
+        },
+        |scenario| {
+            let leader = scenario.leader().expect("a cluster that serves has a leader");
+            scenario.run_for(millis(5_000))?;
+            let before = scenario.contents(leader);
+            let backup = back_up(scenario)?;
+            let later = scenario.contents(leader);
+            let delete = DeleteRequest { range: KeyRange::all(), return_previous: false };
+            scenario.ask_at(leader, Request::Write { session: None, op: WriteOp::Delete(delete) });
+            scenario.run_until("nothing is left, or not much", |scenario| {
+                scenario.contents(leader).len() < before.len() / 4
+            })?;
+            // Somebody has made some of them anew already.
+            scenario.run_for(millis(1_500))?;
+            scenario.undo(backup);
+            scenario.run_until("the job begins", |scenario| scenario.job_steps().is_some())?;
+            scenario.run_until("the job ends", |scenario| scenario.job_steps().is_none())?;
+            let after = scenario.contents(leader);
+            assert!(before.keys().all(|key| after.contains_key(key)), "a key is not back");
+            let is_back = |found: &KeyValue| found.value.starts_with(b"undone ");
+            let back = after.values().filter(|found| is_back(found)).count();
+            assert!(back > 5 && back < before.len(), "{back} of {} were put back", before.len());
+            for found in after.values().filter(|found| is_back(found)) {
+                let of = |old: &Contents| old.get(&found.key).map(|old| old.value.clone());
+                let origins = [of(&before), of(&later)];
+                let is_origin = |origin: &Bytes| found.value.ends_with(origin);
+                let is_known = origins.iter().flatten().any(is_origin);
+                assert!(is_known, "{found:?} is not what was deleted: {origins:?}");
+                assert_eq!(found.version, 1, "what was there stays as it is");
+            }
+            Ok(())
         },
     );
 }

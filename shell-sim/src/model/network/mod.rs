@@ -205,6 +205,11 @@ impl<T: Clone> Network<T> {
         self.under_way.first_key_value().map_or(SimTime::NEVER, |((due, _), _)| *due)
     }
 
+    /// Whether any way is cut.
+    pub fn has_cuts(&self) -> bool {
+        !self.cuts.is_empty()
+    }
+
     /// From now on nothing sent from `from` to `to` arrives.
     pub fn cut(&mut self, from: Host, to: Host) {
         self.cuts.insert((from, to));

@@ -5,6 +5,7 @@ use super::keys::Keys;
 use super::options::BackupOptions;
 use super::reading::{Goal, Reading};
 use super::taking::{self, Step, Taking};
+use super::undoing::Undoing;
 use crate::check::Violation;
 use crate::check::nonces::Nonces;
 use crate::client::Sending;
@@ -48,6 +49,8 @@ pub(super) struct Console {
     /// When the next job begins, or the present one asks again.
     next: SimTime,
     wants: VecDeque<Want>,
+    /// To be put back when the present job has ended.
+    undo: Option<Undoing>,
     found: VecDeque<Found>,
     /// Inputs of the present job so far.
     steps: u64,
@@ -63,6 +66,7 @@ enum Job {
     Planting,
     Taking(Box<Taking>),
     Reading(Box<Reading>),
+    Undoing(Undoing),
 }
 
 /// Something that is done again and again until it succeeds.
@@ -74,6 +78,8 @@ enum Want {
     Drill,
     /// One attempt to restore this one.
     DrillOf(BackupId),
+    /// Keys of this one are put back.
+    Undo(BackupId),
     /// The backup made before it restores in memory.
     Proof(Option<BackupId>),
     Recovery,
@@ -97,6 +103,7 @@ impl Console {
             farewell: None,
             next,
             wants,
+            undo: None,
             found: VecDeque::new(),
             steps: 0,
             failures: 0,
@@ -191,6 +198,11 @@ impl Console {
         self.want(now, Want::DrillOf(id));
     }
 
+    /// Put back what this backup has and the cluster has not.
+    pub(super) fn undo(&mut self, now: SimTime, id: BackupId) {
+        self.want(now, Want::Undo(id));
+    }
+
     /// Make a backup and restore it in memory; nothing kills the operator any more.
     pub(super) fn prove(&mut self, now: SimTime) {
         self.options.kill = Ppm::NEVER;
@@ -233,6 +245,7 @@ impl Console {
             self.leave();
         }
         self.found.push_back(Found::Died);
+        self.undo = None;
         self.end(now);
     }
 
@@ -257,11 +270,7 @@ impl Console {
         self.job = match self.wants.front() {
             Some(Want::Plant) => Job::Planting,
             Some(Want::Backup | Want::Proof(None)) => self.take(now),
-            Some(Want::Proof(Some(id))) => {
-                let means = means(self.keys.access());
-                Job::Reading(Box::new(Reading::restore(*id, means, owner, wall)))
-            }
-            Some(Want::DrillOf(id)) => {
+            Some(Want::Proof(Some(id)) | Want::DrillOf(id) | Want::Undo(id)) => {
                 let means = means(self.keys.access());
                 Job::Reading(Box::new(Reading::restore(*id, means, owner, wall)))
             }
@@ -303,7 +312,7 @@ impl Console {
         match &mut self.job {
             Job::Taking(taking) => taking.machine().map(|machine| machine as &mut dyn Machine),
             Job::Reading(reading) => reading.machine(),
-            Job::None | Job::Planting => None,
+            Job::None | Job::Planting | Job::Undoing(_) => None,
         }
     }
 
@@ -328,10 +337,14 @@ impl Console {
                 }
             }
             let Some(found) = self.conclude() else { return Ok(()) };
+            self.plan_undoing(&found);
             self.fulfil(&found);
             self.found.push_back(found);
             if self.machine().is_none_or(|machine| machine.is_ended()) {
-                self.end(now);
+                match self.undo.take() {
+                    Some(undoing) => (self.job, self.next) = (Job::Undoing(undoing), now),
+                    None => self.end(now),
+                }
             }
         }
         Ok(())
@@ -341,8 +354,19 @@ impl Console {
         match &mut self.job {
             Job::Taking(taking) => Some(Found::Taken(taking.outcome()?.clone())),
             Job::Reading(reading) => reading.conclude(&mut self.rng),
-            Job::None | Job::Planting => None,
+            Job::None | Job::Planting | Job::Undoing(_) => None,
         }
+    }
+
+    /// A backup was read: keys of it are put back if that is wanted, and now and then some of them.
+    fn plan_undoing(&mut self, found: &Found) {
+        let Found::Restored { result: Ok(restored), .. } = found else { return };
+        let most = match self.wants.front() {
+            Some(Want::Undo(_)) => usize::MAX,
+            None if self.options.every.is_some() && self.rng.happens(Ppm::percent(30)) => 6,
+            _ => return,
+        };
+        self.undo = Some(Undoing::new(&restored.state, most, &mut self.rng));
     }
 
     /// Crosses off what was wanted and is done.
@@ -361,7 +385,8 @@ impl Console {
                 Some(Want::Drill | Want::DrillOf(_)),
                 Found::Restored { .. } | Found::Unlisted(_) | Found::NotHeld { .. },
             ) => true,
-            (Some(Want::Recovery), Found::Recovered { .. }) => true,
+            (Some(Want::Recovery), Found::Recovered { .. })
+            | (Some(Want::Undo(_)), Found::Undone { .. }) => true,
             _ => false,
         };
         if is_done {
@@ -391,6 +416,17 @@ impl Console {
                 Step::Wait => return None,
                 Step::GiveUp => {
                     self.found.push_back(Found::NoView);
+                    self.end(now);
+                    return None;
+                }
+            },
+            Job::Undoing(undoing) => match undoing.next(self.attempts + 1) {
+                Some(request) => (request, undoing.is_served()),
+                None => {
+                    let Undoing { put_back, spared, .. } = *undoing;
+                    let found = Found::Undone { put_back, spared };
+                    self.fulfil(&found);
+                    self.found.push_back(found);
                     self.end(now);
                     return None;
                 }
@@ -431,6 +467,10 @@ impl Console {
                 taking.handle(response, &mut self.rng);
                 self.next = if is_good { now } else { now + PAUSE };
             }
+            Job::Undoing(undoing) => {
+                let is_good = undoing.handle(response.as_ref());
+                self.next = if is_good { now } else { now + PAUSE };
+            }
             Job::None | Job::Reading(_) => {}
         }
         self.step(now, store);
@@ -449,7 +489,7 @@ impl Console {
         match &self.job {
             Job::Reading(_) => true,
             Job::Taking(taking) => taking.waits_for_store(),
-            Job::None | Job::Planting => false,
+            Job::None | Job::Planting | Job::Undoing(_) => false,
         }
     }
 }

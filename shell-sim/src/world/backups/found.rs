@@ -49,6 +49,8 @@ pub(super) enum Found {
     Verified { report: Box<Report>, means: Means },
     /// A backup was restored in memory, or was not.
     Restored { id: BackupId, result: Result<Box<Restored>, ReadError>, means: Means },
+    /// So many keys of a backup were put back, and so many were there.
+    Undone { put_back: u64, spared: u64 },
     /// A cluster can start from this; newer backups did not restore.
     Recovered { restored: Box<Restored>, skipped: Vec<(BackupId, ReadError)>, means: Means },
     /// No backup restores.

@@ -13,6 +13,7 @@ mod reading;
 mod scenario;
 mod sweep;
 mod taking;
+mod undoing;
 
 use super::{CONSOLE_HOST, World};
 use crate::check::backup_commit::Commits;
@@ -320,6 +321,12 @@ impl World {
             Found::Restored { id, result, means } => {
                 self.on_restored(id, result.as_deref(), &means)?;
             }
+            Found::Undone { put_back, spared } => {
+                if put_back > 0 {
+                    self.sometimes("a deletion was undone from a backup");
+                }
+                self.tell("undone", format_args!("{put_back} put back, {spared} were there"));
+            }
             Found::Recovered { restored, skipped, means } => {
                 let id = restored.metadata.id;
                 self.on_restored(id, Ok(restored.as_ref()), &means)?;
@@ -338,6 +345,9 @@ impl World {
         match outcome {
             Outcome::Complete(metadata) => {
                 self.sometimes("backup complete");
+                if self.peers.has_cuts() {
+                    self.sometimes("backup complete during a partition");
+                }
                 self.tell("backup", format_args!("{} at index {}", metadata.id, metadata.index));
                 if !self.backups.commits.was_complete(metadata.id) {
                     let detail = format!("{} is called complete, and is not", metadata.id);

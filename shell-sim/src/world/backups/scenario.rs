@@ -1,14 +1,17 @@
 //! What directed stories can do with backups and with the data centre.
 
-use crate::check::Violation;
+use crate::check::{Violation, loss};
 use crate::model::store::{Damage, Outage};
 use crate::world::World;
 use crate::world::scenario::Scenario;
+use bytes::Bytes;
+use raftkv_core::api::KeyValue;
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::ObjectName;
 use raftkv_core::backup::config::Retention;
 use raftkv_core::backup::read::ReadTrouble;
 use raftkv_core::time::Span;
+use std::collections::BTreeMap;
 
 impl Scenario {
     /// The operator makes a backup, again and again until it is complete.
@@ -40,6 +43,18 @@ impl Scenario {
     pub fn drill_of(&mut self, backup: BackupId) {
         let World { backups, now, .. } = &mut self.world;
         backups.console.drill_of(*now, backup);
+    }
+
+    /// The operator puts back what this backup has and the cluster has not.
+    pub fn undo(&mut self, backup: BackupId) {
+        let World { backups, now, .. } = &mut self.world;
+        backups.console.undo(*now, backup);
+    }
+
+    /// What the member holds, by key; nothing while it does not run.
+    pub fn contents(&self, member: u32) -> BTreeMap<Bytes, KeyValue> {
+        let state = self.world.slots[member as usize - 1].state();
+        state.map(loss::contents).unwrap_or_default()
     }
 
     /// Retention runs now, by these rules, with a calendar that is so far off.
