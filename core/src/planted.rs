@@ -108,6 +108,10 @@ bugs! {
     SnapshotFailureNotReported,
     /// A piece of a snapshot that was lost is not sent again.
     SnapshotPieceNotRetried,
+    /// A message that proves a broken promise is handed to raft all the same.
+    SuspicionIgnored,
+    /// A node that is told to stop goes on.
+    StopIgnored,
     /// A member that joins anew gets the incarnation it had.
     IncarnationNotRaised,
     /// A joint configuration is never left.
@@ -156,6 +160,14 @@ bugs! {
     MetadataWrittenFirst,
     /// A backup counts as complete although its data has another length than it should.
     CatalogIgnoresLength,
+    /// Retention leaves one backup less than always stay.
+    RetentionKeepsOneLess,
+    /// Of a backup that goes, the data goes before the metadata.
+    DataRemovedFirst,
+    /// Data goes, though somebody who reads it has said so.
+    HoldIgnored,
+    /// A data directory gets its identity before the rest is there.
+    IdentityPublishedFirst,
     /// A restored cluster has the epoch of the old one.
     RestoreKeepsEpoch,
     /// A restored cluster counts revisions on from those of the backup.

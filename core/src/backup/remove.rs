@@ -12,6 +12,7 @@ use super::blob::{BlobDone, BlobError, BlobOp, Listing, ObjectName, Role};
 use super::id::BackupId;
 use super::machine::{Action, ActionResult, Machine, Outbox};
 use super::marker::Owner;
+use crate::planted::{self, Bug};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
@@ -106,12 +107,16 @@ impl Remove {
             });
         }
         self.step = Step::Metadata;
-        self.waiting = self.open().map(ObjectName::metadata).collect();
+        let first = match planted::is(Bug::DataRemovedFirst) {
+            true => ObjectName::data,
+            false => ObjectName::metadata,
+        };
+        self.waiting = self.open().map(first).collect();
     }
 
     fn looked_again(&mut self, listing: &Listing) {
         let uses = Uses::of(listing);
-        if self.force == Force::Respect {
+        if self.force == Force::Respect && !planted::is(Bug::HoldIgnored) {
             self.settle_open(|id| {
                 let holders = uses.holders(id);
                 let is_used = !holders.is_empty() || uses.pinned.contains(&id);

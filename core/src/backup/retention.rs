@@ -14,6 +14,7 @@ use super::format::Plaintext;
 use super::id::BackupId;
 use super::metadata::{Metadata, rfc3339};
 use crate::ids::{ClusterId, Epoch};
+use crate::planted::{self, Bug};
 use crate::time::Wall;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -267,7 +268,7 @@ fn check_clocks(good: &[Good], rules: &Retention, clocks: Clocks) -> Result<(), 
 }
 
 fn minimum(rules: &Retention) -> usize {
-    rules.min_backups.max(1) as usize
+    rules.min_backups.max(1) as usize - usize::from(planted::is(Bug::RetentionKeepsOneLess))
 }
 
 fn verdicts(good: &[Good], rules: &Retention, now: Wall) -> BTreeMap<BackupId, Verdict> {

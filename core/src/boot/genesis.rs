@@ -10,6 +10,7 @@ use crate::ids::{Identity, NodeId};
 use crate::io::{DiskDone, DiskOp, FileName};
 use crate::kv::{KvState, MemberChange};
 use crate::log::{ConfState, HardState};
+use crate::planted::{self, Bug};
 use crate::snapshot::{Encoder, Header, Writer, WriterStep};
 use crate::wal::{WalRecord, WalWriter};
 use crate::wire::peer::SnapshotMeta;
@@ -56,8 +57,12 @@ pub fn genesis(identity: Identity, members: Vec<MemberInfo>, base: GenesisBase) 
     let [create, publish] = identity::replace(&identity, &Standing::Member);
     let hard_state = HardState { term, vote: NodeId::NONE, commit: index };
     let mut last = first_segment(identity, hard_state, Some(meta));
-    last.push_back(publish);
-    Genesis { header, writer: Some(writer), ready: VecDeque::from([create, first]), last }
+    let mut ready = VecDeque::from([create, first]);
+    match planted::is(Bug::IdentityPublishedFirst) {
+        true => ready.insert(1, publish),
+        false => last.push_back(publish),
+    }
+    Genesis { header, writer: Some(writer), ready, last }
 }
 
 /// The operations that make the data directory of a node that will join a cluster, in order. `peers` is whom it can reach before its

@@ -3,6 +3,7 @@
 use super::Node;
 use crate::api::{Error, MemberRole};
 use crate::io::Halt;
+use crate::planted::{self, Bug};
 use crate::time::{Mono, Span};
 
 /// Whether and until when the node is stopping.
@@ -21,7 +22,7 @@ impl Stopping {
 impl Node {
     /// The process is to end.
     pub(super) fn on_shutdown(&mut self) {
-        if self.stopping.is_stopping() {
+        if self.stopping.is_stopping() || planted::is(Bug::StopIgnored) {
             return;
         }
         self.stopping.deadline = Some(self.now.mono + Span(self.election_timeout().0 * 2));

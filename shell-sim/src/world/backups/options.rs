@@ -88,7 +88,7 @@ impl BackupOptions {
                 .then(|| Span::from_millis(*rng.pick(&[1_000, 5_000, 20_000]))),
             rules: Retention {
                 retention_days: *rng.pick(&[0, 1]),
-                max_backups: *rng.pick(&[0, 2, 3]),
+                max_backups: *rng.pick(&[0, 1, 1, 2, 3]),
                 min_backups: *rng.pick(&[2, 2, 3]),
                 prune_on_backup: true,
                 ..Retention::default()
