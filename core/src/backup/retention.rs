@@ -18,6 +18,7 @@ use crate::planted::{self, Bug};
 use crate::time::Wall;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Bound;
 
 /// How far clocks may differ before nothing is pruned.
 pub const CLOCK_TOLERANCE_MS: i64 = 60 * 60 * 1000;
@@ -174,6 +175,23 @@ pub enum RetentionError {
         /// The epoch of both.
         epoch: Epoch,
     },
+    /// A cluster that was restored and the one that it was restored from both keep backups in one place. The restored one's count as
+    /// newer, so the other's would go as soon as they are made.
+    #[error(
+        "nothing is pruned: cluster {older} made backup {id} at {} though cluster {newer}, which was restored from it or from one before it, has kept backups here since {}: give each a prefix of its own, and delete what is not wanted", rfc3339(*.at), rfc3339(*.since)
+    )]
+    StillAlive {
+        /// The cluster of the lower epoch.
+        older: ClusterId,
+        /// Its backup.
+        id: BackupId,
+        /// When it was made.
+        at: Wall,
+        /// The cluster of the higher epoch.
+        newer: ClusterId,
+        /// When its first backup here was made.
+        since: Wall,
+    },
 }
 
 /// Decides on every entry of a catalog. `plaintext` says whether backups that are not encrypted count as ours.
@@ -228,6 +246,28 @@ fn check_lineage(good: &[Good]) -> Result<(), RetentionError> {
         if one.epoch == other.epoch && one.cluster != other.cluster {
             let (one, other, epoch) = (one.cluster, other.cluster, one.epoch);
             return Err(RetentionError::TwoClusters { one, other, epoch });
+        }
+    }
+    check_ended(good)
+}
+
+/// Whether every cluster had ended when the next one's backups began.
+fn check_ended(good: &[Good]) -> Result<(), RetentionError> {
+    let mut first: BTreeMap<Epoch, &Metadata> = BTreeMap::new();
+    for Good { metadata, .. } in good {
+        let begun = first.entry(metadata.epoch).or_insert(metadata);
+        if metadata.timestamp < begun.timestamp {
+            *begun = metadata;
+        }
+    }
+    for Good { metadata, entry } in good {
+        let later = first.range((Bound::Excluded(metadata.epoch), Bound::Unbounded)).next();
+        if let Some((_, next)) = later
+            && metadata.timestamp.0 > next.timestamp.0.saturating_add(CLOCK_TOLERANCE_MS)
+        {
+            let (older, at, id) = (metadata.cluster, metadata.timestamp, entry.id);
+            let (newer, since) = (next.cluster, next.timestamp);
+            return Err(RetentionError::StillAlive { older, id, at, newer, since });
         }
     }
     Ok(())

@@ -280,6 +280,13 @@ fn clusters_that_share_a_place_are_not_mixed_up() {
     all[3] = other(entry(4, 2), 2);
     all[3].metadata.as_mut().unwrap().index = 1;
     assert_eq!(deleted(&decide(&rules(30, 1, 1), &all).unwrap()), [1, 2, 3].map(id));
+    // The one that it was restored from goes on: its new backup would be the first to go.
+    all.push(entry(5, 1));
+    let hour_later = decide(&rules(30, 1, 1), &all);
+    assert!(hour_later.is_ok(), "clocks differ by as much: {hour_later:?}");
+    all[4] = entry(5, 0);
+    let error = decide(&rules(30, 1, 1), &all).unwrap_err();
+    assert!(matches!(error, RetentionError::StillAlive { id: found, .. } if found == id(5)));
 }
 
 fn any_entries() -> impl Strategy<Value = Vec<Entry>> {
