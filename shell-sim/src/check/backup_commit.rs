@@ -18,14 +18,24 @@ pub struct Commits {
     begun: BTreeSet<BackupId>,
     complete: BTreeMap<BackupId, Metadata>,
     deleted: BTreeSet<BackupId>,
+    /// Copies may be made again: their bytes are those of the backup.
+    repeats: bool,
+    /// Those that were.
+    again: BTreeSet<BackupId>,
 }
 
 impl Commits {
+    /// Of a store with copies, which are written again when one was damaged, broke off or went.
+    pub fn of_copies() -> Self {
+        Commits { repeats: true, ..Commits::default() }
+    }
+
     /// Something happened in the store.
     pub fn fact(&mut self, fact: &Fact, bucket: &Bucket) -> Result<(), Violation> {
         match fact {
             Fact::Begun(object) => match self.begun.insert(object.backup) {
                 true => Ok(()),
+                false if self.repeats => Ok(()),
                 false => Err(violation(object, "is uploaded a second time under its id")),
             },
             Fact::Appeared(object) if object.role == Role::Metadata => {
@@ -38,6 +48,11 @@ impl Commits {
             Fact::Removed(object)
                 if object.role == Role::Data && self.is_complete(object.backup) =>
             {
+                // The late end of a removal, after which the copy was made again: it is made once more.
+                if self.repeats && self.again.contains(&object.backup) {
+                    self.deleted.insert(object.backup);
+                    return Ok(());
+                }
                 Err(violation(object, "is deleted while its metadata.json is there"))
             }
             Fact::Appeared(_) | Fact::Removed(_) | Fact::Written(..) => Ok(()),
@@ -65,10 +80,14 @@ impl Commits {
     }
 
     fn appeared(&mut self, object: &ObjectName, bucket: &Bucket) -> Result<(), Violation> {
+        let bytes = bucket.get(*object).map(AsRef::as_ref).unwrap_or_default();
         if bucket.is_tampered(object.backup) {
+            // Of a copy that was damaged and is made again, only what it says is known.
+            if let (true, Ok(signed)) = (self.repeats, Signed::parse(bytes)) {
+                self.complete.insert(object.backup, signed.claims().clone());
+            }
             return Ok(());
         }
-        let bytes = bucket.get(*object).map(AsRef::as_ref).unwrap_or_default();
         let signed = Signed::parse(bytes)
             .map_err(|error| violation(object, &format!("appears unreadable: {error}")))?;
         let claims = signed.claims();
@@ -79,8 +98,12 @@ impl Commits {
             let what = format!("appears beside {found} instead of {} bytes", claims.data_bytes);
             return Err(violation(object, &what));
         }
+        if self.repeats && self.deleted.remove(&object.backup) {
+            self.again.insert(object.backup);
+        }
         match self.complete.insert(object.backup, claims.clone()) {
             None => Ok(()),
+            Some(before) if self.repeats && before == *claims => Ok(()),
             Some(_) => Err(violation(object, "appears a second time")),
         }
     }

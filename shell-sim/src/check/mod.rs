@@ -28,6 +28,7 @@ pub mod rebirth;
 pub mod recovery;
 pub mod refusal;
 pub mod replay;
+pub mod required_copies;
 pub mod retention_kept;
 pub mod revision;
 pub mod semantics;

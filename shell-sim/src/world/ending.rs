@@ -38,7 +38,7 @@ impl World {
         slot.inbox.clear();
         slot.running_watches.clear();
         slot.told_to_stop = None;
-        self.backups.store.abandon(slot.store_session);
+        self.backups.abandon(slot.store_session);
         slot.status = None;
         slot.free_at = self.now;
         let node = slot.identity.node;

@@ -12,6 +12,7 @@ use crate::model::store::{Call, describe as describe_blob};
 use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
 use raftkv_core::api::{MemberInfo, MemberRole, NodeStatus};
+use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::boot::{Boot, BootError, BootStep, Image};
 use raftkv_core::config::Config;
 use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId};
@@ -206,6 +207,9 @@ impl World {
         if let Some(pruning) = self.backups.node_pruning() {
             node.prune_backups(pruning);
         }
+        if let Some(copies) = self.backups.node_copies() {
+            node.copy_backups(copies);
+        }
         slot.process = match &mut self.drivers {
             None => Process::Running { node, wake: self.now },
             Some(drivers) => {
@@ -319,13 +323,17 @@ impl World {
                 }
             }
             Output::Reply { req, response } => self.reply(at, req, response)?,
-            Output::Blob { op, action, .. } => {
+            Output::Blob { store, op, action } => {
                 slot.blobs += 1;
-                self.judge_pruning(at, &action)?;
+                match store {
+                    StoreIndex::PRIMARY => self.judge_pruning(at, &action)?,
+                    _ => self.judge_pruning_copies(at, store, &action)?,
+                }
                 let slot = &self.slots[at];
                 let call = Call { session: slot.store_session, op };
-                self.trace.line(self.now, node, "blob", format_args!("{}", describe_blob(&action)));
-                self.backups.store.submit(self.now, call, action);
+                let what = describe_blob(&action);
+                self.trace.line(self.now, node, "blob", format_args!("{what} in {}", store.0));
+                self.backups.submit(self.now, store, call, action);
             }
             Output::Work { op, work } => {
                 self.backups.nonces.working(&work)?;

@@ -60,7 +60,10 @@ impl World {
         match *mischief.rng.pick(&mischief.strikes) {
             Strike::Outage(outage) => {
                 let lasts = mischief.rng.tail(Span::from_millis(3_000));
-                self.backups.store.begin_outage(outage, self.now + lasts);
+                let until = self.now + lasts;
+                if !self.strike_copies(outage, until) {
+                    self.backups.store.begin_outage(outage, until);
+                }
                 self.tell("outage", format_args!("{} for {} ms", outage.name(), lasts.as_millis()));
             }
             Strike::Damage(damage) => self.damage_some_backup(damage),
@@ -73,6 +76,13 @@ impl World {
     }
 
     fn damage_some_backup(&mut self, damage: Damage) {
+        if let Some((at, object)) = self.backups.copies.pick_object() {
+            let now = self.now;
+            if let Some(what) = self.backups.copies.site(at).store.damage(now, object, damage) {
+                self.tell("damage", format_args!("{what} in copies {}", at + 1));
+            }
+            return;
+        }
         // A swap spoils two.
         let spoiled = if damage == Damage::Swap { 2 } else { 1 };
         if self.backups.good_and_kept() <= spoiled {

@@ -3,6 +3,7 @@
 //! Invariant: every finding of the command line is judged by what really happened in the store, which the checkers follow by its facts.
 
 mod console;
+mod copies;
 mod found;
 mod janitor;
 mod keys;
@@ -25,12 +26,13 @@ use crate::model::network::Host;
 use crate::model::store::{Call, Fact, Store};
 use crate::time::SimTime;
 use console::{Console, calendar};
+use copies::Copies;
 use found::{Found, Means};
 use janitor::{JANITOR_SESSIONS, Janitor, Swept};
 use mischief::Mischief;
 use options::BackupOptions;
 use raftkv_core::api::Response;
-use raftkv_core::backup::blob::BlobErrorKind;
+use raftkv_core::backup::blob::{BlobErrorKind, Role};
 use raftkv_core::backup::create::{Cause, Outcome, Settings};
 use raftkv_core::backup::read::{ReadError, ReadTrouble};
 use raftkv_core::backup::restore::Restored;
@@ -39,6 +41,7 @@ use raftkv_core::backup::{BackupId, Metadata};
 use raftkv_core::io::Input;
 use raftkv_core::kv::StateHash;
 use raftkv_core::rng::{Rng, Seed};
+use std::collections::BTreeMap;
 
 /// Sessions of nodes in the store are numbered from here on; those of the command line from 1.
 const NODE_SESSIONS: u64 = 1 << 32;
@@ -47,6 +50,7 @@ const NODE_SESSIONS: u64 = 1 << 32;
 #[derive(Debug)]
 pub(super) struct Backups {
     pub(super) store: Store,
+    copies: Copies,
     console: Console,
     janitor: Janitor,
     commits: Commits,
@@ -77,6 +81,7 @@ impl Backups {
         canaries.guard(console.keys().secrets().iter().cloned());
         Backups {
             store: Store::new(options.store, seed.fork("store")),
+            copies: Copies::new(options, seed),
             console,
             janitor: Janitor::new(options, seed.fork("janitor")),
             commits: Commits::default(),
@@ -93,6 +98,7 @@ impl Backups {
     pub(super) fn next_wake(&self) -> SimTime {
         let wakes = [
             self.store.next_wake(),
+            self.copies.next_wake(),
             self.console.next_wake(),
             self.janitor.next_wake(),
             self.mischief.next_wake(),
@@ -108,7 +114,8 @@ impl Backups {
 
     /// How nodes make backups, if they can.
     pub(super) fn node_settings(&self) -> Option<Settings> {
-        self.nodes_are_able.then(|| self.console.settings())
+        let stores = self.copies.required;
+        self.nodes_are_able.then(|| Settings { stores, ..self.console.settings() })
     }
 
     /// A node's answer to the command line.
@@ -119,6 +126,7 @@ impl Backups {
     /// Everything is good from now on; a backup is made, and restored in memory.
     pub(super) fn prove(&mut self, now: SimTime) {
         self.store.heal();
+        self.copies.heal();
         self.mischief.rest();
         self.janitor.rest();
         self.console.prove(now);
@@ -162,18 +170,23 @@ impl Backups {
 
     /// How often each fault fired, and how much was done.
     pub(super) fn counts(&self) -> Vec<(&'static str, u64)> {
-        let counts = self.store.counts();
-        let refused =
-            counts.refused.iter().chain(&counts.damaged).map(|(name, count)| (*name, *count));
-        let by_chance = [
-            ("store transient error", counts.transient),
-            ("store request lost", counts.requests_lost),
-            ("store answer lost", counts.answers_lost),
-            ("store late write", counts.late),
-            ("store write retried", counts.retried),
-            ("store stale listing", counts.stale_listings),
-        ];
-        refused.chain(by_chance).collect()
+        let mut all: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for counts in std::iter::once(&self.store).chain(self.copies.stores()).map(Store::counts) {
+            let by_chance = [
+                ("store transient error", counts.transient),
+                ("store request lost", counts.requests_lost),
+                ("store answer lost", counts.answers_lost),
+                ("store late write", counts.late),
+                ("store write retried", counts.retried),
+                ("store stale listing", counts.stale_listings),
+            ];
+            let named =
+                counts.refused.iter().chain(&counts.damaged).map(|(name, count)| (*name, *count));
+            for (name, count) in named.chain(by_chance) {
+                *all.entry(name).or_default() += count;
+            }
+        }
+        all.into_iter().collect()
     }
 
     /// Judges an attempt to read a backup.
@@ -216,7 +229,9 @@ impl World {
         }
         self.strike_backups();
         let backups = &mut self.backups;
-        while let Some((call, result)) = backups.store.poll(self.now) {
+        while let Some((call, result)) =
+            backups.store.poll(self.now).or_else(|| backups.copies.poll(self.now))
+        {
             let Call { session, op } = call;
             if session < JANITOR_SESSIONS {
                 backups.console.hear(self.now, call, result, &mut backups.store);
@@ -281,10 +296,13 @@ impl World {
                         _ => "upload",
                     };
                     self.trace.line(self.now, "store", what, format_args!("{object}"));
+                    if what == "appeared" && object.role == Role::Metadata {
+                        self.backups.judge_required(object.backup)?;
+                    }
                 }
             }
         }
-        Ok(())
+        self.note_copies()
     }
 
     fn on_found(&mut self, found: Found) -> Result<(), Violation> {

@@ -37,6 +37,12 @@ pub struct BackupOptions {
     pub rules: Retention,
     /// Whether nodes make backups for their cluster, on schedule and when asked.
     pub by_cluster: bool,
+    /// Stores to which nodes copy their backups.
+    pub copies: u32,
+    /// How many stores must have a node's backup before it counts, the primary one included.
+    pub required_copies: u32,
+    /// The stores with copies.
+    pub copy_store: StoreFaults,
     /// Whether these run retention after them, by the same rules, where the schedule or the rules say so.
     pub nodes_prune: bool,
 }
@@ -58,12 +64,16 @@ impl BackupOptions {
             prune_every: None,
             rules: Retention::default(),
             by_cluster: false,
+            copies: 0,
+            required_copies: 1,
+            copy_store: StoreFaults::none(),
             nodes_prune: false,
         }
     }
 
     /// The backups of the run that a seed stands for.
     pub fn draw(seed: Seed) -> Self {
+        let mut copies = seed.fork("copy options");
         let mut rng = seed.fork("backup options");
         let rng = &mut rng;
         BackupOptions {
@@ -83,6 +93,9 @@ impl BackupOptions {
             damages: some(rng, &Damage::ALL),
             rotates: rng.happens(Ppm::percent(30)),
             by_cluster: rng.happens(Ppm::percent(50)),
+            copies: *copies.pick(&[0, 0, 1, 1, 2]),
+            required_copies: *copies.pick(&[1, 1, 2, 3]),
+            copy_store: store(&mut copies),
             prune_every: rng
                 .happens(Ppm::percent(50))
                 .then(|| Span::from_millis(*rng.pick(&[1_000, 5_000, 20_000]))),

@@ -6,6 +6,7 @@ use super::{Backups, World};
 use crate::check::backup_restore;
 use crate::check::replay::Replay;
 use crate::check::{Violation, backup_listing, cluster_backups};
+use crate::model::store::Store;
 use crate::random::Draw;
 use crate::time::SimTime;
 use raftkv_core::backup::BackupId;
@@ -33,6 +34,7 @@ impl World {
             ids.push(metadata.id);
         }
         self.backups.sweep_catalog(self.now)?;
+        self.sweep_copies()?;
         self.rng.shuffle(&mut ids);
         for id in ids.into_iter().take(RESTORES) {
             self.backups.sweep_backup(self.now, id)?;
@@ -44,7 +46,7 @@ impl World {
 impl Backups {
     fn sweep_catalog(&mut self, now: SimTime) -> Result<(), Violation> {
         let mut machine = ReadCatalog::new(self.console.keys().access().keys);
-        self.look_with(now, &mut machine);
+        look_with(&mut self.store, now, &mut machine);
         let Some(Ok(catalog)) = machine.outcome() else {
             return Err(Violation::new("backup listing", "a good store cannot be listed"));
         };
@@ -60,7 +62,7 @@ impl Backups {
             held: false,
         };
         let mut machine = Restore::new(id, access, ReadBounds::default());
-        self.look_with(now, &mut machine);
+        look_with(&mut self.store, now, &mut machine);
         let Some(result) = machine.take() else {
             return Err(Violation::new("restorability", format!("restoring {id} never ends")));
         };
@@ -77,21 +79,21 @@ impl Backups {
     ) -> Result<Restored, Violation> {
         let access = self.console.keys().access();
         let mut machine = Restore::new(id, access, ReadBounds::default());
-        self.look_with(now, &mut machine);
+        look_with(&mut self.store, now, &mut machine);
         let never = || Violation::new("restorability", format!("restoring {id} never ends"));
         let result = machine.take().ok_or_else(never)?;
         result.map_err(|error| Violation::new("restorability", error.to_string()))
     }
+}
 
-    /// Runs a machine that reads against what is really there.
-    fn look_with(&mut self, now: SimTime, machine: &mut dyn Machine) {
-        while let Some(action) = machine.poll_action() {
-            machine.handle(match action {
-                Action::Blob { op, action, .. } => {
-                    ActionResult::Blob { op, result: self.store.look(now, action) }
-                }
-                Action::Work(work) => ActionResult::Work(work.run()),
-            });
-        }
+/// Runs a machine that reads against what is really there.
+pub(super) fn look_with(store: &mut Store, now: SimTime, machine: &mut dyn Machine) {
+    while let Some(action) = machine.poll_action() {
+        machine.handle(match action {
+            Action::Blob { op, action, .. } => {
+                ActionResult::Blob { op, result: store.look(now, action) }
+            }
+            Action::Work(work) => ActionResult::Work(work.run()),
+        });
     }
 }
