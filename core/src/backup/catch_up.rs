@@ -5,13 +5,12 @@
 
 use super::blob::{BlobError, BlobErrorKind};
 use super::catalog::{Catalog, ReadCatalog, Standing};
-use super::copy::{Copied, CopyBackup, CopyError, Route};
+use super::copy::{Copied, CopyBackup, CopyError, Present, Route};
 use super::id::BackupId;
 use super::keys::KeyRing;
 use super::machine::{Action, ActionResult, Machine, Progress};
 use super::numbered::Numbered;
-use super::remove::{Force, Remove};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 
 /// Why nothing could be copied.
@@ -34,6 +33,9 @@ pub struct CaughtUp {
     pub already: usize,
     /// What the target has, but forged: it stays as it is.
     pub forged: Vec<BackupId>,
+    /// What was not even tried, when it was stopped. Nothing if it was stopped before anything was known.
+    pub left: usize,
+    is_stopped: bool,
 }
 
 /// What is to be copied.
@@ -41,8 +43,8 @@ pub struct CaughtUp {
 pub struct Missing {
     /// These, the newest first.
     pub absent: Vec<BackupId>,
-    /// Of those, what lies damaged in the target and is removed first.
-    pub damaged: Vec<BackupId>,
+    /// Of those, what lies damaged in the target and is replaced.
+    pub damaged: BTreeSet<BackupId>,
     /// These are forged in the target.
     pub forged: Vec<BackupId>,
     /// So many are there.
@@ -61,7 +63,7 @@ pub fn missing(from: &Catalog, to: &Catalog) -> Missing {
             // Perhaps it is whole: who cannot tell must not replace it.
             Some(Standing::Unreadable(_)) => missing.already += 1,
             Some(Standing::Damaged(_) | Standing::DataMissing) => {
-                missing.damaged.push(entry.id);
+                missing.damaged.insert(entry.id);
                 missing.absent.push(entry.id);
             }
             Some(Standing::Incomplete | Standing::NotWhole(_)) | None => {
@@ -77,7 +79,7 @@ pub fn missing(from: &Catalog, to: &Catalog) -> Missing {
 pub struct CatchUp {
     route: Route,
     stage: Stage,
-    waiting: VecDeque<BackupId>,
+    waiting: VecDeque<(BackupId, Present)>,
     done: CaughtUp,
     is_stopped: bool,
 }
@@ -85,7 +87,6 @@ pub struct CatchUp {
 #[derive(Debug)]
 enum Stage {
     Reading(Box<(Numbered<ReadCatalog>, Numbered<ReadCatalog>)>),
-    Removing(Numbered<Remove>),
     Copying(BackupId, Box<Numbered<CopyBackup>>),
     Ended(Result<(), CatchUpError>),
 }
@@ -112,22 +113,16 @@ impl CatchUp {
         self.is_stopped = true;
         match &mut self.stage {
             Stage::Copying(_, copy) => copy.get_mut().abandon(),
-            Stage::Reading(_) | Stage::Removing(_) | Stage::Ended(_) => {}
+            Stage::Reading(_) | Stage::Ended(_) => {}
         }
+        // What had nothing under way has ended by that, and no result will come to say so.
+        self.advance();
     }
 
     /// What was done, once it has ended.
     pub fn outcome(&self) -> Option<Result<&CaughtUp, &CatchUpError>> {
         match &self.stage {
             Stage::Ended(ended) => Some(ended.as_ref().map(|()| &self.done)),
-            _ => None,
-        }
-    }
-
-    /// Which backup is being copied.
-    pub fn current(&self) -> Option<BackupId> {
-        match &self.stage {
-            Stage::Copying(id, _) => Some(*id),
             _ => None,
         }
     }
@@ -141,13 +136,6 @@ impl CatchUp {
                 };
                 let (have, has, base) = (have.clone(), has.clone(), from.end().max(to.end()));
                 self.read(have, has, base)
-            }
-            Stage::Removing(removing) => {
-                if !removing.get().is_ended() {
-                    return;
-                }
-                let base = removing.end();
-                self.next_copy(base)
             }
             Stage::Copying(id, copy) => {
                 let Some(outcome) = copy.get().outcome() else { return };
@@ -177,24 +165,27 @@ impl CatchUp {
             Err(error) => return Stage::Ended(Err(CatchUpError::To(error))),
         };
         let missing = missing(&have, &has);
-        self.waiting = missing.absent.into();
+        let present = |id: BackupId| match missing.damaged.contains(&id) {
+            true => Present::Replace,
+            false => Present::Keep,
+        };
+        self.waiting = missing.absent.iter().map(|id| (*id, present(*id))).collect();
         (self.done.already, self.done.forged) = (missing.already, missing.forged);
-        match missing.damaged.is_empty() || self.is_stopped {
-            true => self.next_copy(base),
-            false => {
-                let remove = Remove::new(missing.damaged, Force::Respect);
-                Stage::Removing(Numbered::in_store(remove, self.route.to, base))
-            }
-        }
+        self.next_copy(base)
     }
 
     fn next_copy(&mut self, base: u64) -> Stage {
-        match self.waiting.pop_front().filter(|_| !self.is_stopped) {
-            Some(id) => {
-                let copy = CopyBackup::new(id, self.route);
+        let next = if self.is_stopped { None } else { self.waiting.pop_front() };
+        match next {
+            Some((id, present)) => {
+                let copy = CopyBackup::new(id, self.route, present);
                 Stage::Copying(id, Box::new(Numbered::new(copy, base)))
             }
-            None => Stage::Ended(Ok(())),
+            None => {
+                self.done.left = self.waiting.len();
+                self.done.is_stopped = self.is_stopped;
+                Stage::Ended(Ok(()))
+            }
         }
     }
 }
@@ -206,7 +197,6 @@ impl Machine for CatchUp {
                 let (from, to) = reading.as_mut();
                 from.poll_action().or_else(|| to.poll_action())
             }
-            Stage::Removing(removing) => removing.poll_action(),
             Stage::Copying(_, copy) => copy.poll_action(),
             Stage::Ended(_) => None,
         }
@@ -219,7 +209,6 @@ impl Machine for CatchUp {
                 let (from, to) = reading.as_mut();
                 from.take(op, &result) || to.take(op, &result)
             }
-            Stage::Removing(removing) => removing.take(op, &result),
             Stage::Copying(_, copy) => copy.take(op, &result),
             Stage::Ended(_) => false,
         };
@@ -243,14 +232,12 @@ impl Machine for CatchUp {
 impl CaughtUp {
     /// Whether everything that is complete in the one store is in the other now.
     pub fn is_whole(&self) -> bool {
-        self.forged.is_empty() && self.failures().next().is_none()
+        !self.is_stopped && self.forged.is_empty() && self.failures().next().is_none()
     }
 
-    /// What could not be copied. What was removed meanwhile need not be.
+    /// What could not be copied.
     pub fn failures(&self) -> impl Iterator<Item = (BackupId, &CopyError)> {
-        let failed =
-            self.copies.iter().filter_map(|(id, copied)| Some((*id, copied.as_ref().err()?)));
-        failed.filter(|(_, error)| **error != CopyError::Gone)
+        self.copies.iter().filter_map(|(id, copied)| Some((*id, copied.as_ref().err()?)))
     }
 }
 
@@ -260,6 +247,9 @@ impl fmt::Display for CaughtUp {
         write!(f, "{copied} copied, {} had been there", self.already)?;
         for (id, error) in self.failures().take(3) {
             write!(f, "; {id}: {error}")?;
+        }
+        if self.is_stopped {
+            write!(f, "; stopped before {} more", self.left)?;
         }
         for id in self.forged.iter().take(3) {
             write!(f, "; {id}: forged there, and left alone")?;

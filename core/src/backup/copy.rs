@@ -2,8 +2,8 @@
 //!
 //! Invariants: `metadata.json` is the last object in the target, written only when every other one is there and the SHA-256 of all bytes
 //! of `data.db` is the one that the metadata names, so a damaged backup is never copied and half a copy never looks complete;
-//! memory is bounded; what was begun and failed is taken back. For whoever holds the target's lock: what lies there of
-//! this backup without metadata is replaced.
+//! memory is bounded. Nothing is ever deleted, only written over with the same bytes: a deletion whose answer is lost may happen later, when a
+//! next try has made the copy whole. What a try that failed leaves in the target is data without metadata, and the next one replaces it.
 
 use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName, Role, StoreIndex};
 use super::id::BackupId;
@@ -14,7 +14,7 @@ use super::slots::MAX_KEYS_BYTES;
 use crate::ids::OpId;
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// Bytes of one read.
 const READ_BYTES: u64 = 1 << 20;
@@ -84,6 +84,7 @@ pub enum CopyError {
 pub struct CopyBackup {
     id: BackupId,
     route: Route,
+    present: Present,
     outbox: Outbox<Purpose>,
     step: Step,
     metadata: Bytes,
@@ -94,7 +95,6 @@ pub struct CopyBackup {
     beside: BTreeMap<Role, Bytes>,
     upload: Option<OpId>,
     reading: Reading,
-    clean_up: VecDeque<BlobOp>,
     outcome: Option<Result<Copied, CopyError>>,
 }
 
@@ -113,8 +113,6 @@ struct Reading {
 enum Step {
     /// Reading what is small, and looking whether it is there already.
     Looking,
-    /// Removing what lies in the data's place.
-    Clearing,
     Opening,
     Streaming,
     Finishing,
@@ -126,7 +124,7 @@ enum Step {
 enum Purpose {
     Small(Role),
     There,
-    Clear,
+    DataThere,
     Open,
     Read { offset: u64 },
     Part,
@@ -135,12 +133,21 @@ enum Purpose {
     Beside(Role),
     Commit,
     Confirm,
-    CleanUp,
+    Abort,
+}
+
+/// What to do with metadata that the target has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Present {
+    /// The copy is whole, if it is the same.
+    Keep,
+    /// It is damaged, or its data is: write everything anew. The old stays until the new is whole.
+    Replace,
 }
 
 impl CopyBackup {
     /// Begins.
-    pub fn new(id: BackupId, route: Route) -> Self {
+    pub fn new(id: BackupId, route: Route, present: Present) -> Self {
         let mut outbox = Outbox::new();
         let small = [
             (Role::Metadata, MAX_METADATA_BYTES),
@@ -152,10 +159,13 @@ impl CopyBackup {
             let get = BlobOp::Get { object, offset: 0, len_bytes: max_bytes as u64 + 1 };
             outbox.blob_in(route.from, Purpose::Small(role), get);
         }
-        outbox.blob_in(route.to, Purpose::There, read_metadata(id));
+        if present == Present::Keep {
+            outbox.blob_in(route.to, Purpose::There, read_metadata(id));
+        }
         CopyBackup {
             id,
             route,
+            present,
             outbox,
             step: Step::Looking,
             metadata: Bytes::new(),
@@ -164,21 +174,19 @@ impl CopyBackup {
             beside: BTreeMap::new(),
             upload: None,
             reading: Reading::default(),
-            clean_up: VecDeque::new(),
             outcome: None,
         }
     }
 
     /// What was done, or why not, once it has ended.
     pub fn outcome(&self) -> Option<&Result<Copied, CopyError>> {
-        self.outcome.as_ref().filter(|_| self.outbox.is_idle() && self.clean_up.is_empty())
+        self.outcome.as_ref().filter(|_| self.outbox.is_idle())
     }
 
     /// Gives it up, if it is not about to be complete.
     pub fn abandon(&mut self) {
         if self.step < Step::Committing && self.outcome.is_none() {
             self.fail(CopyError::GivenUp);
-            self.clean_up();
         }
     }
 
@@ -199,7 +207,13 @@ impl CopyBackup {
                 self.beside.insert(role, bytes);
             }
             (Purpose::There, BlobDone::Bytes(bytes)) => self.there = Some(bytes),
-            (Purpose::Clear, _) => self.open(),
+            (Purpose::DataThere, BlobDone::Length(len)) => {
+                let is_whole = self.claims.as_ref().is_some_and(|it| it.data_bytes == len);
+                match is_whole {
+                    true => self.outcome = Some(Ok(Copied::Already)),
+                    false => self.open(),
+                }
+            }
             (Purpose::Open, _) => self.step = Step::Streaming,
             (Purpose::Read { offset }, BlobDone::Bytes(bytes)) => self.take(offset, bytes)?,
             (Purpose::Finish, _) => self.write_beside(),
@@ -245,13 +259,19 @@ impl CopyBackup {
                 self.outcome = Some(Err(self.write_error(Role::Metadata, error)));
                 Ok(())
             }
-            Purpose::Small(_) | Purpose::CleanUp => Ok(()),
+            Purpose::Small(_) | Purpose::Abort => Ok(()),
             Purpose::There if is_gone => Ok(()),
+            Purpose::DataThere if is_gone => {
+                self.open();
+                Ok(())
+            }
             Purpose::There | Purpose::Commit => Err(self.write_error(Role::Metadata, error)),
             Purpose::Beside(role) => Err(self.write_error(role, error)),
-            Purpose::Clear | Purpose::Open | Purpose::Part | Purpose::Finish | Purpose::Found => {
-                Err(self.write_error(Role::Data, error))
-            }
+            Purpose::DataThere
+            | Purpose::Open
+            | Purpose::Part
+            | Purpose::Finish
+            | Purpose::Found => Err(self.write_error(Role::Data, error)),
         }
     }
 
@@ -267,20 +287,19 @@ impl CopyBackup {
 
     fn looked(&mut self) -> Result<(), CopyError> {
         match &self.there {
-            Some(there) if *there == self.metadata => self.outcome = Some(Ok(Copied::Already)),
-            Some(_) => return Err(CopyError::Displaced),
-            None => {
-                self.step = Step::Clearing;
+            Some(there) if *there == self.metadata => {
                 let object = ObjectName::data(self.id);
-                self.outbox.blob_in(self.route.to, Purpose::Clear, BlobOp::Delete { object });
+                self.outbox.blob_in(self.route.to, Purpose::DataThere, BlobOp::Head { object });
             }
+            Some(_) => return Err(CopyError::Displaced),
+            None => self.open(),
         }
         Ok(())
     }
 
     fn open(&mut self) {
         self.step = Step::Opening;
-        let start = BlobOp::PutStart { object: ObjectName::data(self.id), if_absent: true };
+        let start = BlobOp::PutStart { object: ObjectName::data(self.id), if_absent: false };
         self.upload = Some(self.outbox.blob_in(self.route.to, Purpose::Open, start));
     }
 
@@ -359,7 +378,7 @@ impl CopyBackup {
         }
         self.step = Step::Committing;
         let (object, bytes) = (ObjectName::metadata(self.id), self.metadata.clone());
-        let put = BlobOp::Put { object, bytes, if_absent: true };
+        let put = BlobOp::Put { object, bytes, if_absent: self.present == Present::Keep };
         self.outbox.blob_in(self.route.to, Purpose::Commit, put);
     }
 
@@ -374,24 +393,9 @@ impl CopyBackup {
         }
         self.outbox.cancel_queued();
         if let Some(upload) = self.upload.filter(|_| self.step <= Step::Finishing) {
-            self.clean_up.push_back(BlobOp::PutAbort { upload });
-        }
-        if self.step >= Step::Finishing {
-            let beside = self.beside.keys().copied();
-            let roles = std::iter::once(Role::Data).chain(beside);
-            let delete = |role| BlobOp::Delete { object: ObjectName { backup: self.id, role } };
-            self.clean_up.extend(roles.map(delete));
+            self.outbox.blob_in(self.route.to, Purpose::Abort, BlobOp::PutAbort { upload });
         }
         self.outcome = Some(Err(error));
-    }
-
-    /// One after the other, when nothing is under way any more: an upload that ends late must not end behind its own clean-up.
-    fn clean_up(&mut self) {
-        if self.outbox.is_idle()
-            && let Some(action) = self.clean_up.pop_front()
-        {
-            self.outbox.blob_in(self.route.to, Purpose::CleanUp, action);
-        }
     }
 
     fn read_error(&self, role: Role, error: BlobError) -> CopyError {
@@ -426,7 +430,6 @@ impl Machine for CopyBackup {
                 self.fail(error);
             }
         }
-        self.clean_up();
     }
 
     fn is_ended(&self) -> bool {

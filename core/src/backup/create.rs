@@ -58,6 +58,7 @@ enum Purpose {
     Found(StoreIndex),
     Commit(StoreIndex),
     Confirm(StoreIndex),
+    TakeBack(StoreIndex),
     CleanUp,
 }
 
@@ -285,7 +286,7 @@ impl Create {
             (Purpose::Commit(store), Err(error)) => self.commit_failed(store, error),
             (Purpose::Confirm(_), result) => self.confirmed(result),
             (_, Err(error)) => self.fail(error.into()),
-            (Purpose::CleanUp, Ok(_)) => {}
+            (Purpose::TakeBack(_) | Purpose::CleanUp, Ok(_)) => {}
         }
     }
 
@@ -354,7 +355,12 @@ impl Create {
             Ok(_) => Cause::Displaced,
             Err(error) => Cause::Unknown(error),
         };
+        // Where nothing was committed, nothing is in doubt.
+        let id = self.metadata.id;
+        let untried = self.uncommitted.iter().rev().skip(1);
+        self.clean_up = untried.map(|store| (*store, delete(ObjectName::data(id)))).collect();
         self.end_failed(cause, true);
+        self.clean_up();
     }
 
     fn complete(&mut self) {
@@ -372,12 +378,10 @@ impl Create {
                 self.clean_up.push_back((store, BlobOp::PutAbort { upload }));
             }
             if self.step == Step::Committing && !self.uncommitted.contains(&store) {
-                let object = ObjectName::metadata(id);
-                self.clean_up.push_back((store, BlobOp::Delete { object }));
+                self.clean_up.push_back((store, delete(ObjectName::metadata(id))));
             }
             if self.step >= Step::Finishing {
-                let object = ObjectName::data(id);
-                self.clean_up.push_back((store, BlobOp::Delete { object }));
+                self.clean_up.push_back((store, delete(ObjectName::data(id))));
             }
         }
         self.end_failed(cause, false);
@@ -389,7 +393,9 @@ impl Create {
         if self.outbox.is_idle()
             && let Some((store, action)) = self.clean_up.pop_front()
         {
-            self.outbox.blob_in(store, Purpose::CleanUp, action);
+            let is_metadata = action == delete(ObjectName::metadata(self.metadata.id));
+            let purpose = if is_metadata { Purpose::TakeBack(store) } else { Purpose::CleanUp };
+            self.outbox.blob_in(store, purpose, action);
         }
     }
 
@@ -403,12 +409,21 @@ impl Create {
 
     /// Results that arrive after the end: the clean-up's decides whether something is left.
     fn cleaned(&mut self, purpose: Purpose, result: &Result<BlobDone, BlobError>) {
-        if let (Purpose::CleanUp, Err(_), Some(Outcome::Failed(failure))) =
-            (purpose, result, &mut self.outcome)
-        {
-            failure.left_behind = true;
+        let Some(Outcome::Failed(failure)) = &mut self.outcome else { return };
+        match (purpose, result) {
+            (Purpose::CleanUp, Err(_)) => failure.left_behind = true,
+            // While its metadata may be there, its data stays.
+            (Purpose::TakeBack(store), Err(_)) => {
+                failure.left_behind = true;
+                self.clean_up.retain(|(place, _)| *place != store);
+            }
+            _ => {}
         }
     }
+}
+
+fn delete(object: ObjectName) -> BlobOp {
+    BlobOp::Delete { object }
 }
 
 impl Machine for Create {

@@ -5,7 +5,9 @@
 //! after it was watched; whoever lost the lock is told so and never writes to it again.
 
 use super::blob::{BlobDone, BlobError, StoreIndex};
-use super::lock::{Acquire, BEAT_EVERY_MS, Held, Liveness, Lock, LockError, Renew, Watch};
+use super::lock::{
+    ABANDONED_AFTER_MS, Acquire, BEAT_EVERY_MS, Held, Liveness, Lock, LockError, Renew, Watch,
+};
 use super::machine::{Action, Machine as _};
 use super::marker::{Marker, Owner};
 use super::numbered::Numbered;
@@ -16,7 +18,7 @@ use crate::ids::OpId;
 pub struct Predecessor {
     /// Whose lock that would be.
     pub owner: Owner,
-    /// It was given up. Otherwise it may be about to end, and is waited for.
+    /// It was given up. Otherwise it may be about to end, and is waited for, but not for ever.
     pub given_up: bool,
 }
 
@@ -40,6 +42,8 @@ pub struct Keep {
     marker: Marker,
     predecessor: Option<Predecessor>,
     watch: Watch,
+    /// Since when the predecessor is waited for.
+    waits_since_ms: Option<u64>,
     /// The highest number of an operation that was given out.
     given: u64,
     now_ms: u64,
@@ -81,6 +85,7 @@ impl Keep {
             marker,
             predecessor,
             watch: Watch::default(),
+            waits_since_ms: None,
             given: base,
             now_ms,
             is_released: false,
@@ -202,9 +207,11 @@ impl Keep {
         if predecessor.is_some_and(|it| it.given_up) {
             return self.ask(Some(held));
         }
+        let waits_since_ms = *self.waits_since_ms.get_or_insert(self.now_ms);
+        let is_patient = predecessor.is_some() && self.now_ms - waits_since_ms < ABANDONED_AFTER_MS;
         match self.watch.see(held.place(), held.beats(), self.now_ms) {
             Liveness::Abandoned => self.ask(Some(held)),
-            Liveness::Alive if predecessor.is_none() => {
+            Liveness::Alive if !is_patient => {
                 self.state = State::Ended(Holding::No(LockError::Held(held)));
             }
             Liveness::Alive | Liveness::Unknown => {

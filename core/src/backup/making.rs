@@ -56,7 +56,8 @@ pub struct Making {
     encoder: Encoder,
     rng: Rng,
     now: Now,
-    /// The lock of each store, the primary one's first.
+    /// The locks of stores, the primary one's first. One is asked for when the one before is held, so that of several that want them
+    /// one gets all.
     keeps: Vec<Keep>,
     lookup: Outbox<Part>,
     stage: Stage,
@@ -96,18 +97,8 @@ enum Part {
 impl Making {
     /// Begins. `rng` must be a cryptographic generator of this run's own.
     pub fn new(order: Order, encoder: Encoder, rng: Rng, now: Now) -> Self {
-        let predecessor = order.previous.as_ref().map(|previous| Predecessor {
-            owner: Owner::of(previous.id),
-            given_up: previous.outcome == RunOutcome::Abandoned,
-        });
-        let marker = lock::marker(Owner::of(order.id), &note(&order), order.started);
-        let now_ms = now.mono.as_millis();
-        let keep = |store: StoreIndex| {
-            let base = LOCK_OPS + u64::from(store.0) * LOCK_OPS_OF_ONE;
-            Keep::new(store, marker.clone(), predecessor, base, now_ms)
-        };
-        Making {
-            keeps: StoreIndex::first(order.settings.stores).map(keep).collect(),
+        let mut making = Making {
+            keeps: Vec::new(),
             lookup: Outbox::starting_at(order.first_op),
             given: order.first_op.saturating_sub(1),
             order,
@@ -119,7 +110,23 @@ impl Making {
             permitted: false,
             ended: None,
             pruned: None,
-        }
+        };
+        making.ask_for_lock();
+        making
+    }
+
+    /// The lock of the next store.
+    fn ask_for_lock(&mut self) {
+        let Order { id, started, previous, .. } = &self.order;
+        let predecessor = previous.as_ref().map(|previous| Predecessor {
+            owner: Owner::of(previous.id),
+            given_up: previous.outcome == RunOutcome::Abandoned,
+        });
+        let marker = lock::marker(Owner::of(*id), &note(&self.order), *started);
+        let store = StoreIndex(self.keeps.len() as u8);
+        let base = LOCK_OPS + u64::from(store.0) * LOCK_OPS_OF_ONE;
+        let now_ms = self.now.mono.as_millis();
+        self.keeps.push(Keep::new(store, marker, predecessor, base, now_ms));
     }
 
     /// Time has passed.
@@ -287,6 +294,10 @@ impl Making {
                 }
                 Holding::Released => return Some(Stage::Leaving),
             }
+        }
+        if self.keeps.len() < usize::from(self.order.settings.stores) {
+            self.ask_for_lock();
+            return None;
         }
         let orphan = self.order.previous.as_ref().and_then(Ended::orphan).zip(self.failure());
         if let Some((orphan, status)) = orphan {

@@ -94,7 +94,9 @@ impl Config {
             if !is_name(name) || before.iter().any(|(other, _)| other == name) {
                 return Err(StoresError::Name { name: (*name).to_owned() });
             }
-            if let Some((other, _)) = before.iter().find(|(_, other)| other == provider) {
+            if let Some((other, _)) =
+                before.iter().find(|(_, other)| place(other) == place(provider))
+            {
                 let (name, other) = ((*name).to_owned(), (*other).to_owned());
                 return Err(StoresError::Same { name, other });
             }
@@ -104,6 +106,32 @@ impl Config {
             return Err(StoresError::Required { required, stores });
         }
         Ok(())
+    }
+}
+
+/// Where a store is, however it is spelled and with whichever credentials.
+fn place(provider: &Provider) -> String {
+    let at = |endpoint: &Option<String>| {
+        endpoint.as_deref().unwrap_or_default().trim_end_matches('/').to_ascii_lowercase()
+    };
+    match provider {
+        Provider::Local { local_path } => {
+            let mut parts: Vec<&str> = Vec::new();
+            for part in local_path.split('/').filter(|part| !matches!(*part, "" | ".")) {
+                match part {
+                    ".." => drop(parts.pop()),
+                    part => parts.push(part),
+                }
+            }
+            let root = if local_path.starts_with('/') { "/" } else { "" };
+            format!("file {root}{}", parts.join("/"))
+        }
+        Provider::S3(s3) => format!("s3 {} {}/{}", at(&s3.endpoint), s3.bucket, s3.path),
+        Provider::Gcs(gcs) => format!("gs {} {}/{}", at(&gcs.endpoint), gcs.bucket, gcs.path),
+        Provider::Azure(azure) => {
+            let account = azure.account.as_deref().unwrap_or_default();
+            format!("az {} {account} {}/{}", at(&azure.endpoint), azure.container, azure.path)
+        }
     }
 }
 
@@ -146,6 +174,7 @@ mod tests {
             (json!([copy("primary", "/b")]), 1, "cannot name a store"),
             (json!([copy("b", "/b"), copy("b", "/c")]), 1, "cannot name a store"),
             (json!([copy("b", "/a")]), 1, "same store as primary"),
+            (json!([copy("b", "/x/../a//")]), 1, "same store as primary"),
             (Value::Array(many), 1, "8 stores"),
         ];
         for (copies, required, message) in cases {

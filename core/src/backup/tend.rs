@@ -4,7 +4,8 @@
 //! Stores take turns; each is worked on under its own lock. A store that fails is tried again after a rest that doubles each time. The
 //! node stops all this when the next run begins: what was under way is taken back, and made up for after that run.
 //!
-//! Invariants: nothing is written to a store, and nothing pruned, before its lock is held, nor after it was lost.
+//! Invariants: nothing is copied to a store, and nothing pruned, before its lock is held, and nothing is begun after it was lost; copies are
+//! pruned only where everything is there that should be.
 
 use super::blob::{BlobDone, BlobError, StoreIndex};
 use super::catch_up::CatchUp;
@@ -35,10 +36,6 @@ pub struct Order {
     pub keys: KeyRing,
     /// What older backups go by, if they are to go.
     pub pruning: Option<Pruning>,
-    /// Operations are numbered from here, those of locks from `first_lock_op`.
-    pub first_op: u64,
-    /// See there.
-    pub first_lock_op: u64,
 }
 
 /// The machine.
@@ -83,8 +80,8 @@ enum Step {
 }
 
 impl Tend {
-    /// Begins.
-    pub fn new(order: Order, now: Now) -> Self {
+    /// Begins. Operations are numbered from the first of these numbers, those of locks from the second.
+    pub fn new(order: Order, first_ops: (u64, u64), now: Now) -> Self {
         let mut tend = Tend {
             now,
             waiting: order.stores.iter().copied().collect(),
@@ -93,8 +90,8 @@ impl Tend {
             stage: Stage::Over,
             is_stopped: false,
             news: VecDeque::new(),
-            given: order.first_op.saturating_sub(1),
-            given_locks: order.first_lock_op.saturating_sub(1),
+            given: first_ops.0.saturating_sub(1),
+            given_locks: first_ops.1.saturating_sub(1),
             order,
         };
         tend.stage = tend.next_store();
@@ -119,24 +116,16 @@ impl Tend {
     /// Takes back what is under way, and begins nothing more.
     pub fn stop(&mut self) {
         self.is_stopped = true;
-        if let Stage::Working(work) = &mut self.stage {
-            match &mut work.step {
+        match &mut self.stage {
+            Stage::Working(work) => match &mut work.step {
                 Step::Locking => work.leave(),
                 Step::CatchingUp(catching_up) => catching_up.get_mut().stop(),
                 Step::Pruning(_) | Step::Leaving => {}
-            }
+            },
+            Stage::Resting { .. } => self.stage = Stage::Over,
+            Stage::Over => {}
         }
         self.advance();
-    }
-
-    /// Goes on after [`Tend::stop`], with all stores.
-    pub fn resume(&mut self) {
-        self.is_stopped = false;
-        self.failed.clear();
-        self.waiting = self.order.stores.iter().copied().collect();
-        if matches!(self.stage, Stage::Over | Stage::Resting { .. }) {
-            self.stage = self.next_store();
-        }
     }
 
     /// Whether nothing is left to do.
@@ -212,7 +201,8 @@ impl Tend {
                         self.failed.push(store);
                     }
                     let is_locked = work.keep.holding() == Holding::Yes;
-                    match self.order.pruning.as_ref().filter(|_| is_locked && !self.is_stopped) {
+                    let may_prune = is_whole && is_locked && !self.is_stopped;
+                    match self.order.pruning.as_ref().filter(|_| may_prune) {
                         Some(pruning) => {
                             let prune = Prune::new(pruning, self.now.wall);
                             work.step = Step::Pruning(Numbered::in_store(prune, store, self.given));

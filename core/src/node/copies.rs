@@ -29,6 +29,8 @@ pub(super) struct Copier {
     copies: Option<Copies>,
     /// The number of the run that it follows, and the machine.
     tend: Option<(u64, Tend)>,
+    /// What to do when that one has stopped.
+    next: Option<(u64, tend::Order)>,
     next_op: u64,
     next_lock_op: u64,
 }
@@ -37,7 +39,7 @@ impl Copier {
     /// A node that copies nothing until it is told what.
     pub(super) fn new() -> Self {
         // Operations have numbers of their own, as those of the locks have, and go on from one run to the next.
-        Copier { copies: None, tend: None, next_op: 1 << 61, next_lock_op: 1 << 62 }
+        Copier { copies: None, tend: None, next: None, next_op: 1 << 61, next_lock_op: 1 << 62 }
     }
 
     /// Takes the result of an operation, if it is about copies; says whether it was.
@@ -59,36 +61,34 @@ impl Node {
         self.copier.copies = Some(copies);
     }
 
-    /// A run is over.
-    pub(super) fn begin_copies(&mut self, number: u64, order: &Order) {
+    /// A run of this node is over; only after one that ended well may older copies go.
+    pub(super) fn begin_copies(&mut self, number: u64, order: &Order, is_good: bool) {
         let Some(Copies { names, keys }) = self.copier.copies.clone() else { return };
-        let tend = match self.copier.tend.take() {
-            Some((_, mut tend)) => {
-                tend.resume();
-                tend
-            }
-            None => {
-                let Source { node, cluster, .. } = &order.source;
-                let note = format!("copies of backups, by node {node} of cluster {cluster}");
-                let order = tend::Order {
-                    stores: StoreIndex::first(1 + names.len() as u8).skip(1).collect(),
-                    marker: lock::marker(Owner::of(order.id), &note, self.now.wall),
-                    keys,
-                    pruning: order.pruning.clone(),
-                    first_op: self.copier.next_op,
-                    first_lock_op: self.copier.next_lock_op,
-                };
-                Tend::new(order, self.now)
-            }
+        let Source { node, cluster, .. } = &order.source;
+        let note = format!("copies of backups, by node {node} of cluster {cluster}");
+        let order = tend::Order {
+            stores: StoreIndex::first(1 + names.len() as u8).skip(1).collect(),
+            marker: lock::marker(Owner::of(order.id), &note, self.now.wall),
+            keys,
+            pruning: order.pruning.clone().filter(|_| is_good),
         };
-        self.copier.tend = Some((number, tend));
+        self.copier.next = Some((number, order));
         self.drive_copies();
     }
 
     /// Gives out what is to be done.
     pub(super) fn drive_copies(&mut self) {
+        let run = self.state.backups().run.as_ref().map(|run| run.number);
+        let is_wanted = |number: u64| run.is_none_or(|run| run == number);
+        if self.copier.tend.is_none()
+            && let Some((number, order)) =
+                self.copier.next.take_if(|(number, _)| is_wanted(*number))
+        {
+            let Copier { next_op, next_lock_op, .. } = self.copier;
+            self.copier.tend = Some((number, Tend::new(order, (next_op, next_lock_op), self.now)));
+        }
         let Some((number, mut tend)) = self.copier.tend.take() else { return };
-        if self.state.backups().run.as_ref().is_some_and(|run| run.number != number) {
+        if !is_wanted(number) || self.copier.next.is_some() {
             tend.stop();
         }
         while let Some(action) = tend.poll_action() {

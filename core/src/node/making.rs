@@ -189,7 +189,9 @@ impl Node {
                     );
                     self.maker.pruned = Some(pruned);
                 }
-                self.begin_copies(number, making.order());
+                let is_good =
+                    matches!(outcome, RunOutcome::Complete { .. } | RunOutcome::Unchanged { .. });
+                self.begin_copies(number, making.order(), is_good);
             }
             _ => self.maker.making = Some((number, making)),
         }

@@ -6,13 +6,14 @@ use raftkv_core::backup::blob::{BlobErrorKind, StoreIndex};
 use raftkv_core::backup::catalog::{Catalog, ReadCatalog};
 use raftkv_core::backup::catch_up::{CatchUp, CatchUpError, CaughtUp};
 use raftkv_core::backup::compress::Compression;
-use raftkv_core::backup::copy::{Copied, CopyBackup, CopyError, Route};
+use raftkv_core::backup::copy::{Copied, CopyBackup, CopyError, Present, Route};
 use raftkv_core::backup::create::{Create, Failure, Outcome, Settings};
+use raftkv_core::backup::machine::{Action, ActionResult, Machine as _};
 use raftkv_core::backup::replicas::Replicas;
 use raftkv_core::backup::verify::Level;
 use raftkv_core::backup::{BackupId, KeyRing};
 use raftkv_core::time::Wall;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 const TO_SECOND: Route = Route { from: StoreIndex(0), to: StoreIndex(1) };
 const KINDS: [BlobErrorKind; 3] =
@@ -47,7 +48,7 @@ fn create(stores: &mut [Store; 2]) -> (BackupId, Result<(), Failure>) {
 }
 
 fn copy(stores: &mut [Store; 2], id: BackupId) -> Result<Copied, CopyError> {
-    let mut machine = CopyBackup::new(id, TO_SECOND);
+    let mut machine = CopyBackup::new(id, TO_SECOND, Present::Keep);
     drive(stores, &mut machine);
     machine.outcome().expect("the machine ends").clone()
 }
@@ -108,6 +109,22 @@ fn a_failure_at_any_step_in_any_store_leaves_nothing_anywhere() {
 }
 
 #[test]
+fn data_stays_where_metadata_could_not_be_taken_back() {
+    let mut whole = pair();
+    create(&mut whole).1.unwrap();
+    let commit = whole[0].asked.len() - 1;
+    let mut stores = pair();
+    stores[0].fault = Some(Fault::Fails { at: commit, kind: BlobErrorKind::Denied });
+    // What comes in the second store after its own commit is taking that back.
+    let at = whole[1].asked.len();
+    stores[1].fault = Some(Fault::Fails { at, kind: BlobErrorKind::Denied });
+    let (id, made) = create(&mut stores);
+    assert!(made.unwrap_err().left_behind);
+    assert!(is_empty(&stores[0]));
+    assert!(restores(&mut stores[1], id), "metadata without data would be worse");
+}
+
+#[test]
 fn the_primary_stores_metadata_is_the_last_of_all() {
     let mut whole = pair();
     create(&mut whole).1.unwrap();
@@ -129,9 +146,15 @@ fn a_copy_is_the_same_whatever_fails_on_the_way() {
     assert!(matches!(copy(&mut whole, id), Ok(Copied::Done { .. })));
     assert_eq!((&whole[0].objects, &whole[1].objects), (&before, &before));
     assert_eq!(copy(&mut whole, id), Ok(Copied::Already));
+    let made = whole[1].objects.remove(&format!("{id}/data.db")).unwrap();
+    assert!(matches!(copy(&mut whole, id), Ok(Copied::Done { .. })), "without data it is none");
+    assert_eq!(whole[1].objects[&format!("{id}/data.db")], made);
+    whole[1] = Store::default();
+    copy(&mut whole, id).unwrap();
+    assert_eq!(copy(&mut whole, id), Ok(Copied::Already));
     // The backup itself was made in the first store before.
     let made = whole[0].asked.iter().rposition(|name| *name == "put").unwrap() + 1;
-    let reads = whole[0].asked.len() - made;
+    let reads = (whole[0].asked.len() - made) / 3;
     assert!(reads > 3, "{reads}");
     for (store, at) in
         (0..whole[1].asked.len()).map(|at| (1, at)).chain((0..reads).map(|at| (0, at)))
@@ -148,7 +171,7 @@ fn a_copy_is_the_same_whatever_fails_on_the_way() {
             let is_there = stores[1].objects.contains_key(&format!("{id}/metadata.json"));
             match &copied {
                 Ok(_) => assert_eq!(stores[1].objects, before, "{store}, {fault:?}"),
-                Err(_) => assert!(is_empty(&stores[1]) || is_there, "{store}, {fault:?}"),
+                Err(_) => assert!(stores[1].uploads.is_empty(), "{store}, {fault:?}"),
             }
             assert!(!is_there || stores[1].objects == before, "{store}, {fault:?}");
             stores.iter_mut().for_each(|store| store.fault = None);
@@ -229,6 +252,38 @@ fn catching_up_copies_what_is_missing_and_mends_what_is_damaged() {
     assert_eq!(stores[1].objects.len(), 10);
     let again = catch_up(&mut stores, TO_SECOND).unwrap();
     assert!(again.copies.is_empty(), "{again}");
+}
+
+#[test]
+fn copying_can_be_stopped_at_any_moment() {
+    let mut stores = pair();
+    for index in 5..9 {
+        backup(&mut stores[0], &state(20), index, settings(GZIP, &[]));
+    }
+    for answers in 0..200 {
+        stores[1] = Store::default();
+        let mut machine = CatchUp::new(TO_SECOND, KeyRing::default());
+        let mut under_way = VecDeque::new();
+        let mut is_stopped = false;
+        for turn in 0.. {
+            // Stopped behind an answer, before anybody has asked what is to be done next.
+            if turn == answers && !machine.is_ended() {
+                machine.stop();
+                is_stopped = true;
+            }
+            under_way.extend(std::iter::from_fn(|| machine.poll_action()));
+            let Some(Action::Blob { store, op, action }) = under_way.pop_front() else { break };
+            let result = stores[usize::from(store.0)].answer(op, action);
+            machine.handle(ActionResult::Blob { op, result });
+        }
+        let done = machine.outcome().expect("it ends").unwrap();
+        assert_eq!(done.is_whole(), !is_stopped, "after {answers} answers: {done}");
+        assert!(stores[1].uploads.is_empty());
+        if !is_stopped {
+            return;
+        }
+    }
+    panic!("four small backups do not take 200 answers");
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use super::scene::{Scene, able, tidy};
 use super::store::Store;
-use raftkv_core::api::{Request, RunOutcome};
+use raftkv_core::api::{Ended, Request, RunOutcome};
 use raftkv_core::backup::KeyRing;
+use raftkv_core::backup::catalog::Standing;
 use raftkv_core::backup::compress::Compression;
 use raftkv_core::backup::create::{Bounds, Settings};
 use raftkv_core::node::Node;
@@ -102,6 +103,21 @@ fn a_backup_does_not_count_before_the_stores_that_must_have_it() {
 }
 
 #[test]
+fn nothing_is_made_while_somebody_has_one_of_the_stores() {
+    let mut scene = Scene::prepared(3, careful);
+    let lock = scene.lock_in(1);
+    scene.run();
+    for _ in 0..3 {
+        scene.renew_in(1, &lock);
+        scene.ticks(60);
+    }
+    let last = scene.until("it ends", |backups| backups.run.is_none()).last.unwrap();
+    let RunOutcome::Failed { why } = &last.outcome else { panic!("{:?}", last.outcome) };
+    assert!(why.contains("a person"), "{why}");
+    assert!((0..3).all(|store| objects(&scene.stores[store]).is_empty()));
+}
+
+#[test]
 fn the_maker_may_die_at_any_step_and_every_store_stays_whole() {
     for steps in (0..120).step_by(3) {
         let mut scene = Scene::prepared(3, careful);
@@ -115,6 +131,8 @@ fn the_maker_may_die_at_any_step_and_every_store_stays_whole() {
             }
             scene.cluster.settle();
         }
+        let current = scene.backups();
+        let committing = current.run.is_some_and(|run| run.committing);
         scene.cluster.crash(maker);
         scene.ticks(3);
         scene.cluster.start(maker);
@@ -139,6 +157,11 @@ fn the_maker_may_die_at_any_step_and_every_store_stays_whole() {
         for store in 1..3 {
             let copies = scene.complete_in(store);
             assert!(complete.iter().all(|id| copies.contains(id)), "store {store}, {steps} steps");
+            // What a run about to commit has left is left in all its stores alike.
+            let entries = scene.catalog_of(store).entries;
+            let half = entries.iter().filter(|entry| entry.standing == Standing::Incomplete);
+            let half: Vec<_> = half.map(|entry| entry.id).collect();
+            assert!(half.is_empty() || committing && half == [run.id], "{store}, {steps} steps");
         }
     }
 }
@@ -166,6 +189,47 @@ fn a_new_run_goes_before_copying_wherever_it_is_made() {
     assert!(last.is_good(), "{:?}", last.outcome);
     scene.ticks(700);
     assert!((0..3).all(|store| scene.complete_in(store).len() == 2));
+    scene.assert_at_rest();
+}
+
+#[test]
+fn a_long_catch_up_is_broken_off_for_a_new_run() {
+    let mut scene = Scene::prepared(1, copying);
+    scene.down = vec![1, 2];
+    for round in 0..6 {
+        scene.put("a", &format!("{round}"));
+        scene.run();
+        scene.until("it ends", |backups| backups.run.is_none());
+    }
+    scene.down.clear();
+    // The node is told nothing of new stores while it runs.
+    scene.cluster.crash(1);
+    scene.cluster.hosts.get_mut(&1).unwrap().prepare = careful;
+    scene.cluster.start(1);
+    scene.put("a", "6");
+    scene.run();
+    let first = scene.until("it ends", |backups| backups.run.is_none()).last.unwrap();
+    while scene.complete_in(1).len() < 2 {
+        scene.cluster.pass_tick();
+        scene.step(1);
+        scene.cluster.settle();
+    }
+    scene.put("a", "7");
+    scene.ask_leader(Request::BackupRun);
+    let is_new = |last: &Ended| last.id != first.id;
+    for _ in 0..3_000 {
+        if scene.backups().last.as_ref().is_some_and(is_new) {
+            break;
+        }
+        scene.cluster.pass_tick();
+        scene.step(1);
+        scene.cluster.settle();
+    }
+    let last = scene.backups().last.filter(is_new).expect("the new run ends");
+    assert!(matches!(last.outcome, RunOutcome::Complete { .. }), "{:?}", last.outcome);
+    assert!(scene.complete_in(1).len() < 8, "older copies wait");
+    scene.ticks(100);
+    assert_eq!((scene.complete_in(1).len(), scene.complete_in(2).len()), (8, 8));
     scene.assert_at_rest();
 }
 

@@ -194,8 +194,13 @@ impl Scene {
 impl Scene {
     /// Somebody else takes the store's lock.
     pub fn lock(&mut self) -> Lock {
+        self.lock_in(0)
+    }
+
+    /// The same, of another store.
+    pub fn lock_in(&mut self, store: usize) -> Lock {
         let mut acquire = Acquire::new(lock::marker(Owner([7; 16]), "a person", Wall(0)), None);
-        self.stores[0].drive(&mut acquire);
+        self.stores[store].drive(&mut acquire);
         acquire.outcome().unwrap().clone().unwrap()
     }
 
@@ -203,6 +208,11 @@ impl Scene {
     pub fn renew(&mut self, mut renew: Renew) -> Lock {
         self.stores[0].drive(&mut renew);
         renew.outcome().unwrap().clone().unwrap()
+    }
+
+    /// They give a sign of life in another store.
+    pub fn renew_in(&mut self, store: usize, lock: &Lock) {
+        self.stores[store].drive(&mut Renew::new(lock.clone()));
     }
 
     pub fn run(&mut self) -> Backups {
