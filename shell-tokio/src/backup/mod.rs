@@ -66,7 +66,8 @@ pub enum LoadError {
 }
 
 impl BackupConfig {
-    /// For a node that was told nothing, to try things out with: plain backups in its own data directory, of which the newest ten are kept.
+    /// For a node that was told nothing, to try things out with: plain backups in its own data directory, of which the
+    /// newest ten are kept.
     pub fn embedded(data_dir: &Path) -> Self {
         let config = Config {
             provider: Provider::Local { local_path: data_dir.display().to_string() },
@@ -74,7 +75,11 @@ impl BackupConfig {
             required_copies: 1,
             backup: Making::default(),
             schedule: Schedule::default(),
-            retention: Retention { prune_on_backup: true, ..Retention::default() },
+            retention: Retention {
+                retention_days: 0,
+                prune_on_backup: true,
+                ..Retention::default()
+            },
         };
         BackupConfig { config, keys: Keys::default() }
     }

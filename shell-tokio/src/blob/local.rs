@@ -1,7 +1,8 @@
 //! A directory as an object store.
 //!
 //! Invariants: an object appears under its name only when it is whole and on stable storage, its directory entry included; what a
-//! crash leaves behind has a name that no object has (`*.partial`). Directories are 0700, files 0600.
+//! crash leaves behind has a name that no object has (`*.partial`); an upload whose file was taken over by another upload of the same
+//! object ends in an error. Directories are 0700, files 0600.
 
 use super::{BlobStore, Pending};
 use crate::disk::directory::sync_directory;
@@ -14,7 +15,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Objects as files below a directory: `{uuid}/data.db` and `{uuid}/metadata.json`.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ struct Upload {
     object: ObjectName,
     if_absent: bool,
     length: u64,
+    file: Arc<OnceLock<File>>,
 }
 
 impl LocalStore {
@@ -45,22 +47,34 @@ impl BlobStore for LocalStore {
                 run(move || put(&root, object, &bytes, if_absent))
             }
             BlobOp::PutStart { object, if_absent } => {
-                self.uploads.insert(op, Upload { object, if_absent, length: 0 });
-                run(move || start(&root, object, if_absent))
+                let file = Arc::new(OnceLock::new());
+                self.uploads
+                    .insert(op, Upload { object, if_absent, length: 0, file: file.clone() });
+                run(move || {
+                    start(&root, object, if_absent).map(|opened| {
+                        file.get_or_init(|| opened);
+                        BlobDone::Done
+                    })
+                })
             }
             BlobOp::PutPart { upload, bytes, .. } => {
                 // Where a part goes is decided here, in the order of the calls; the writes may overtake each other.
                 let Some(upload) = self.uploads.get_mut(&upload) else { return no_upload(upload) };
-                let (object, offset) = (upload.object, upload.length);
+                let (object, offset, file) = (upload.object, upload.length, upload.file.clone());
                 upload.length += bytes.len() as u64;
-                run(move || write_part(&root, object, offset, &bytes))
+                run(move || {
+                    let partial = partial(&path(&root, object));
+                    let file = file.get().ok_or_else(|| taken_over(&partial))?;
+                    write_part(file, &partial, offset, &bytes)
+                })
             }
             BlobOp::PutFinish { upload } => {
-                let Some(Upload { object, if_absent, length }) = self.uploads.remove(&upload)
-                else {
-                    return no_upload(upload);
-                };
-                run(move || finish(&root, object, if_absent, length))
+                let Some(upload) = self.uploads.remove(&upload) else { return no_upload(upload) };
+                let Upload { object, if_absent, length, file } = upload;
+                run(move || {
+                    let file = file.get().ok_or_else(|| taken_over(&path(&root, object)))?;
+                    finish(&root, object, file, if_absent, length)
+                })
             }
             BlobOp::PutAbort { upload } => {
                 let upload = self.uploads.remove(&upload);
@@ -97,12 +111,12 @@ fn put(
     bytes: &Bytes,
     if_absent: bool,
 ) -> Result<BlobDone, BlobError> {
-    start(root, object, if_absent)?;
-    write_part(root, object, 0, bytes)?;
-    finish(root, object, if_absent, bytes.len() as u64)
+    let file = start(root, object, if_absent)?;
+    write_part(&file, &partial(&path(root, object)), 0, bytes)?;
+    finish(root, object, &file, if_absent, bytes.len() as u64)
 }
 
-fn start(root: &Path, object: ObjectName, if_absent: bool) -> Result<BlobDone, BlobError> {
+fn start(root: &Path, object: ObjectName, if_absent: bool) -> Result<File, BlobError> {
     let path = path(root, object);
     let dir = path.parent().expect("objects lie in the directory of their backup");
     make_directories(dir).map_err(|error| failed(dir, &error))?;
@@ -110,36 +124,39 @@ fn start(root: &Path, object: ObjectName, if_absent: bool) -> Result<BlobDone, B
         return Err(exists(&path));
     }
     let partial = partial(&path);
-    // One left behind by a crash is of no use: nobody resumes a local upload.
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial);
-    file.map(|_| BlobDone::Done).map_err(|error| failed(&partial, &error))
+    // One left behind by a crash is of no use: nobody resumes a local upload. A new file, so that whoever still writes into that one
+    // writes into this one never.
+    remove(&partial)?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
+    file.map_err(|error| failed(&partial, &error))
 }
 
 fn write_part(
-    root: &Path,
-    object: ObjectName,
+    file: &File,
+    partial: &Path,
     offset: u64,
     bytes: &[u8],
 ) -> Result<BlobDone, BlobError> {
-    let partial = partial(&path(root, object));
-    let file = OpenOptions::new().write(true).open(&partial);
-    file.and_then(|file| file.write_all_at(bytes, offset))
-        .map(|()| BlobDone::Done)
-        .map_err(|error| failed(&partial, &error))
+    let written = file.write_all_at(bytes, offset);
+    written.map(|()| BlobDone::Done).map_err(|error| failed(partial, &error))
 }
 
 fn finish(
     root: &Path,
     object: ObjectName,
+    file: &File,
     if_absent: bool,
     length: u64,
 ) -> Result<BlobDone, BlobError> {
     let path = path(root, object);
     let partial = partial(&path);
     let dir = path.parent().expect("objects lie in the directory of their backup");
-    let file = File::open(&partial).map_err(|error| failed(&partial, &error))?;
-    let found = file.metadata().map_err(|error| failed(&partial, &error))?.len();
+    let ours = file.metadata().map_err(|error| failed(&partial, &error))?;
+    let there = fs::metadata(&partial).map_err(|error| failed(&partial, &error))?;
+    if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
+        return Err(taken_over(&partial));
+    }
+    let found = ours.len();
     if found != length {
         let message = format!("{}: {found} bytes are there, not {length}", partial.display());
         return Err(BlobError { kind: BlobErrorKind::Failed, message });
@@ -274,6 +291,11 @@ fn partial(path: &Path) -> PathBuf {
     partial.into()
 }
 
+fn taken_over(partial: &Path) -> BlobError {
+    let message = format!("{}: another upload has taken its place", partial.display());
+    BlobError { kind: BlobErrorKind::Failed, message }
+}
+
 fn exists(path: &Path) -> BlobError {
     BlobError {
         kind: BlobErrorKind::Exists,
@@ -367,6 +389,22 @@ mod tests {
         let root = fixture.dir.path().join("deep/store");
         assert_eq!(mode(&root), 0o700);
         assert_eq!(mode(&root.join(object.path())), 0o600);
+    }
+
+    #[tokio::test]
+    async fn of_two_uploads_of_one_object_the_first_never_ends_with_the_others_file() {
+        let mut fixture = Fixture::new();
+        let object = ObjectName::data(fixture.id);
+        let first = fixture.upload(&[b"one", b"two"]).await;
+        // As by another process: it knows nothing of the first.
+        let second = fixture.upload(&[b"one"]).await;
+        let part = BlobOp::PutPart { upload: first, number: 3, bytes: "3".into() };
+        fixture.perform(part).await.unwrap();
+        let finished = fixture.perform(BlobOp::PutFinish { upload: first }).await;
+        assert_eq!(finished, Err(BlobErrorKind::Failed));
+        fixture.perform(BlobOp::PutFinish { upload: second }).await.unwrap();
+        let get = BlobOp::Get { object, offset: 0, len_bytes: 100 };
+        assert_eq!(fixture.perform(get).await, Ok(BlobDone::Bytes("one".into())));
     }
 
     #[tokio::test]

@@ -80,8 +80,11 @@ impl DirectoryError {
 
 const LOCK: &str = "lock";
 const SUBDIRECTORIES: [&str; 2] = ["wal", "snapshots"];
+/// Where a node that was told nothing keeps backups: see [`crate::backup::BackupConfig::embedded`].
+const BACKUPS: &str = "backups";
 /// Names that may stand in a data directory. A file system's own directory is no harm.
-const KNOWN: [&str; 6] = ["identity", "identity.tmp", LOCK, "wal", "snapshots", "lost+found"];
+const KNOWN: [&str; 7] =
+    ["identity", "identity.tmp", LOCK, "wal", "snapshots", BACKUPS, "lost+found"];
 /// What a damaged directory's contents are moved to, with a number after it.
 const DAMAGED: &str = "damaged-";
 

@@ -52,10 +52,10 @@ struct CopyView {
 /// Runs it. Every store is tried even when one fails; the first failure decides the exit code.
 pub async fn run(context: &Context, copy: Copy) -> Result<(), Failure> {
     let mut setup = copy.config.open()?;
-    let from = find(&setup, &copy.from)?;
+    let from = setup.find(&copy.from)?;
     let to = match &copy.to {
-        Some(name) => vec![find(&setup, name)?],
-        None => all(&setup).filter(|store| *store != from).collect(),
+        Some(name) => vec![setup.find(name)?],
+        None => setup.all().filter(|store| *store != from).collect(),
     };
     if to.is_empty() || to.contains(&from) {
         let what =
@@ -65,10 +65,7 @@ pub async fn run(context: &Context, copy: Copy) -> Result<(), Failure> {
     let (mut stores, mut first) = (Vec::new(), None);
     for to in to {
         let done = catch_up(context, &mut setup, Route { from, to }).await;
-        let failed = match &done {
-            Ok(done) => failure_of(done, setup.name(to)),
-            Err(failure) => Some(Failure::new(failure.exit(), failure)),
-        };
+        let failed = failed(&done, setup.name(to));
         first = first.or(failed);
         stores.push(view(setup.name(to), &done));
     }
@@ -79,12 +76,9 @@ pub async fn run(context: &Context, copy: Copy) -> Result<(), Failure> {
 /// Copies what was made, and what is missing from before. The backup counts already, so whatever goes wrong here is only said.
 pub async fn after_backup(context: &Context, setup: &mut Setup) {
     let from = StoreIndex::PRIMARY;
-    for to in all(setup).filter(|store| *store != from).collect::<Vec<_>>() {
+    for to in setup.all().skip(1) {
         let done = catch_up(context, setup, Route { from, to }).await;
-        let failed = match &done {
-            Ok(done) => failure_of(done, setup.name(to)),
-            Err(failure) => Some(Failure::new(failure.exit(), failure)),
-        };
+        let failed = failed(&done, setup.name(to));
         if let Some(failure) = failed {
             eprintln!(
                 "raftkv-cli: {failure}; the backup is complete, and backup copy makes up for this"
@@ -96,8 +90,7 @@ pub async fn after_backup(context: &Context, setup: &mut Setup) {
 /// Brings one store up to date, under its lock, and lets older backups go there, if the configuration says so.
 async fn catch_up(context: &Context, setup: &mut Setup, route: Route) -> Result<CaughtUp, Failure> {
     let lock = setup.lock_of(route.to, "backup copy").await.map_err(|failure| {
-        let name = setup.name(route.to);
-        Failure::new(failure.exit(), format!("nothing was copied to {name}: {failure}"))
+        Failure::new(failure.exit(), format!("nothing was copied: {failure}"))
     })?;
     let mut machine = CatchUp::new(route, setup.loaded.ring());
     let meter = Meter::new(context);
@@ -115,27 +108,20 @@ async fn catch_up(context: &Context, setup: &mut Setup, route: Route) -> Result<
         }
         None => unreachable!("a driven machine has an outcome"),
     };
-    if done.is_ok() && setup.loaded.config.retention.prune_on_backup {
+    if done.as_ref().is_ok_and(CaughtUp::is_whole) && setup.loaded.config.retention.prune_on_backup
+    {
         prune::after_backup_in(setup, route.to).await;
     }
     lock.release().await;
     done
 }
 
-fn all(setup: &Setup) -> impl Iterator<Item = StoreIndex> + use<> {
-    StoreIndex::first(setup.loaded.config.stores().count() as u8)
-}
-
-fn find(setup: &Setup, name: &str) -> Result<StoreIndex, Failure> {
-    all(setup).find(|store| setup.name(*store) == name).ok_or_else(|| {
-        let names: Vec<_> = setup.loaded.config.stores().map(|(name, _)| name).collect();
-        let what = format!("there is no store {name}: there are {}", names.join(", "));
-        Failure::new(Exit::Usage, what)
-    })
-}
-
 /// The worst that happened in one store.
-fn failure_of(done: &CaughtUp, name: &str) -> Option<Failure> {
+fn failed(done: &Result<CaughtUp, Failure>, name: &str) -> Option<Failure> {
+    let done = match done {
+        Ok(done) => done,
+        Err(failure) => return Some(Failure::new(failure.exit(), failure)),
+    };
     if let Some(id) = done.forged.first() {
         let what = format!("store {name} has a forged backup {id}, which was left as it is");
         return Some(Failure::new(Exit::Verification, what));

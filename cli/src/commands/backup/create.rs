@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use clap::Args;
 use raftkv_core::backup::Metadata;
-use raftkv_core::backup::create::{Create as Machine, Outcome, Settings, Step};
+use raftkv_core::backup::create::{Cause, Create as Machine, Outcome, Settings};
 use raftkv_core::backup::machine::Progress;
 use raftkv_core::backup::making::status;
 use raftkv_core::backup::mark::Mark;
@@ -106,9 +106,9 @@ async fn make(
     match machine.outcome() {
         Some(Outcome::Complete(metadata)) => Ok((**metadata).clone()),
         Some(Outcome::Failed(failure)) => {
-            let exit = match failure.step {
-                Step::Streaming => Exit::Failed,
-                Step::Opening | Step::Finishing | Step::Committing => Exit::Storage,
+            let exit = match &failure.cause {
+                Cause::Store(_) | Cause::Displaced | Cause::Unknown(_) => Exit::Storage,
+                Cause::Source(_) | Cause::Limit(_) => Exit::Failed,
             };
             Err(Failure::new(exit, failure))
         }

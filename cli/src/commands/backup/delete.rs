@@ -2,13 +2,13 @@
 
 use super::confirm::Confirmation;
 use super::prune::{first_failure, remove};
-use super::setup::{ConfigFile, Setup, now, rng};
+use super::setup::{ConfigFile, Setup, now, pick, rng, store_failure};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Report;
 use clap::Args;
 use raftkv_core::backup::BackupId;
-use raftkv_core::backup::blob::ObjectName;
+use raftkv_core::backup::blob::{BlobErrorKind, ObjectName, StoreIndex};
 use raftkv_core::backup::catalog::{Catalog, Entry};
 use raftkv_core::backup::mark::{Mark, MarkError};
 use raftkv_core::backup::marker::{Marker, Owner};
@@ -58,6 +58,12 @@ pub struct Unpin {
 #[derive(Debug, Serialize)]
 struct Deleted {
     id: String,
+    stores: Vec<DeletedIn>,
+}
+
+#[derive(Debug, Serialize)]
+struct DeletedIn {
+    store: String,
     outcome: String,
 }
 
@@ -68,33 +74,48 @@ struct Pinned {
     reason: String,
 }
 
-/// Runs `delete`.
+/// Runs `delete`. The primary store comes first: what is gone there is copied nowhere again.
 pub async fn delete(context: &Context, delete: Delete) -> Result<(), Failure> {
-    let mut setup = delete.config.open()?;
-    let catalog = setup.catalog().await?;
-    let entry = super::setup::pick(&catalog, &delete.backup)?;
+    let setup = delete.config.open()?;
+    let replicas = setup.replicas().await?;
+    let catalog = replicas.merged().map_err(|error| store_failure(&error))?;
+    let entry = pick(&catalog, &delete.backup)?;
     let id = entry.id;
     let mut force = Force::Override;
     if !delete.force {
-        check(entry, &catalog)?;
+        for entry in setup.all().filter_map(|store| replicas.entry(store, id)) {
+            check(entry, &catalog)?;
+        }
         let revision = entry.metadata.as_ref().map_or("unknown".into(), |m| m.revision.to_string());
         let what = format!("{} backup {id}, revision {revision}", entry.standing.word());
         delete.confirmation.ask(&format!("Delete the {what}?"))?;
         force = Force::Respect;
     }
-    let mut outcome = String::new();
-    // The primary store last: what breaks off is found there again.
-    for (_, mut place) in setup.each()?.into_iter().rev() {
+    let nothing_there: Vec<StoreIndex> = replicas
+        .silent()
+        .filter(|(_, error)| error.kind == BlobErrorKind::NotFound)
+        .map(|(store, _)| store)
+        .collect();
+    let (mut stores, mut first) = (Vec::new(), None);
+    for (store, (name, mut place)) in setup.all().zip(setup.each()?) {
+        if nothing_there.contains(&store) {
+            continue;
+        }
         let fates = remove(&mut place, vec![id], force).await;
-        first_failure(&fates)?;
-        match fates.get(&id) {
-            Some(fate @ (Fate::Pinned | Fate::Held(_))) => {
-                return Err(refused(id, &fate.to_string()));
-            }
-            fate => outcome = fate.map(ToString::to_string).unwrap_or_default(),
+        let fate = fates.get(&id);
+        let failure = match fate {
+            Some(fate @ (Fate::Pinned | Fate::Held(_))) => Some(refused(id, &fate.to_string())),
+            _ => first_failure(&fates).err(),
+        };
+        first = first.or(failure.map(|failure| setup.in_store(store, failure)));
+        let outcome = fate.map(ToString::to_string).unwrap_or_default();
+        stores.push(DeletedIn { store: name, outcome });
+        if first.is_some() && store == StoreIndex::PRIMARY {
+            break;
         }
     }
-    context.print(&Deleted { id: id.to_string(), outcome })
+    context.print(&Deleted { id: id.to_string(), stores })?;
+    first.map_or(Ok(()), Err)
 }
 
 /// What is better not deleted by accident.
@@ -154,7 +175,14 @@ pub async fn mark(setup: &mut Setup, mut machine: Mark) -> Result<(), Failure> {
 
 impl Report for Deleted {
     fn table(&self) -> String {
-        format!("backup {}: {}", self.id, self.outcome)
+        match self.stores.as_slice() {
+            [alone] => format!("backup {}: {}", self.id, alone.outcome),
+            several => {
+                let line =
+                    |it: &DeletedIn| format!("backup {} in {}: {}", self.id, it.store, it.outcome);
+                several.iter().map(line).collect::<Vec<_>>().join("\n")
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use clap::Subcommand;
 use raftkv_core::backup::catalog::{Entry, Proof, Standing};
 use raftkv_core::backup::read::ReadError;
 use raftkv_core::backup::rotate::{Rotate, Rotated};
+use raftkv_core::backup::stores::PRIMARY;
 use raftkv_core::backup::{self, BackupId, KeyId};
 use raftkv_node::blob::drive;
 use serde::Serialize;
@@ -74,6 +75,8 @@ struct Checked {
 #[derive(Debug, Serialize)]
 struct CheckedBackup {
     id: String,
+    /// In which store, if there are several.
+    store: Option<String>,
     status: &'static str,
     encrypted: Option<bool>,
     /// The keys that count for it.
@@ -103,7 +106,7 @@ pub async fn run(context: &Context, key: Key) -> Result<(), Failure> {
     match key {
         Key::Generate { file } => generate(context, file),
         Key::List { config } => list(context, &config.open()?),
-        Key::Check { config } => check(context, &mut config.open()?).await,
+        Key::Check { config } => check(context, &config.open()?).await,
         Key::Rotate { config, old, new } => rotate(context, &config.open()?, old, new).await,
     }
 }
@@ -135,29 +138,43 @@ fn list(context: &Context, setup: &Setup) -> Result<(), Failure> {
     context.print(&Keys { keys: views.collect() })
 }
 
-async fn check(context: &Context, setup: &mut Setup) -> Result<(), Failure> {
-    let catalog = setup.catalog().await?;
-    let names = |ids: &[KeyId]| ids.iter().map(ToString::to_string).collect();
-    let backup = |entry: &Entry| CheckedBackup {
-        id: entry.id.to_string(),
-        status: entry.standing.word(),
-        encrypted: match entry.standing {
-            Standing::Complete(Proof::Plain) => Some(false),
-            Standing::Complete(_) => Some(true),
-            _ => None,
-        },
-        key_ids: names(&entry.key_ids),
-        opened_by: names(&entry.opened_by),
-    };
-    let backups: Vec<_> = catalog.entries.iter().map(backup).collect();
+async fn check(context: &Context, setup: &Setup) -> Result<(), Failure> {
+    let (mut backups, mut first) = (Vec::new(), None);
+    for (name, mut place) in setup.each()? {
+        let store = setup.has_several().then(|| name.clone());
+        match place.catalog().await {
+            Ok(catalog) => {
+                let check = |entry| CheckedBackup::new(store.clone(), entry);
+                backups.extend(catalog.entries.iter().map(check));
+            }
+            Err(failure) if failure.exit() == Exit::NotFound && name != PRIMARY => {}
+            Err(failure) => first = first.or(Some(failure)),
+        }
+    }
     let locked = backups.iter().filter(|b| b.encrypted == Some(true) && b.opened_by.is_empty());
     let locked = locked.count();
     context.print(&Checked { backups })?;
-    match locked {
-        0 => Ok(()),
-        count => {
-            let what = format!("{count} backups are opened by none of the keys at hand");
-            Err(Failure::new(Exit::Key, what))
+    if locked > 0 {
+        let what = format!("{locked} backups are opened by none of the keys at hand");
+        return Err(Failure::new(Exit::Key, what));
+    }
+    first.map_or(Ok(()), Err)
+}
+
+impl CheckedBackup {
+    fn new(store: Option<String>, entry: &Entry) -> Self {
+        let names = |ids: &[KeyId]| ids.iter().map(ToString::to_string).collect();
+        CheckedBackup {
+            id: entry.id.to_string(),
+            store,
+            status: entry.standing.word(),
+            encrypted: match entry.standing {
+                Standing::Complete(Proof::Plain) => Some(false),
+                Standing::Complete(_) => Some(true),
+                _ => None,
+            },
+            key_ids: names(&entry.key_ids),
+            opened_by: names(&entry.opened_by),
         }
     }
 }
@@ -176,7 +193,16 @@ async fn rotate(context: &Context, setup: &Setup, old: KeyId, new: KeyId) -> Res
     let places = setup.each()?;
     let has_several = places.len() > 1;
     for (name, mut place) in places {
-        let catalog = place.catalog().await?;
+        let catalog = match place.catalog().await {
+            Ok(catalog) => catalog,
+            // Nothing was copied there yet.
+            Err(failure) if failure.exit() == Exit::NotFound && name != PRIMARY => continue,
+            Err(failure) => {
+                let what = format!("store {name}: {failure}");
+                first = first.or(Some(Failure::new(failure.exit(), what)));
+                continue;
+            }
+        };
         for entry in catalog.entries.iter().filter(|entry| entry.is_complete()) {
             let rng = rng("key rotation")?;
             let mut machine = Rotate::new(entry.id, old, new_key.clone(), ring.clone(), rng);
@@ -226,8 +252,10 @@ impl Report for Checked {
     fn table(&self) -> String {
         let mut rows = table::new(&["ID", "STATUS", "SEALED FOR", "OPENED BY"]);
         for backup in &self.backups {
+            let place = backup.store.as_ref().map_or(String::new(), |name| format!(" in {name}"));
             let (sealed_for, opened_by) = (backup.key_ids.join(" "), backup.opened_by.join(" "));
-            rows.add_row([backup.id.clone(), backup.status.to_owned(), sealed_for, opened_by]);
+            let status = format!("{}{place}", backup.status);
+            rows.add_row([backup.id.clone(), status, sealed_for, opened_by]);
         }
         table::text(&rows)
     }

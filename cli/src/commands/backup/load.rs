@@ -6,8 +6,9 @@
 use super::progress::Meter;
 use super::setup::{ConfigFile, Setup, pick, read_failure, store_failure};
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use clap::Args;
+use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::catalog::{Catalog, Entry, Standing};
 use raftkv_core::backup::metadata::rfc3339;
@@ -36,7 +37,21 @@ impl Loading {
         let replicas = setup.replicas().await?;
         let catalog = replicas.merged().map_err(|error| store_failure(&error))?;
         let mut entry = pick(&catalog, asked)?;
-        warn_of_newer(&catalog, entry, asked);
+        let passed_over = newer(&catalog, entry, asked);
+        if let Some((id, exit, what)) = passed_over.first()
+            && !self.or_older
+        {
+            let chosen = described(entry);
+            let what = format!(
+                "backup {id} is newer than all that are usable: {what}; nothing of it was used; \
+                 the next older complete backup is {chosen}: ask for it, or repeat with --or-older"
+            );
+            return Err(Failure::new(*exit, what));
+        }
+        for (id, _, what) in passed_over {
+            let chosen = described(entry);
+            eprintln!("raftkv-cli: backup {id} is newer, but not usable: {what}; using {chosen}");
+        }
         loop {
             let places = replicas.places(entry.id);
             let error = match self.read_from(context, &mut setup, &places, entry).await? {
@@ -57,7 +72,8 @@ impl Loading {
         }
     }
 
-    /// Reads it from the first of these stores that has it whole; fails as the first one did.
+    /// Reads it from the first of these stores that has it whole. Fails as the first one did whose copy may yet turn out good, else as the
+    /// very first.
     async fn read_from(
         &self,
         context: &Context,
@@ -72,17 +88,18 @@ impl Loading {
                 Ok(restored) => return Ok(Ok(restored)),
                 Err(error) => error,
             };
-            let next = places.get(at + 1).filter(|_| is_the_stores(&error));
-            if let Some(next) = next {
-                let (name, next) = (setup.name(store), setup.name(*next));
-                let failed = read_failure(&error);
-                eprintln!(
-                    "raftkv-cli: in store {name}: {failed}; going on with the copy in {next}"
-                );
+            let failed = setup.in_store(store, read_failure(&error));
+            match places.get(at + 1) {
+                Some(next) => {
+                    let next = setup.name(*next);
+                    eprintln!("raftkv-cli: {failed}; going on with the copy in {next}");
+                }
+                None if at > 0 => eprintln!("raftkv-cli: {failed}"),
+                None => {}
             }
-            first = first.or(Some(error));
-            if next.is_none() {
-                break;
+            let is_hopeless = first.as_ref().is_some_and(is_beyond_repair);
+            if first.is_none() || is_hopeless && !is_beyond_repair(&error) {
+                first = Some(error);
             }
         }
         Ok(Err(first.expect("a backup that was picked is in some store")))
@@ -109,14 +126,6 @@ impl Loading {
     }
 }
 
-/// Whether another store's copy may be better.
-pub fn is_the_stores(error: &ReadError) -> bool {
-    match error.trouble() {
-        ReadTrouble::Verification | ReadTrouble::NotFound | ReadTrouble::Store => true,
-        ReadTrouble::Key | ReadTrouble::Refused => false,
-    }
-}
-
 /// Whether another backup is the way out: this one will not become better.
 fn is_beyond_repair(error: &ReadError) -> bool {
     match error.trouble() {
@@ -138,24 +147,22 @@ fn nothing_read(error: &ReadError, older: Option<&Entry>) -> Failure {
     Failure::new(failure.exit(), format!("{failure}; nothing of it was used; {advice}"))
 }
 
-/// Says which newer backups `latest` passed over, so that nobody takes an old state for the newest.
-fn warn_of_newer(catalog: &Catalog, entry: &Entry, asked: &str) {
-    if asked != "latest" {
-        return;
-    }
-    let newer = catalog.entries.iter().rev().take_while(|other| other.id != entry.id);
-    for other in newer {
-        let what = match &other.standing {
-            Standing::Complete(_) | Standing::Incomplete | Standing::NotWhole(_) => continue,
-            Standing::DataMissing => "its data is missing or cut off",
-            Standing::Damaged(what) | Standing::Forged(what) | Standing::Unreadable(what) => what,
-        };
-        let chosen = described(entry);
-        eprintln!(
-            "raftkv-cli: backup {} is newer, but not usable: {what}; using {chosen}",
-            other.id
-        );
-    }
+/// Newer backups than the one that was picked, which are damaged or cannot be read, and what that means: nobody shall take an old state
+/// for the newest.
+pub fn newer<'a>(
+    catalog: &'a Catalog,
+    picked: &Entry,
+    asked: &str,
+) -> Vec<(BackupId, Exit, &'a str)> {
+    let newer = catalog.entries.iter().rev().take_while(|other| other.id != picked.id);
+    let unusable = newer.filter_map(|other| match &other.standing {
+        Standing::Complete(_) | Standing::Incomplete | Standing::NotWhole(_) => None,
+        Standing::Unreadable(what) => Some((other.id, Exit::Storage, what.as_str())),
+        Standing::DataMissing | Standing::Damaged(_) | Standing::Forged(_) => {
+            Some((other.id, Exit::Verification, other.standing.fault()))
+        }
+    });
+    unusable.filter(|_| asked == "latest").collect()
 }
 
 fn described(entry: &Entry) -> String {

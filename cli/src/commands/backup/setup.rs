@@ -5,7 +5,7 @@ use clap::Args;
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::{BlobError, BlobErrorKind, ObjectName, StoreIndex};
 use raftkv_core::backup::catalog::{Catalog, Entry, ReadCatalog};
-use raftkv_core::backup::config::ConfigError;
+use raftkv_core::backup::config::{Config, ConfigError};
 use raftkv_core::backup::lock::LockError;
 use raftkv_core::backup::mark::MarkError;
 use raftkv_core::backup::marker::{Marker, Owner};
@@ -49,11 +49,8 @@ impl ConfigFile {
             eprintln!("raftkv-cli: {warning}");
         }
         if let Some(name) = &self.store {
-            loaded.config = loaded.config.alone(name).ok_or_else(|| {
-                let names: Vec<_> = loaded.config.stores().map(|(name, _)| name).collect();
-                let what = format!("there is no store {name}: there are {}", names.join(", "));
-                Failure::new(Exit::Usage, what)
-            })?;
+            let alone = loaded.config.alone(name);
+            loaded.config = alone.ok_or_else(|| unknown_store(&loaded.config, name))?;
         }
         Setup::new(loaded)
     }
@@ -75,6 +72,30 @@ impl Setup {
         self.loaded.config.stores().map(alone).collect()
     }
 
+    /// A failure in one of several stores says in which.
+    pub fn in_store(&self, store: StoreIndex, failure: Failure) -> Failure {
+        match self.has_several() {
+            true => Failure::new(failure.exit(), format!("store {}: {failure}", self.name(store))),
+            false => failure,
+        }
+    }
+
+    /// Whether the configuration names more than one store.
+    pub fn has_several(&self) -> bool {
+        !self.loaded.config.copies.is_empty()
+    }
+
+    /// All stores, the primary one first.
+    pub fn all(&self) -> impl Iterator<Item = StoreIndex> + use<> {
+        StoreIndex::first(1 + self.loaded.config.copies.len() as u8)
+    }
+
+    /// The store of this name.
+    pub fn find(&self, name: &str) -> Result<StoreIndex, Failure> {
+        let found = self.all().find(|store| self.name(*store) == name);
+        found.ok_or_else(|| unknown_store(&self.loaded.config, name))
+    }
+
     /// What a store is called.
     pub fn name(&self, store: StoreIndex) -> &str {
         self.loaded.config.store_name(store)
@@ -93,9 +114,9 @@ impl Setup {
 
     /// All that is in any of the stores. A store that does not answer is named on stderr, and passed over.
     pub async fn replicas(&self) -> Result<Replicas, Failure> {
-        let count = self.loaded.config.stores().count() as u8;
+        let mut catalogs = vec![Err(late()); self.all().count()];
         let mut reading = JoinSet::new();
-        for store in StoreIndex::first(count) {
+        for store in self.all() {
             let mut place = self.open(store)?;
             let mut machine = ReadCatalog::new(self.loaded.ring());
             reading.spawn(async move {
@@ -104,7 +125,6 @@ impl Setup {
                 (store, outcome.clone())
             });
         }
-        let mut catalogs = vec![Err(late()); count.into()];
         let mut patience = MAX_PATIENCE;
         while let Ok(Some(Ok((store, catalog)))) = timeout(patience, reading.join_next()).await {
             if catalog.is_ok() {
@@ -113,7 +133,7 @@ impl Setup {
             catalogs[usize::from(store.0)] = catalog;
         }
         let replicas = Replicas::new(catalogs);
-        for (store, error) in replicas.silent().filter(|_| count > 1) {
+        for (store, error) in replicas.silent().filter(|_| self.has_several()) {
             eprintln!("raftkv-cli: store {} is left out: {error}", self.name(store));
         }
         Ok(replicas)
@@ -147,16 +167,16 @@ impl Setup {
     }
 
     /// Takes the lock of a store.
-    pub async fn lock_of(&self, store: StoreIndex, command: &str) -> Result<Guard, Failure> {
+    pub async fn lock_of(&self, at: StoreIndex, command: &str) -> Result<Guard, Failure> {
         let owner = Owner::draw(&mut rng("lock")?);
-        let store = self.open(store)?;
+        let store = self.open(at)?;
         let lock = Guard::lock(store, owner, &who(command), now()).await;
         lock.map_err(|error| {
             let exit = match error {
                 LockError::Held(_) | LockError::Lost => Exit::Refused,
                 LockError::Store(_) => Exit::Storage,
             };
-            Failure::new(exit, error)
+            self.in_store(at, Failure::new(exit, error))
         })
     }
 
@@ -190,6 +210,12 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Before, every store has its own bounds.
 const MAX_PATIENCE: Duration = Duration::from_secs(3600);
+
+fn unknown_store(config: &Config, name: &str) -> Failure {
+    let names: Vec<_> = config.stores().map(|(name, _)| name).collect();
+    let what = format!("there is no store {name}: there are {}", names.join(", "));
+    Failure::new(Exit::Usage, what)
+}
 
 fn late() -> BlobError {
     let message = "it has not answered in time".into();

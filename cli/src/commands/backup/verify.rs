@@ -1,6 +1,6 @@
 //! `backup verify`: find out now, not on the day of the disaster.
 
-use super::load::is_the_stores;
+use super::load::newer;
 use super::progress::Meter;
 use super::setup::{ConfigFile, Setup, pick, read_failure, store_failure};
 use crate::context::Context;
@@ -8,7 +8,9 @@ use crate::failure::{Exit, Failure};
 use crate::output::{Report, table};
 use clap::Args;
 use raftkv_core::backup::blob::StoreIndex;
+use raftkv_core::backup::catalog::{Entry, Standing};
 use raftkv_core::backup::read::{ReadBounds, ReadError};
+use raftkv_core::backup::replicas::Replicas;
 use raftkv_core::backup::verify::{BadLevel, Level, Verify as Machine};
 use raftkv_core::backup::{BackupId, Metadata};
 use raftkv_node::blob::drive;
@@ -25,6 +27,9 @@ pub struct Verify {
     /// How far: exists, checksum, decrypt, or restore (in memory)
     #[arg(long, value_name = "LEVEL", default_value = "decrypt", value_parser = level)]
     level: Level,
+    /// Check it in every store that has it; otherwise in the first where it is good
+    #[arg(long)]
+    every_store: bool,
     /// Accept unencrypted backups although encryption is configured
     #[arg(long)]
     allow_plaintext: bool,
@@ -42,9 +47,9 @@ struct VerifiedBackup {
     id: String,
     /// Whether it is good in some store.
     ok: bool,
-    /// In which, if there are several.
-    store: Option<String>,
-    /// What is wrong with it in the stores that were tried before.
+    /// In which, of those that were tried, if there are several.
+    stores: Option<Vec<String>>,
+    /// What is wrong with it in others.
     error: Option<String>,
 }
 
@@ -58,33 +63,41 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
     let mut setup = verify.config.open()?;
     let replicas = setup.replicas().await?;
     let catalog = replicas.merged().map_err(|error| store_failure(&error))?;
+    let (mut backups, mut first) = (Vec::new(), None);
     let ids: Vec<BackupId> = match verify.backup.as_str() {
-        "all" => catalog.entries.iter().map(|entry| entry.id).collect(),
-        asked => vec![pick(&catalog, asked)?.id],
+        "all" => {
+            let whole = |entry: &&Entry| !matches!(entry.standing, Standing::NotWhole(_));
+            catalog.entries.iter().filter(whole).map(|entry| entry.id).collect()
+        }
+        asked => {
+            let picked = pick(&catalog, asked)?;
+            // What was passed over is a backup that nobody can restore.
+            for (id, exit, what) in newer(&catalog, picked, asked) {
+                first = first.or_else(|| Some(Failure::new(exit, format!("backup {id}: {what}"))));
+                backups.push(VerifiedBackup::new(id, None, vec![what.to_owned()]));
+            }
+            vec![picked.id]
+        }
     };
-    let has_several = setup.loaded.config.stores().count() > 1;
-    let mut first = None;
-    let mut backups = Vec::new();
     for id in ids {
-        let (mut errors, mut good) = (Vec::new(), None);
-        for store in replicas.places(id) {
-            let name = setup.name(store).to_owned();
-            let Err(error) = check(context, &mut setup, &verify, store, id).await? else {
-                good = Some(name);
-                break;
-            };
-            let is_final = !is_the_stores(&error);
-            first = first.or_else(|| Some(read_failure(&error)));
-            errors.push(if has_several { format!("{name}: {error}") } else { error.to_string() });
-            if is_final {
+        let (mut errors, mut good) = (Vec::new(), Vec::new());
+        for store in places(&setup, &replicas, id, verify.every_store) {
+            match check(context, &mut setup, &verify, store, id).await? {
+                Ok(_) => good.push(setup.name(store).to_owned()),
+                Err(error) => {
+                    let failure = setup.in_store(store, read_failure(&error));
+                    errors.push(failure.to_string());
+                    first = first.or(Some(failure));
+                }
+            }
+            if !good.is_empty() && !verify.every_store {
                 break;
             }
         }
+        let stores = setup.has_several().then_some(good.clone());
         backups.push(VerifiedBackup {
-            id: id.to_string(),
-            ok: good.is_some(),
-            store: good.filter(|_| has_several),
-            error: (!errors.is_empty()).then(|| errors.join("; ")),
+            ok: !good.is_empty(),
+            ..VerifiedBackup::new(id, stores, errors)
         });
     }
     let level = verify.level.to_string();
@@ -97,6 +110,21 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
         };
         Err(Failure::new(exit, failure))
     })
+}
+
+/// Where to look: wherever the backup is complete; with `every`, wherever there is anything of it.
+fn places(setup: &Setup, replicas: &Replicas, id: BackupId, every: bool) -> Vec<StoreIndex> {
+    match every {
+        true => setup.all().filter(|store| replicas.entry(*store, id).is_some()).collect(),
+        false => replicas.places(id),
+    }
+}
+
+impl VerifiedBackup {
+    fn new(id: BackupId, stores: Option<Vec<String>>, errors: Vec<String>) -> Self {
+        let error = (!errors.is_empty()).then(|| errors.join("; "));
+        VerifiedBackup { id: id.to_string(), ok: false, stores, error }
+    }
 }
 
 /// Checks it in one store.
@@ -124,14 +152,14 @@ impl Report for Verified {
     fn table(&self) -> String {
         let mut rows = table::new(&["ID", "RESULT"]);
         for backup in &self.backups {
-            let good = match (&backup.store, backup.ok) {
-                (Some(store), _) => format!("good in {store}"),
-                (None, true) => "good".to_owned(),
-                (None, false) => String::new(),
+            let good = match &backup.stores {
+                _ if !backup.ok => String::new(),
+                Some(stores) => format!("good in {}", stores.join(" and ")),
+                None => "good".to_owned(),
             };
             let parts = [good, backup.error.clone().unwrap_or_default()];
             let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-            rows.add_row([backup.id.clone(), parts.join("; but in ")]);
+            rows.add_row([backup.id.clone(), parts.join("; ")]);
         }
         format!("{}\nlevel {}: {}", table::text(&rows), self.level, self.not_checked)
     }
