@@ -6,7 +6,7 @@
 #   KEYS=100000 ROUNDS=1 scripts/bench-backup.sh       smaller
 #
 # The same bytes are those of a snapshot file, which is what a backup compresses. Three nodes on loopback hold the keys; backups come from
-# the live cluster. All sides write to the same directory, take turns in every round, and figures are medians of the rounds; memory is the
+# the live cluster. Beside the time stands the processor time of all processes that took part, which other load disturbs less. All sides write to the same directory, take turns in every round, and figures are medians of the rounds; memory is the
 # most of all rounds. Memory of nodes is measured with a tenth of the keys, too. Needs Debian's jq, pigz, restic and time.
 set -euo pipefail
 PACKAGES="jq pigz restic time"
@@ -31,16 +31,24 @@ fail() {
     exit 1
 }
 
-# timed NAME COMMAND...: notes milliseconds and the most memory that the process held, in KiB.
+# Processor time of the nodes so far, in ms.
+nodes_ms() {
+    local pid sum=0
+    for pid in "${pid_of[@]}"; do sum=$((sum + $(awk '{print ($14 + $15) * 10}' "/proc/$pid/stat"))); done
+    echo "$sum"
+}
+
+# timed NAME COMMAND...: notes milliseconds, processor milliseconds of the command and the nodes, and the most memory that the process held.
 timed() {
-    local name=$1 started
+    local name=$1 started nodes
     shift
     # Nobody pays for what the one before has left to be written.
     sync -f "$work"
-    started=$(now_ms)
-    /usr/bin/time -f %M -o "$work/kib" "$@" >/dev/null 2>"$work/log" || fail "$work/log"
+    nodes=$(nodes_ms) started=$(now_ms)
+    /usr/bin/time -f '%M %U %S' -o "$work/used" "$@" >/dev/null 2>"$work/log" || fail "$work/log"
     echo $(($(now_ms) - started)) >>"$work/$name.ms"
-    cat "$work/kib" >>"$work/$name.kib"
+    awk -v nodes=$(($(nodes_ms) - nodes)) '{print ($2 + $3) * 1000 + nodes}' "$work/used" >>"$work/$name.cpu.ms"
+    awk '{print $1}' "$work/used" >>"$work/$name.kib"
 }
 
 # By how much any node grew while the command ran, at most, in KiB.
@@ -133,29 +141,30 @@ seconds() { awk -v ms="$(median <"$work/$1.ms")" 'BEGIN {printf "%.2f s", ms / 1
 mib() { awk -v kib="$(most <"$1")" 'BEGIN {printf "%.0f MiB", kib / 1024}'; }
 # ratio NAME OTHER WORDS: of the medians.
 ratio() {
-    awk -v one="$(median <"$work/$1.ms")" -v other="$(median <"$work/$2.ms")" -v words="$3" 'BEGIN {printf "%.2f %s", one / other, words}'
+    awk -v one="$(median <"$work/$1.ms")" -v other="$(median <"$work/$2.ms")" -v one_cpu="$(median <"$work/$1.cpu.ms")" \
+        -v other_cpu="$(median <"$work/$2.cpu.ms")" -v words="$3" 'BEGIN {printf "%.2f %s; processor %.2f", one / other, words, one_cpu / other_cpu}'
 }
 written() { du -sm --apparent-size "$work/$1" | awk '{printf "%d MB", $1 * 1.048576}'; }
-row() { printf '| %s | %s | %s | %s | %s |\n' "$@"; }
+row() { printf '| %s | %s | %s | %s | %s | %s |\n' "$@"; }
 
 table() {
     local bytes
     bytes=$(stat -c %s "$work/stream")
-    row "$keys keys, a stream of $((bytes / 1000000)) MB" "time" "ratio" "most memory" "written"
-    row "---" "---" "---" "---" "---"
-    row "pigz -6" "$(seconds pigz)" "" "$(mib "$work/pigz.kib")" "$(written stream.gz)"
-    row "backup create, gzip-6" "$(seconds gzip)" "$(ratio gzip pigz "of pigz (aim 1.3)")" "$(mib "$work/gzip.kib")" "$gzip_written"
-    row "the same, encrypted" "$(seconds gzip-aes)" "$(ratio gzip-aes pigz "of pigz")" "$(mib "$work/gzip-aes.kib")" "$gzip_aes_written"
-    row "restic backup" "$(seconds restic)" "" "$(mib "$work/restic.kib")" "$(written restic)"
-    row "backup create, zstd-3, encrypted" "$(seconds zstd-aes)" "$(ratio zstd-aes restic "of restic (aim 0.6)")" "$(mib "$work/zstd-aes.kib")" "$zstd_written"
-    row "backup create --in-cluster, gzip-6, encrypted" "$(seconds in-cluster)" "" "" "$in_cluster_written"
-    row "backup restore, start, first read: gzip-6" "$(seconds restore-gzip) (aim 2 s)" "" "$(mib "$work/restore-gzip.kib")" ""
-    row "of that, backup restore" "$(seconds restore-gzip-part)" "" "" ""
-    row "backup restore, start, first read: zstd-3, encrypted" "$(seconds restore-zstd-aes)" "" "$(mib "$work/restore-zstd-aes.kib")" ""
-    row "the restored node" "" "" "$(mib "$work/restored-node.kib")" ""
-    row "a node grew while it gave its state: $((keys / 10)) keys, all keys" "" "" "$(mib "$work/view-tenth.kib"), $(mib "$work/view.kib")" ""
-    row "a node grew while it made a backup: $((keys / 10)) keys, all keys" "" "" "$(mib "$work/making-tenth.kib"), $(mib "$work/making.kib")" ""
-    row "backup create, gzip-6, encrypted, of $((keys / 10)) keys" "" "" "$(mib "$work/tenth.kib")" ""
+    row "$keys keys, a stream of $((bytes / 1000000)) MB" "time" "processor" "ratio" "most memory" "written"
+    row "---" "---" "---" "---" "---" "---"
+    row "pigz -6" "$(seconds pigz)" "$(seconds pigz.cpu)" "" "$(mib "$work/pigz.kib")" "$(written stream.gz)"
+    row "backup create, gzip-6" "$(seconds gzip)" "$(seconds gzip.cpu)" "$(ratio gzip pigz "of pigz (aim 1.3)")" "$(mib "$work/gzip.kib")" "$gzip_written"
+    row "the same, encrypted" "$(seconds gzip-aes)" "$(seconds gzip-aes.cpu)" "$(ratio gzip-aes pigz "of pigz")" "$(mib "$work/gzip-aes.kib")" "$gzip_aes_written"
+    row "restic backup" "$(seconds restic)" "$(seconds restic.cpu)" "" "$(mib "$work/restic.kib")" "$(written restic)"
+    row "backup create, zstd-3, encrypted" "$(seconds zstd-aes)" "$(seconds zstd-aes.cpu)" "$(ratio zstd-aes restic "of restic (aim 0.6)")" "$(mib "$work/zstd-aes.kib")" "$zstd_written"
+    row "backup create --in-cluster, gzip-6, encrypted" "$(seconds in-cluster)" "$(seconds in-cluster.cpu)" "" "" "$in_cluster_written"
+    row "backup restore, start, first read: gzip-6" "$(seconds restore-gzip) (aim 2 s)" "" "" "$(mib "$work/restore-gzip.kib")" ""
+    row "of that, backup restore" "$(seconds restore-gzip-part)" "" "" "" ""
+    row "backup restore, start, first read: zstd-3, encrypted" "$(seconds restore-zstd-aes)" "" "" "$(mib "$work/restore-zstd-aes.kib")" ""
+    row "the restored node" "" "" "" "$(mib "$work/restored-node.kib")" ""
+    row "a node grew while it gave its state: $((keys / 10)) keys, all keys" "" "" "" "$(mib "$work/view-tenth.kib"), $(mib "$work/view.kib")" ""
+    row "a node grew while it made a backup: $((keys / 10)) keys, all keys" "" "" "" "$(mib "$work/making-tenth.kib"), $(mib "$work/making.kib")" ""
+    row "backup create, gzip-6, encrypted, of $((keys / 10)) keys" "" "" "" "$(mib "$work/tenth.kib")" ""
 }
 
 main() {
@@ -174,7 +183,7 @@ main() {
     node_growth create gzip-aes >"$work/view-tenth.kib"
     mv "$work/gzip-aes.kib" "$work/tenth.kib"
     node_growth in_cluster >"$work/making-tenth.kib"
-    rm "$work/gzip-aes.ms" "$work/in-cluster.ms"
+    rm "$work"/gzip-aes*.ms "$work"/in-cluster*.ms
     import $((keys / 10)) "$keys"
     cli --timeout 120s snapshot save --node 1 >/dev/null
     cp "$(printf '%s\n' "$work"/node-1/snapshots/snapshot-*.snap | tail -n 1)" "$work/stream"

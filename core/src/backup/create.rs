@@ -162,10 +162,8 @@ impl Create {
         if self.outcome.is_some() || self.plain.has_ended {
             return;
         }
-        self.plain.has_ended = true;
-        if let Err(error) = std::mem::take(&mut self.plain.decoder).finish() {
-            let what = format!("the snapshot stream is not whole: {error}");
-            return self.fail(Cause::Source(what));
+        if let Err(cause) = self.plain.end() {
+            return self.fail(Cause::Source(cause));
         }
         let rest = self.plain.pending.split().freeze();
         if !rest.is_empty() {
@@ -255,7 +253,7 @@ impl Create {
 
     fn append_trailer(&mut self) {
         self.data.has_trailer = true;
-        let plain_checksum = self.plain.checksum();
+        let plain_checksum = self.plain.checksum;
         let trailer = Trailer { plain_bytes: self.plain.len_bytes, plain_checksum };
         match self.data.numbers.take() {
             Ok(number) => {
@@ -313,7 +311,7 @@ impl Create {
     fn commit(&mut self) {
         self.step = Step::Committing;
         self.metadata.size_bytes = self.plain.len_bytes;
-        self.metadata.plain_checksum = Checksum(self.plain.checksum());
+        self.metadata.plain_checksum = Checksum(self.plain.checksum);
         self.metadata.data_bytes = self.data.len_bytes;
         self.metadata.checksum = Checksum(self.data.checksum());
         self.metadata.status = Status::Complete;

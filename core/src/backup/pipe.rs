@@ -20,9 +20,9 @@ pub(super) struct Plain {
     pub len_bytes: u64,
     /// Whether nothing more comes.
     pub has_ended: bool,
-    /// Checks the stream.
-    pub decoder: Decoder,
-    checksum: Sha256,
+    /// SHA-256 of all of it, once it has ended.
+    pub checksum: [u8; 32],
+    decoder: Decoder,
     items: Vec<Item>,
     is_labelled: bool,
 }
@@ -59,15 +59,17 @@ impl Plain {
                 )
             })?;
         }
-        self.checksum.update(piece);
         self.len_bytes += piece.len() as u64;
         self.pending.extend_from_slice(piece);
         Ok(())
     }
 
-    /// SHA-256 of all of it so far.
-    pub fn checksum(&self) -> [u8; 32] {
-        self.checksum.clone().finalize().into()
+    /// Nothing more comes: checks that the stream is whole. What checks it has hashed every byte, so that nobody else need.
+    pub fn end(&mut self) -> Result<(), String> {
+        self.has_ended = true;
+        self.checksum = self.decoder.sha256();
+        let whole = std::mem::take(&mut self.decoder).finish();
+        whole.map(drop).map_err(|error| format!("the snapshot stream is not whole: {error}"))
     }
 }
 

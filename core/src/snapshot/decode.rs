@@ -70,9 +70,7 @@ impl Decoder {
                 Kind::Items => self.take_items(body, items)?,
                 Kind::Footer => self.take_footer(body)?,
             }
-            if kind != Kind::Footer {
-                self.sha256.update(&chunk);
-            }
+            self.sha256.update(&chunk);
             self.offset += chunk.len() as u64;
             self.number = self.number.wrapping_add(1);
         }
@@ -87,6 +85,11 @@ impl Decoder {
     /// Where the next chunk starts: everything before it was read and checked.
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// SHA-256 of everything before [`Decoder::offset`]: of the whole file, once that is whole.
+    pub fn sha256(&self) -> [u8; 32] {
+        self.sha256.clone().finalize().into()
     }
 
     /// Ends the file: the header and footer, if it was whole.
