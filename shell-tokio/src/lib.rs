@@ -36,6 +36,8 @@ pub mod join;
 #[cfg(feature = "production")]
 pub mod memory;
 #[cfg(feature = "production")]
+pub mod metrics;
+#[cfg(feature = "production")]
 pub mod net;
 #[cfg(feature = "production")]
 pub mod run;

@@ -9,6 +9,7 @@ use crate::driver::Driver;
 use crate::exit::Failure;
 use crate::leaf::{Clock as _, Inbox};
 use crate::memory;
+use crate::metrics::MetricsPort;
 use crate::net::{NetSettings, Port, close};
 use crate::start;
 use raftkv_core::backup::create::Settings as Making;
@@ -24,6 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use zeroize::Zeroize as _;
 
 /// Inputs that wait for the core. What does not fit waits in the network.
@@ -43,6 +45,10 @@ pub async fn run_on(settings: Settings, file_system: Arc<dyn FileSystem>) -> Res
         certs: settings.cert_dir.clone(),
         max_connections: settings.max_connections,
     })?;
+    let metrics = match settings.metrics_listen {
+        Some(address) => Some(MetricsPort::bind(address).await?),
+        None => None,
+    };
     let endpoint = port.endpoint().clone();
     let image = start::prepare(&settings, &directory, &endpoint).await?;
     let identity = image.identity;
@@ -59,6 +65,7 @@ pub async fn run_on(settings: Settings, file_system: Arc<dyn FileSystem>) -> Res
     survive_file_size_limit()?;
     let disk = Lanes::start(&directory, &inbox)?;
     let net = port.serve(identity, &inbox);
+    let metrics = metrics.map(|metrics| tokio::spawn(metrics.serve(net.clients())));
     let clock = SystemClock::new();
     let mut node = Node::new(settings.core.clone(), *image, seed()?, clock.now());
     memory::release_freed();
@@ -75,6 +82,7 @@ pub async fn run_on(settings: Settings, file_system: Arc<dyn FileSystem>) -> Res
     let driver = Driver::new(node, inputs, net, disk, blob, clock);
     // The driver panics only when an invariant of the core is broken; then nothing may go on.
     let halt = tokio::spawn(driver.run()).await.map_err(std::io::Error::other)?;
+    metrics.iter().for_each(JoinHandle::abort);
     close::all(&endpoint).await;
     match halt {
         Halt::Stopped => Ok(()),
@@ -193,6 +201,9 @@ fn greet(settings: &Settings, identity: &Identity, has_backups: bool) -> std::io
     writeln!(out, "raftkv-node {}: node {node} of cluster {cluster}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "  serves clients and peers at {} ({safety})", settings.listen)?;
     writeln!(out, "  keeps its data in {}", settings.data_dir.display())?;
+    if let Some(metrics) = settings.metrics_listen {
+        writeln!(out, "  shows metrics at http://{metrics}/metrics")?;
+    }
     match &settings.backup_config {
         Some(file) => writeln!(out, "  makes backups as {} says", file.display())?,
         None if has_backups => {

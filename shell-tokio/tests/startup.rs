@@ -64,6 +64,14 @@ fn an_address_that_cannot_be_listened_on_is_named() {
     assert!(code == 4 && last.contains(&address), "{code} {last}");
     assert!(last.contains("in use") && last.contains("another --listen"), "{last}");
 
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let metrics = taken.local_addr().unwrap().to_string();
+    let free = free_addresses(1).remove(0);
+    let more = ["--listen", &free, "--metrics-listen", &metrics];
+    let (code, _, last) = run(&args(&[&["--data-dir", &data_dir], &more[..]].concat()));
+    assert!(code == 4 && last.contains(&metrics), "{code} {last}");
+    assert!(last.contains("another --metrics-listen"), "{last}");
+
     let certs = temp.path().join("certs");
     raftkv_node::certs::init(&certs, &[], Validity::days(1)).unwrap();
     let certs = certs.display().to_string();

@@ -6,6 +6,7 @@ mod backup;
 mod cluster;
 mod copies;
 mod keys;
+mod metrics;
 mod offline;
 mod online;
 mod recovery;

@@ -144,6 +144,15 @@ pub struct PruneReport {
     pub what: String,
 }
 
+impl BackupStatus {
+    /// When the newest state was taken that is in the store, as far as the cluster knows.
+    pub fn newest_state(&self) -> Option<Wall> {
+        let Backups { last, complete, .. } = &self.backups;
+        let good = last.iter().filter(|last| last.is_good()).chain(complete);
+        good.map(|ended| ended.started).max()
+    }
+}
+
 impl Ended {
     /// Whether the state of this run is in the store, as far as the cluster knows.
     pub fn is_good(&self) -> bool {

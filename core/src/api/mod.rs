@@ -6,6 +6,7 @@ pub mod admin;
 pub mod backups;
 pub mod data;
 pub mod error;
+pub mod metrics;
 pub mod request;
 pub mod response;
 

@@ -35,6 +35,7 @@ pub const KEYS: &[Key] = &[
     key("rejoin", "false", "", "if the data directory is damaged, set it aside and join again"),
     key("cert_dir", "", "DIR", "certificates made by `raftkv-cli cert init`"),
     key("backup_config", "", "FILE", "make backups for the cluster with this store and these keys"),
+    key("metrics_listen", "", "IP:PORT", "show metrics here over plain HTTP, for Prometheus"),
     key("max_connections", "4096", "N", "client connections at most"),
     key("log_format", "text", "text|json", "how log lines look"),
     key("log_level", "info", "LEVEL", "error, warn, info, debug, trace, or a tracing filter"),

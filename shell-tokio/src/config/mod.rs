@@ -39,6 +39,8 @@ pub struct Settings {
     pub cert_dir: Option<PathBuf>,
     /// With what this node makes backups for its cluster, if it does.
     pub backup_config: Option<PathBuf>,
+    /// Where metrics are shown, if they are.
+    pub metrics_listen: Option<SocketAddr>,
     /// Client connections at most.
     pub max_connections: usize,
     /// How log lines look.
@@ -126,6 +128,7 @@ impl Settings {
             rejoin: layers.parse("rejoin", units::flag)?,
             cert_dir: layers.parse("cert_dir", units::optional(units::path))?,
             backup_config: layers.parse("backup_config", units::optional(units::path))?,
+            metrics_listen: layers.parse("metrics_listen", units::optional(units::address))?,
             max_connections: layers.parse("max_connections", units::count)?,
             log_format: layers.parse("log_format", units::log_format)?,
             log_level: layers.parse("log_level", units::log_filter)?,
@@ -154,6 +157,7 @@ impl Settings {
             return Err(layers.wrong("listen", why));
         }
         self.check_loopback(layers)?;
+        self.check_metrics(layers)?;
         if !self.join.is_empty() && !self.initial_cluster.is_empty() && !self.rejoin {
             let why =
                 "a node either makes a cluster (`initial_cluster`) or joins one (`join`), not both";
@@ -201,6 +205,21 @@ impl Settings {
                 );
                 Err(layers.wrong(key, why))
             }
+        }
+    }
+
+    /// Metrics are shown to everyone who can reach them: beyond loopback only where the node goes there, too.
+    fn check_metrics(&self, layers: &Layers) -> Result<(), ConfigError> {
+        match self.metrics_listen {
+            Some(address) if address.port() == 0 => {
+                Err(layers.wrong("metrics_listen", "a port is needed; 0 is none"))
+            }
+            Some(address) if self.cert_dir.is_none() && !address.ip().is_loopback() => {
+                let why = "without certificates a node shows metrics on loopback only: set `cert_dir`, and mind that \
+                           metrics have no authentication even then";
+                Err(layers.wrong("metrics_listen", why))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -338,6 +357,7 @@ mod tests {
         ("data_dir:\n", "`data_dir` (raftkv.yaml, line 1)", "path"),
         ("listen: db1:7400\n", "`listen` (raftkv.yaml, line 1)", "127.0.0.1:7400"),
         ("advertise: db1\n", "`advertise` (raftkv.yaml, line 1)", "host:port"),
+        ("metrics_listen: localhost\n", "`metrics_listen` (raftkv.yaml, line 1)", "127.0.0.1:7400"),
         ("join: [a:1, b]\n", "`join` (raftkv.yaml, line 1)", "\"b\""),
         ("join: 0.0.0.0:1\n", "`join` (raftkv.yaml, line 1)", "every address"),
         ("initial_cluster:\n  1: a\n", "`initial_cluster` (raftkv.yaml, line 1)", "\"a\""),
@@ -364,6 +384,8 @@ mod tests {
         ("listen: 0.0.0.0:1\n", "`listen` (raftkv.yaml, line 1): ", "advertise"),
         ("listen: 10.0.0.1:1\n", "`listen` (raftkv.yaml, line 1): ", "cert init"),
         ("listen: 127.0.0.1:0\n", "`listen` (raftkv.yaml, line 1): ", "port"),
+        ("metrics_listen: 10.0.0.1:1\n", "`metrics_listen` (raftkv.yaml, line 1): ", "cert_dir"),
+        ("metrics_listen: 127.0.0.1:0\n", "`metrics_listen` (raftkv.yaml, line 1): ", "port"),
         ("id: 1\nadvertise: 10.0.0.1:1\n", "`advertise` (raftkv.yaml, line 2): ", "cert init"),
         ("join: 10.0.0.1:1\n", "`join` (raftkv.yaml, line 1): ", "cert init"),
         (

@@ -16,7 +16,7 @@ use raftkv_core::wire::frame::CLIENT_FRAME_BYTES_MAX;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 /// Requests of one stream that wait for an answer.
@@ -31,6 +31,8 @@ pub struct Clients {
     inbox: Inbox,
     next_req: AtomicU64,
     routes: Mutex<HashMap<ReqId, Route>>,
+    /// Questions of this process itself.
+    own: Mutex<HashMap<ReqId, oneshot::Sender<Response>>>,
 }
 
 /// The way back to a client: its stream, and the id it gave the request.
@@ -56,7 +58,23 @@ impl Clients {
             inbox,
             next_req: AtomicU64::new(1),
             routes: Mutex::default(),
+            own: Mutex::default(),
         }
+    }
+
+    /// Asks the core from within this process what has one answer. `None` when the core is gone.
+    pub async fn ask(&self, request: Request) -> Option<Response> {
+        let (answer, answered) = oneshot::channel();
+        // The core answers every request it is given: one that is never given must leave nothing behind.
+        let place = self.inbox.reserve().await.ok()?;
+        let req = self.name();
+        lock(&self.own).insert(req, answer);
+        place.send(Input::Client { req, request });
+        answered.await.ok()
+    }
+
+    fn name(&self) -> ReqId {
+        ReqId(self.next_req.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Sends an answer on its way. Nothing happens if the client has gone.
@@ -66,7 +84,13 @@ impl Clients {
             true => lock(&self.routes).get(&req).cloned(),
             false => lock(&self.routes).remove(&req),
         };
-        let Some(Route { stream, id }) = route else { return };
+        let Some(Route { stream, id }) = route else {
+            if let Some(answer) = lock(&self.own).remove(&req) {
+                // Whoever asked may have given up.
+                let _ = answer.send(response);
+            }
+            return;
+        };
         if !more_follow {
             lock(&stream.pending).remove(&id);
         }
@@ -132,7 +156,7 @@ impl Clients {
 
     /// One request: to the core, or answered here if it cannot go there.
     async fn take(&self, stream: &Arc<Stream>, RequestFrame { id, mut request }: RequestFrame) {
-        let req = ReqId(self.next_req.fetch_add(1, Ordering::Relaxed));
+        let req = self.name();
         if let Request::WatchCancel { watch } = &mut request {
             let Some(watched) = lock(&stream.pending).remove(watch) else {
                 let nothing = Error::NotFound(format!("watch {watch} on this stream"));

@@ -45,25 +45,26 @@ pub enum NetError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The socket.
-    #[error("cannot listen on {address}: {error}; {}", what_to_do(error))]
+    #[error("cannot listen on {address}: {error}; {}", what_to_do(error, setting))]
     Listen {
         /// Where.
         address: SocketAddr,
+        /// What says so.
+        setting: &'static str,
         /// Why.
         error: std::io::Error,
     },
 }
 
-fn what_to_do(error: &std::io::Error) -> &'static str {
+fn what_to_do(error: &std::io::Error, setting: &str) -> String {
     use std::io::ErrorKind;
-    match error.kind() {
-        ErrorKind::AddrInUse => "stop the process that has the port, or choose another --listen",
-        ErrorKind::AddrNotAvailable => {
-            "no interface of this machine has that address: choose another --listen"
-        }
-        ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose another --listen",
-        _ => "check --listen",
-    }
+    let why = match error.kind() {
+        ErrorKind::AddrInUse => "stop the process that has the port, or",
+        ErrorKind::AddrNotAvailable => "no interface of this machine has that address:",
+        ErrorKind::PermissionDenied => "ports below 1024 need a privilege:",
+        _ => return format!("check {setting}"),
+    };
+    format!("{why} choose another {setting}")
 }
 
 /// A bound UDP port that does not serve yet.
@@ -81,8 +82,11 @@ impl Port {
         let certs = settings.certs.as_deref();
         tls::check_address(certs, settings.listen)?;
         let (server, caller) = (tls::server_config(certs)?, tls::peer_config(certs)?);
-        let endpoint = transport::bind(settings.listen)
-            .map_err(|error| NetError::Listen { address: settings.listen, error })?;
+        let endpoint = transport::bind(settings.listen).map_err(|error| NetError::Listen {
+            address: settings.listen,
+            setting: "--listen",
+            error,
+        })?;
         Ok(Port { endpoint, settings, server, caller })
     }
 
@@ -118,6 +122,13 @@ impl Port {
 pub struct Quic {
     clients: Arc<Clients>,
     links: Arc<Links>,
+}
+
+impl Quic {
+    /// Those it serves.
+    pub fn clients(&self) -> Arc<Clients> {
+        self.clients.clone()
+    }
 }
 
 impl Net for Quic {
