@@ -151,6 +151,9 @@ impl<'a> Attempts<'a> {
         match timeout(wait, link.ask(request)).await {
             Ok(Ok(response)) => {
                 self.answered = true;
+                if request.needs_leader() && !matches!(response, Response::Error(_)) {
+                    self.client.shared.nodes.leader_is(address);
+                }
                 self.judge(address, response)
             }
             Ok(Err(LinkError::NotSent(why))) => Attempt::NotDone(format!("{address}: {why}")),

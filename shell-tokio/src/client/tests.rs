@@ -273,6 +273,30 @@ async fn membership_changes_are_not_repeated_once_sent() {
     assert_eq!(removals.count(), 1);
 }
 
+/// Who is asked next must know of the change: a follower may not have heard of it yet.
+#[tokio::test]
+async fn whoever_does_what_only_a_leader_does_is_taken_for_it() {
+    let endpoints = [FakeNode::bind(), FakeNode::bind()];
+    let members = endpoints.each_ref().map(|it| it.local_addr().unwrap().to_string());
+    let nodes = endpoints.map(|endpoint| {
+        let members = members.clone();
+        FakeNode::serve(endpoint, move |request| {
+            one(match request {
+                Request::Status => {
+                    Response::Status(Box::new(NodeStatus { leader: None, ..status() }))
+                }
+                _ => topology(request, &members).unwrap_or(Response::Done),
+            })
+        })
+    });
+    let client = Client::connect(options(members.to_vec())).await.unwrap();
+    assert_eq!(client.leader_address(), None);
+    client.administer(Request::MemberRemove { member: 3 }).await.unwrap();
+    let removes = |request: &Request| matches!(request, Request::MemberRemove { .. });
+    let leader = nodes.iter().find(|node| node.seen().iter().any(removes)).unwrap();
+    assert_eq!(client.leader_address().as_deref(), Some(leader.address.as_str()));
+}
+
 #[tokio::test]
 async fn reads_go_on_at_another_node() {
     let alive = FakeNode::start(|_| one(Response::Range(RangeResponse::default())));
