@@ -1,4 +1,4 @@
-//! What a node does with requests when it has too much to do.
+//! What a node does with requests when it has too much to do, and with its leadership when it is told to stop.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,6 +8,7 @@ mod cluster;
 use cluster::Cluster;
 use raftkv_core::api::{Error, KeyRange, RangeRequest, Request, Response};
 use raftkv_core::config::Config;
+use raftkv_core::io::{Halt, Input};
 
 #[test]
 fn how_a_node_is_can_be_asked_however_busy_it_is() {
@@ -26,4 +27,27 @@ fn how_a_node_is_can_be_asked_however_busy_it_is() {
     assert!(matches!(cluster.answer(status), Response::Status(_)));
     let backups = cluster.ask(leader, Request::BackupStatus);
     assert!(matches!(cluster.answer(backups), Response::Backups(_)));
+}
+
+#[test]
+fn a_leader_that_is_told_to_stop_stays_until_another_one_leads() {
+    // It has much more patience than a handover takes.
+    let mut cluster = Cluster::new(3, Config { election_ticks: 100, ..Config::default() });
+    let old = cluster.elect();
+    cluster.settle();
+    cluster.input(old, Input::Shutdown);
+    for _ in 0..100 {
+        if cluster.hosts[&old].halted.is_some() {
+            break;
+        }
+        // It may stop at any moment: after every single step there is a tick for it.
+        if !cluster.members().into_iter().any(|member| cluster.disk_step(member)) {
+            cluster.deliver();
+        }
+        cluster.advance();
+        cluster.input(old, Input::Timeout);
+    }
+    assert_eq!(cluster.hosts[&old].halted, Some(Halt::Stopped));
+    let mut others = cluster.hosts.values().filter_map(|host| host.node.as_ref());
+    assert!(others.any(|node| node.consensus().is_leader()), "it has left, and nobody leads");
 }

@@ -10,6 +10,8 @@ use crate::time::{Mono, Span};
 #[derive(Debug, Default)]
 pub(super) struct Stopping {
     deadline: Option<Mono>,
+    /// It led when it was told to stop: the cluster is not left without a leader.
+    hands_over: bool,
 }
 
 impl Stopping {
@@ -27,6 +29,7 @@ impl Node {
         }
         self.stopping.deadline = Some(self.now.mono + Span(self.election_timeout().0 * 2));
         if self.consensus.is_leader() {
+            self.stopping.hands_over = true;
             let others = self.state.members().filter(|member| {
                 member.role == MemberRole::Voter
                     && member.node != self.identity.node
@@ -47,7 +50,9 @@ impl Node {
         let Some(deadline) = self.stopping.deadline else { return };
         let late = deadline <= self.now.mono;
         let flushed = self.gates.is_empty();
-        let served = self.proposals.len() == 0 && !self.consensus.is_leader();
+        let is_led = self.consensus.leader().is_some_and(|leader| leader != self.identity.node);
+        let handed_over = is_led || !(self.stopping.hands_over || self.consensus.is_leader());
+        let served = self.proposals.len() == 0 && handed_over;
         if !(flushed && (served || late)) {
             return;
         }

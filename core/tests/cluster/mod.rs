@@ -213,10 +213,15 @@ impl Cluster {
         req
     }
 
-    /// A tick of time passes for everybody, then everything that follows from it.
-    pub fn pass_tick(&mut self) {
+    /// It is a tick later, and nobody has noticed.
+    pub fn advance(&mut self) {
         self.now.mono = self.now.mono + self.config.tick;
         self.now.wall.0 += self.config.tick.as_millis() as i64;
+    }
+
+    /// A tick of time passes for everybody, then everything that follows from it.
+    pub fn pass_tick(&mut self) {
+        self.advance();
         for member in self.members() {
             self.input(member, Input::Timeout);
         }
