@@ -29,6 +29,41 @@ pub const IDENTITY: Identity =
 /// The first byte of inputs whose checksums are put right.
 const SEALED: u8 = 1;
 
+/// Everything that can stand in a backup configuration, by keys.
+const CONFIG: &str = r#"provider:
+  type: minio
+  s3_bucket: backups
+  s3_path: prod/
+  s3_endpoint: "http://127.0.0.1:9000"
+  s3_access_key: 'id'
+  s3_secret_key: "se\u0063ret"
+required_copies: 1
+backup:
+  compression: {enabled: true, type: gzip, level: 6}
+  encryption:
+    enabled: true
+    type: aes-256-gcm
+    key_file: /etc/raftkv/backup-key
+    more_keys: [{env: KEY}]
+    old_keys:
+      - command: [vault, read]
+  node_id: ~
+  prefix: backups/
+schedule: {enabled: yes, cron_expression: "0 2 * * MON", timezone: UTC, enable_pruning: true}
+retention: &rules
+  retention_days: 30
+  max_backups: 10
+  min_backups: 3
+  keep_daily: 0x7
+  prune_on_backup: true
+"#;
+
+/// Stores by their URLs.
+const CONFIG_WITH_COPIES: &str = r#"{provider: {url: "s3://b/p%2Fq?region=x&endpoint=http%3A%2F%2Fh"}, required_copies: 2,
+ copies: [{name: a, provider: {url: "gs://b/p"}}, {name: b, provider: {url: "azblob://c?account=x", azure_key: AAAA}},
+ {name: c, provider: {url: "file:///a%20b"}}], backup: {compression: {enabled: false}}}
+"#;
+
 macro_rules! frozen_backup {
     ($directory:literal, $file:literal) => {
         include_bytes!(concat!(
@@ -43,6 +78,7 @@ macro_rules! frozen_backup {
 /// Where a target starts.
 pub fn of(target: &str) -> Vec<Vec<u8>> {
     match target {
+        "backup_config" => [CONFIG, CONFIG_WITH_COPIES].map(|text| text.as_bytes().to_vec()).into(),
         "backup_keys" => vec![sealed(frozen_backup!("backup-2-encrypted", "keys.bin"))],
         "backup_markers" => vec![marker()],
         "backup_metadata" => vec![frozen_backup!("backup-1-plain", "metadata.json").to_vec()],

@@ -7,6 +7,7 @@ use super::seal;
 use super::seeds::IDENTITY;
 use bytes::Bytes;
 use raftkv_core::backup::blob::ObjectName;
+use raftkv_core::backup::config::Config;
 use raftkv_core::backup::cron::Cron;
 use raftkv_core::backup::format::{Plaintext, Preamble};
 use raftkv_core::backup::keys::KeyRing;
@@ -27,6 +28,7 @@ use raftkv_core::wire::handshake::{Hello, Welcome};
 use raftkv_core::wire::peer::PeerFrame;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 /// Takes any bytes; says whether they were well-formed.
@@ -34,6 +36,7 @@ pub type Target = fn(&[u8]) -> bool;
 
 /// Every target, by the name of its file under `fuzz_targets` and its directory under `corpus`.
 pub const ALL: &[(&str, Target)] = &[
+    ("backup_config", backup_config),
     ("backup_keys", backup_keys),
     ("backup_markers", backup_markers),
     ("backup_metadata", backup_metadata),
@@ -212,6 +215,30 @@ pub fn identity_file(data: &[u8]) -> bool {
     let Ok((identity, standing)) = identity::decode(&data) else { return false };
     let again = identity::encode(&identity, &standing);
     assert_eq!(identity::decode(&again), Ok((identity, standing)));
+    true
+}
+
+/// The backup configuration: a file of YAML, read and checked as nodes and the command line do it, with its stores' URLs. One that is
+/// good names stores that can be told apart, each of which is a good configuration of its own.
+pub fn backup_config(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let Ok(config) = serde_saphyr::from_str::<Config>(text) else { return false };
+    if config.check().is_err() {
+        return false;
+    }
+    let names: BTreeSet<&str> = config.stores().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), 1 + config.copies.len(), "two stores of one name");
+    assert!(names.len() >= usize::from(config.required_copies), "more are required than there are");
+    for name in names {
+        let alone = config.alone(name).expect("it is one of its stores");
+        assert_eq!(alone.check(), Ok(()));
+    }
+    assert_eq!(
+        config.backup.encryption.key().map(|key| key.is_some()),
+        Ok(config.backup.encryption.enabled)
+    );
+    // A schedule is checked by whoever starts one.
+    let _ = Cron::parse(&config.schedule.cron_expression, &config.schedule.timezone);
     true
 }
 
