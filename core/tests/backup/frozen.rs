@@ -8,8 +8,10 @@ use super::store::Store;
 use raftkv_core::backup::blob::ObjectName;
 use raftkv_core::backup::compress::Compression;
 use raftkv_core::backup::format::FORMAT_VERSION;
+use raftkv_core::backup::read::ReadTrouble;
 use raftkv_core::backup::rebuild::RebuildMetadata;
 use raftkv_core::backup::rotate::{Rotate, Rotated};
+use raftkv_core::backup::verify::Level;
 use raftkv_core::backup::{BackupId, Key, KeyRing};
 use std::path::{Path, PathBuf};
 
@@ -39,6 +41,9 @@ fn check(name: &str, compression: Compression, keys: &[Key]) {
     let restored = restore(&mut store, ids[0], access(keys)).unwrap();
     assert!(restored.state.items().eq(state(12).items()), "{name}");
     assert_eq!(restored.metadata.key_ids, keys.iter().map(Key::id).collect::<Vec<_>>());
+    if !keys.is_empty() {
+        check_wrong_keys(name, &mut store, ids[0]);
+    }
     let has_later_slots = store.objects.contains_key(&ObjectName::keys(ids[0]).path());
     if has_later_slots {
         assert!(restore(&mut store, ids[0], access(&[key(3)])).is_ok(), "{name}");
@@ -51,6 +56,19 @@ fn check(name: &str, compression: Compression, keys: &[Key]) {
     let metadata = rebuild.outcome().unwrap().clone().unwrap();
     assert_eq!(metadata.plain_checksum, restored.metadata.plain_checksum);
     assert_eq!(store.objects[&path] == written, !name.starts_with("backup-1"), "{name}");
+}
+
+/// A wrong key, or none, is no damage: whoever reads that throws a good backup away.
+fn check_wrong_keys(name: &str, store: &mut Store, id: BackupId) {
+    for wrong in [vec![key(9)], vec![key(8), key(9)], vec![]] {
+        let error = restore(store, id, access(&wrong)).unwrap_err();
+        assert_eq!(error.trouble(), ReadTrouble::Key, "{name}: {error}");
+        for level in [Level::Decrypt, Level::Restore] {
+            let error = verify(store, id, level, access(&wrong)).result.unwrap_err();
+            assert_eq!(error.trouble(), ReadTrouble::Key, "{name}, {level}: {error}");
+        }
+        assert_eq!(verify(store, id, Level::Checksum, access(&wrong)).result.err(), None, "{name}");
+    }
 }
 
 fn write(directory: &Path, compression: Compression, keys: &[Key]) {

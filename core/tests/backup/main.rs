@@ -7,6 +7,7 @@ mod catalog;
 mod copies;
 mod create;
 mod frozen;
+mod largest;
 mod lock;
 mod remove;
 mod restore;
