@@ -16,6 +16,7 @@ pub struct Cluster {
     dir: tempfile::TempDir,
     addresses: Vec<String>,
     nodes: Vec<Option<Child>>,
+    certs: Option<PathBuf>,
 }
 
 impl Cluster {
@@ -36,7 +37,16 @@ impl Cluster {
             (0..size).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
         let addresses = sockets.iter().map(|socket| socket.local_addr().unwrap().to_string());
         let addresses = addresses.collect();
-        Cluster { dir, addresses, nodes: (0..size).map(|_| None).collect() }
+        Cluster { dir, addresses, nodes: (0..size).map(|_| None).collect(), certs: None }
+    }
+
+    /// As [`Self::prepare`], with an authority of its own and certificates for its nodes and its command line.
+    pub fn prepare_certified(size: usize) -> Cluster {
+        let mut cluster = Cluster::prepare(size);
+        let certs = cluster.path("certs");
+        Cli::offline().ok(&["cert", "init", "--out", arg(&certs)]);
+        cluster.certs = Some(certs);
+        cluster
     }
 
     /// Starts (or starts again) a node, by its place from 0; its id is one more.
@@ -63,7 +73,8 @@ impl Cluster {
         self.spawn(place, &["--join", &seed]);
     }
 
-    fn spawn(&mut self, place: usize, how: &[&str]) {
+    /// Starts a node with its number, address and directory, and these flags.
+    pub fn spawn(&mut self, place: usize, how: &[&str]) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -72,10 +83,12 @@ impl Cluster {
         let (id, listen) = ((place + 1).to_string(), &self.addresses[place]);
         let data_dir = self.data_dir(place);
         let args = ["raftkv-node", "--id", &id, "--listen", listen, "--data-dir", arg(&data_dir)];
+        let certs = self.certs.as_deref().map(|certs| ["--cert-dir", arg(certs)]);
+        let certs = certs.as_ref().map_or(&[][..], |flags| flags);
         let node = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "cluster::node", "--nocapture"])
             .env_clear()
-            .env(NODE_ARGS, [&args[..], how].concat().join("\n"))
+            .env(NODE_ARGS, [&args[..], certs, how].concat().join("\n"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -125,7 +138,18 @@ impl Cluster {
 
     /// The command line, pointed at this cluster.
     pub fn cli(&self) -> Cli {
-        Cli { endpoints: self.addresses.join(","), stdin: Vec::new() }
+        let certs = self.certs.clone();
+        Cli { endpoints: self.addresses.join(","), stdin: Vec::new(), certs }
+    }
+
+    /// The command line, pointed at this cluster, with the certificates of another one or none.
+    pub fn cli_of(&self, other: Option<&Cluster>) -> Cli {
+        Cli { certs: other.and_then(|other| other.certs.clone()), ..self.cli() }
+    }
+
+    /// Where a node listens.
+    pub fn address(&self, place: usize) -> &str {
+        &self.addresses[place]
     }
 
     /// The place of the node that leads.
@@ -158,12 +182,13 @@ impl Drop for Cluster {
 pub struct Cli {
     endpoints: String,
     stdin: Vec<u8>,
+    certs: Option<PathBuf>,
 }
 
 impl Cli {
     /// For commands that need no cluster.
     pub fn offline() -> Cli {
-        Cli { endpoints: "127.0.0.1:1".into(), stdin: Vec::new() }
+        Cli { endpoints: "127.0.0.1:1".into(), stdin: Vec::new(), certs: None }
     }
 
     /// What the command reads from stdin.
@@ -177,6 +202,7 @@ impl Cli {
         let mut command = Command::new(env!("CARGO_BIN_EXE_raftkv-cli"));
         command.args(args).env_clear().env("RAFTKV_ENDPOINTS", &self.endpoints);
         command.env("RAFTKV_TIMEOUT", "60s");
+        command.envs(self.certs.iter().map(|certs| ("RAFTKV_CERT_DIR", certs)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -3,12 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 mod backup;
+mod certified;
 mod cluster;
 mod copies;
 mod keys;
+mod largest;
+mod members;
 mod metrics;
 mod offline;
 mod online;
+mod reads;
 mod recovery;
 mod retention;
 mod s3;
@@ -16,3 +20,4 @@ mod s3;
 mod s3_server;
 mod schedule;
 mod terminal;
+mod untouched;
