@@ -218,6 +218,7 @@ mod tests {
             next: Vec::new(),
             overdue: Some(Wall(119_000)),
             done_bytes: None,
+            pruned: None,
         }
     }
 
