@@ -260,11 +260,6 @@ impl Node {
         &self.consensus
     }
 
-    /// The moment of its last input, for checkers.
-    pub fn now(&self) -> Now {
-        self.now
-    }
-
     /// Index of the last entry applied.
     pub fn applied_index(&self) -> u64 {
         self.applied.0

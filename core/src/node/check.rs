@@ -2,8 +2,14 @@
 
 use super::{Broken, Node};
 use crate::ids::NodeId;
+use crate::time::Now;
 
 impl Node {
+    /// The moment of its last input.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
     /// Compares the machines with each other.
     pub fn check(&self) -> Result<(), Broken> {
         let consensus = &self.consensus;
