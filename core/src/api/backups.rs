@@ -140,6 +140,8 @@ pub struct BackupStatus {
 pub struct PruneReport {
     /// The backup that was made before.
     pub after: BackupId,
+    /// Something that was to go is still there because the store failed, or nothing could be decided.
+    pub failed: bool,
     /// For people.
     pub what: String,
 }

@@ -85,6 +85,10 @@ impl Page {
         if let Some(complete) = &backups.complete {
             self.complete(complete);
         }
+        if let Some(pruned) = &status.pruned {
+            let help = "Whether pruning failed after the last backup for which this node did it.";
+            self.gauge("backup_prune_failed", help, u64::from(pruned.failed));
+        }
         if let Some(taken) = status.newest_state() {
             let lag_ms = status.wall.0.saturating_sub(taken.0);
             let help = "Age of the newest state that is known to be in the store.";
@@ -158,7 +162,7 @@ fn seconds(millis: i64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Backups;
+    use crate::api::{Backups, PruneReport};
     use crate::backup::BackupId;
     use crate::ids::{ClusterId, Epoch, Identity, NodeId};
     use crate::kv::hash::StateHash;
@@ -218,7 +222,11 @@ mod tests {
             next: Vec::new(),
             overdue: Some(Wall(119_000)),
             done_bytes: None,
-            pruned: None,
+            pruned: Some(PruneReport {
+                after: ended(80, RunOutcome::Abandoned).id,
+                failed: true,
+                what: "s3://secret-bucket/ said no".into(),
+            }),
         }
     }
 
@@ -236,9 +244,10 @@ mod tests {
         let mut none_made = backups();
         none_made.backups = Backups::default();
         none_made.overdue = None;
+        none_made.pruned = None;
         let text = render(&status(), Some(&none_made));
         assert!(text.contains("\nraftkv_backup_overdue_seconds 0\n"), "{text}");
-        for unknown in ["outcome", "timestamp", "complete", "lag"] {
+        for unknown in ["outcome", "timestamp", "complete", "prune", "lag"] {
             assert!(!text.contains(unknown), "{unknown} in {text}");
         }
     }

@@ -64,7 +64,7 @@ pub struct Making {
     create: Option<Box<Create>>,
     permitted: bool,
     ended: Option<RunOutcome>,
-    pruned: Option<String>,
+    pruned: Option<PruneReport>,
     /// Operations up to here have been numbered, but for those of the lock and of `create`.
     given: u64,
 }
@@ -212,8 +212,7 @@ impl Making {
 
     /// What came of pruning, once it is known.
     pub fn pruned(&self) -> Option<PruneReport> {
-        let what = self.pruned.clone()?;
-        Some(PruneReport { after: self.order.id, what })
+        self.pruned.clone()
     }
 
     /// Whether nothing is left to do.
@@ -259,10 +258,11 @@ impl Making {
                 }
                 Stage::Pruning(prune) => prune.get().outcome().map(|outcome| {
                     self.given = prune.end();
-                    self.pruned = Some(match outcome {
-                        Ok(pruned) => pruned.to_string(),
-                        Err(error) => format!("older backups were not pruned: {error}"),
-                    });
+                    let (failed, what) = match outcome {
+                        Ok(pruned) => (pruned.has_failed(), pruned.to_string()),
+                        Err(error) => (true, format!("older backups were not pruned: {error}")),
+                    };
+                    self.pruned = Some(PruneReport { after: self.order.id, failed, what });
                     Stage::Leaving
                 }),
                 Stage::Sweeping(sweep) if !sweep.get().is_ended() => None,

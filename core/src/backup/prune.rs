@@ -136,6 +136,13 @@ impl Machine for Prune {
     }
 }
 
+impl Pruned {
+    /// Whether the store failed for a backup that was to go. One that is pinned or in use may stay.
+    pub fn has_failed(&self) -> bool {
+        self.fates.values().any(|fate| matches!(fate, Fate::Failed(_)))
+    }
+}
+
 impl fmt::Display for Pruned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let removed = self.fates.values().filter(|fate| **fate == Fate::Removed).count();

@@ -31,6 +31,8 @@ pub(super) struct Duty {
     choosing: Option<Choosing>,
     rounds: u64,
     next_look: Mono,
+    /// The slot of which was said that nobody can take it up.
+    warned: Option<Wall>,
 }
 
 /// Members are being asked who can make a backup.
@@ -101,7 +103,9 @@ impl Node {
         let log_time_ms = self.clock.log_time_ms(self.now);
         match &self.state.backups().run {
             Some(run) if run.deadline_ms <= log_time_ms => {
-                let number = run.number;
+                let (number, id, node) = (run.number, run.id, run.node);
+                let what = format!("backup {id} is given up: node {node} was not heard of");
+                self.log(Level::Warn, what);
                 self.propose_command(None, Action::Backup(BackupOp::Abandon { number }));
             }
             Some(_) => {}
@@ -176,7 +180,11 @@ impl Node {
             let what = "no member can make a backup now: set `backup_config` on at least one";
             match req {
                 Some(req) => self.reply_error(req, Error::Unavailable(what.into())),
-                None => self.log(Level::Warn, format!("a backup is due, but {what}")),
+                None if self.duty.warned == slot => {}
+                None => {
+                    self.duty.warned = slot;
+                    self.log(Level::Warn, format!("a backup is due, but {what}"));
+                }
             }
             return;
         };

@@ -181,10 +181,13 @@ impl Node {
         match making.outcome() {
             Some(outcome) if !is_current && making.is_over() => {
                 self.maker.next_op = making.next_op();
-                self.log(Level::Info, format!("backup run {number} ended: {outcome:?}"));
+                let is_good =
+                    matches!(outcome, RunOutcome::Complete { .. } | RunOutcome::Unchanged { .. });
+                let level = |is_good| if is_good { Level::Info } else { Level::Warn };
+                self.log(level(is_good), format!("backup run {number} ended: {outcome:?}"));
                 if let Some(pruned) = making.pruned() {
                     self.log(
-                        Level::Info,
+                        level(!pruned.failed),
                         format!("after backup {}: {}", pruned.after, pruned.what),
                     );
                     self.maker.pruned = Some(pruned);

@@ -60,6 +60,10 @@ fn a_leader_alone_makes_it_itself_and_who_cannot_says_so() {
     without.ticks(20);
     let Response::Error(error) = without.cluster.answer(req) else { panic!("it was not refused") };
     assert!(error.to_string().contains("backup_config"), "{error}");
+    // Soon, and not again for a day: one warning is enough, however often it is tried.
+    without.schedule("14 22 * * *");
+    without.ticks(2_400);
+    assert_eq!(without.warnings("a backup is due, but no member can make"), 1);
 }
 
 #[test]
@@ -167,6 +171,7 @@ fn a_straggler_never_completes_a_run_that_was_given_up() {
     let own = |scene: &Scene, name: &str| {
         scene.stores[0].objects.contains_key(&format!("{}/{name}", run.id))
     };
+    assert!(scene.warnings(&format!("{} is given up", run.id)) > 0);
     assert!(!own(&scene, "metadata.json"));
     assert!(!own(&scene, "data.db"), "the next run sweeps up behind it");
     scene.cluster.cut.clear();
@@ -183,6 +188,7 @@ fn a_store_that_is_down_is_tried_again() {
     let failed = scene.until("it fails", |backups| backups.failures == 2);
     assert!(matches!(failed.last.unwrap().outcome, RunOutcome::Failed { .. }));
     assert_eq!(scene.stores[0].objects.len(), 0);
+    assert!(scene.warnings("ended: Failed") > 0);
     scene.down.clear();
     let good = scene.until("it is made", |backups| backups.complete.is_some());
     assert_eq!(good.slot, failed.slot);
@@ -291,6 +297,8 @@ fn a_store_whose_clock_is_another_is_not_pruned() {
         scene.next(round);
     }
     assert_eq!(scene.complete().len(), 4);
+    assert!(scene.warnings("older backups were not pruned") > 0);
+    assert_eq!(scene.warnings("ended: "), 0, "the backups themselves are good");
 }
 
 #[test]

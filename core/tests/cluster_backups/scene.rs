@@ -104,6 +104,12 @@ impl Scene {
         }
     }
 
+    /// How often a node warned of this.
+    pub fn warnings(&self, what: &str) -> usize {
+        let lines = self.cluster.trace.lines();
+        lines.filter(|line| line.contains("log Warn") && line.contains(what)).count()
+    }
+
     pub fn ticks(&mut self, count: u32) {
         (0..count).for_each(|_| self.tick());
     }
