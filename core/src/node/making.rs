@@ -192,8 +192,6 @@ impl Node {
                     );
                     self.maker.pruned = Some(pruned);
                 }
-                let is_good =
-                    matches!(outcome, RunOutcome::Complete { .. } | RunOutcome::Unchanged { .. });
                 self.begin_copies(number, making.order(), is_good);
             }
             _ => self.maker.making = Some((number, making)),
