@@ -156,6 +156,17 @@ pub const SETTINGS: &[Setting] = &[
     setting!("store.retried_ppm", 0, backups.store.retried),
     setting!("store.stale_listing_ppm", 0, backups.store.stale_listing),
     setting!("store.staleness_us", 500_000, backups.store.staleness),
+    setting!("copies", 0, backups.copies),
+    setting!("copies.required", 1, backups.required_copies),
+    setting!("copies.latency_mean_us", 1_000, backups.copy_store.latency_mean),
+    setting!("copies.timeout_us", 500_000, backups.copy_store.timeout),
+    setting!("copies.transient_ppm", 0, backups.copy_store.transient),
+    setting!("copies.request_lost_ppm", 0, backups.copy_store.request_lost),
+    setting!("copies.answer_lost_ppm", 0, backups.copy_store.answer_lost),
+    setting!("copies.late_ppm", 0, backups.copy_store.late),
+    setting!("copies.retried_ppm", 0, backups.copy_store.retried),
+    setting!("copies.stale_listing_ppm", 0, backups.copy_store.stale_listing),
+    setting!("copies.staleness_us", 500_000, backups.copy_store.staleness),
     setting!("driver.inbox_inputs", 16_384, driver.inbox_inputs),
     setting!("driver.turn_mean_us", 0, driver.turn_mean),
     setting!("driver.dawdles_ppm", 0, driver.dawdles),
@@ -280,8 +291,13 @@ mod tests {
         assert!(words.len() > 5, "{words:?}");
         words.iter().for_each(|words| change(&mut options, words).expect("it is a setting"));
         assert_eq!(differences(&options, &to), Vec::<String>::new());
-        // They know everything but the seed.
+        // They know everything but the seed, and what is less than a microsecond.
         options.seed = to.seed;
+        let mut to = to;
+        for setting in SETTINGS {
+            let value = setting.get(&to);
+            setting.set(&mut to, value);
+        }
         assert_eq!(format!("{options:#?}"), format!("{to:#?}"));
     }
 

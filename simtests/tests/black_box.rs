@@ -47,6 +47,8 @@ fn seen_by_clients(seed: u64) -> Vec<Operation> {
     let mut options = Options::draw(seed);
     // The search explodes with the requests that overlap at one key.
     options.workload.pipeline = 1;
+    // What the operator puts back from backups no client knows of.
+    options.backups.every = None;
     let (_, History { operations, .. }) = World::new(options, None).run_recorded();
     let operation = |operation: raftkv_sim::history::Operation| {
         let answer = match operation.outcome {

@@ -148,7 +148,19 @@ impl Client {
 
     /// Whether it has stopped.
     pub fn has_stopped(&self) -> bool {
-        self.lanes.iter().all(|lane| matches!(lane.state, State::Stopped))
+        // One that rests waits for nothing, however long its rest is.
+        let has_stopped = |state: &State| match state {
+            State::Stopped => true,
+            State::Idle { .. } => self.stopping,
+            _ => false,
+        };
+        self.lanes.iter().all(|lane| has_stopped(&lane.state))
+    }
+
+    /// What its lanes do, for people.
+    pub fn waits_for(&self) -> String {
+        let lane = |lane: &Lane| format!("{:?} at {:?}", lane.state, lane.node);
+        self.lanes.iter().map(lane).collect::<Vec<_>>().join(", ")
     }
 
     fn poll_lane(&mut self, lane: usize, now: SimTime, history: &mut History) -> Option<Sending> {

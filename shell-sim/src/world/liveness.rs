@@ -139,8 +139,8 @@ impl World {
     }
 
     fn is_settled(&self) -> Result<(), String> {
-        if !self.clients.iter().all(|client| client.has_stopped()) {
-            return Err("a client still waits for an answer".into());
+        if let Some(client) = self.clients.iter().find(|client| !client.has_stopped()) {
+            return Err(format!("a client still waits for an answer: {}", client.waits_for()));
         }
         self.one_leader()?;
         let states: Vec<String> = self
