@@ -89,6 +89,30 @@ fn a_backup_survives_the_loss_of_its_store() {
 }
 
 #[test]
+fn an_old_backup_is_not_taken_for_the_newest_unasked() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 100);
+    let config = encrypted(&cluster.path("backup"));
+    create(&cluster, &config);
+    let newest = create(&cluster, &config);
+    let data = config.with_file_name("store").join("backups").join(&newest).join("data.db");
+    let bytes = fs::read(&data).unwrap();
+    fs::write(&data, &bytes[..bytes.len() - 1]).unwrap();
+    let cli = Cli::offline();
+    let db = cluster.path("restored");
+    let mut args =
+        vec!["backup", "restore", "--config", arg(&config), "--backup", "latest", "--db", arg(&db)];
+    let refused = cli.fails(5, &args);
+    assert!(refused.contains(&newest) && refused.contains("--or-older"), "{refused}");
+    assert!(!db.exists());
+    let checked = cli.fails(5, &verify(&config));
+    assert!(checked.contains(&newest), "{checked}");
+    args.push("--or-older");
+    cli.ok(&args);
+    assert!(db.exists());
+}
+
+#[test]
 fn a_backup_that_must_be_in_two_stores_does_not_count_in_one() {
     let cluster = Cluster::start(1);
     fill(&cluster, 100);

@@ -33,6 +33,8 @@ pub struct CaughtUp {
     pub already: usize,
     /// What the target has, but forged: it stays as it is.
     pub forged: Vec<BackupId>,
+    /// Of these the target could not tell how they stand.
+    pub unreadable: Vec<BackupId>,
     /// What was not even tried, when it was stopped. Nothing if it was stopped before anything was known.
     pub left: usize,
     is_stopped: bool,
@@ -47,6 +49,8 @@ pub struct Missing {
     pub damaged: BTreeSet<BackupId>,
     /// These are forged in the target.
     pub forged: Vec<BackupId>,
+    /// Of these the target could not tell how they stand.
+    pub unreadable: Vec<BackupId>,
     /// So many are there.
     pub already: usize,
 }
@@ -60,8 +64,8 @@ pub fn missing(from: &Catalog, to: &Catalog) -> Missing {
         match there.map(|there| &there.standing) {
             Some(Standing::Complete(_)) => missing.already += 1,
             Some(Standing::Forged(_)) => missing.forged.push(entry.id),
-            // Perhaps it is whole: who cannot tell must not replace it.
-            Some(Standing::Unreadable(_)) => missing.already += 1,
+            // Perhaps it is whole: who cannot tell must neither replace it nor count on it.
+            Some(Standing::Unreadable(_)) => missing.unreadable.push(entry.id),
             Some(Standing::Damaged(_) | Standing::DataMissing) => {
                 missing.damaged.insert(entry.id);
                 missing.absent.push(entry.id);
@@ -170,7 +174,12 @@ impl CatchUp {
             false => Present::Keep,
         };
         self.waiting = missing.absent.iter().map(|id| (*id, present(*id))).collect();
-        (self.done.already, self.done.forged) = (missing.already, missing.forged);
+        self.done = CaughtUp {
+            already: missing.already,
+            forged: missing.forged,
+            unreadable: missing.unreadable,
+            ..CaughtUp::default()
+        };
         self.next_copy(base)
     }
 
@@ -232,7 +241,8 @@ impl Machine for CatchUp {
 impl CaughtUp {
     /// Whether everything that is complete in the one store is in the other now.
     pub fn is_whole(&self) -> bool {
-        !self.is_stopped && self.forged.is_empty() && self.failures().next().is_none()
+        let is_known = self.forged.is_empty() && self.unreadable.is_empty();
+        !self.is_stopped && is_known && self.failures().next().is_none()
     }
 
     /// What could not be copied.
@@ -253,6 +263,9 @@ impl fmt::Display for CaughtUp {
         }
         for id in self.forged.iter().take(3) {
             write!(f, "; {id}: forged there, and left alone")?;
+        }
+        for id in self.unreadable.iter().take(3) {
+            write!(f, "; {id}: there, but cannot be read")?;
         }
         Ok(())
     }

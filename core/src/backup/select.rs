@@ -3,7 +3,7 @@
 //! Invariant: what is incomplete, damaged or forged is never picked, unless it is asked for by its id. Newest means by epoch and log
 //! index; a time is compared with the stamp in the metadata, which is the maker's calendar and only as right as that.
 
-use super::catalog::{Catalog, Entry};
+use super::catalog::{Catalog, Entry, Standing};
 use super::id::BackupId;
 use super::metadata::rfc3339;
 use crate::time::Wall;
@@ -105,6 +105,19 @@ impl Catalog {
     pub fn next_older(&self, id: BackupId) -> Option<&Entry> {
         let place = self.entries.iter().position(|entry| entry.id == id)?;
         self.entries[..place].iter().rev().find(|entry| entry.is_complete())
+    }
+
+    /// What [`Selector::Latest`] passes over to pick this entry: newer backups that are damaged, forged or cannot be read, the newest first.
+    /// Nobody shall take an old state for the newest without knowing of them.
+    pub fn unusable_newer_than(&self, picked: BackupId) -> impl Iterator<Item = &Entry> {
+        let newer = self.entries.iter().rev().take_while(move |entry| entry.id != picked);
+        newer.filter(|entry| match entry.standing {
+            Standing::Complete(_) | Standing::Incomplete | Standing::NotWhole(_) => false,
+            Standing::DataMissing
+            | Standing::Damaged(_)
+            | Standing::Forged(_)
+            | Standing::Unreadable(_) => true,
+        })
     }
 
     fn complete_newest_first(&self) -> impl Iterator<Item = &Entry> {

@@ -38,6 +38,17 @@ pub struct Order {
     pub pruning: Option<Pruning>,
 }
 
+/// What came of a store's turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Which store.
+    pub store: StoreIndex,
+    /// Something failed. What the next run has broken off has not.
+    pub failed: bool,
+    /// For people.
+    pub what: String,
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Tend {
@@ -48,7 +59,7 @@ pub struct Tend {
     rest_ms: u64,
     stage: Stage,
     is_stopped: bool,
-    news: VecDeque<(StoreIndex, String)>,
+    news: VecDeque<News>,
     given: u64,
     given_locks: u64,
 }
@@ -134,7 +145,7 @@ impl Tend {
     }
 
     /// What came of a store's turn, once it is known.
-    pub fn take_news(&mut self) -> Option<(StoreIndex, String)> {
+    pub fn take_news(&mut self) -> Option<News> {
         self.news.pop_front()
     }
 
@@ -181,7 +192,7 @@ impl Tend {
                     }
                     Holding::Yes | Holding::Released => work.leave(),
                     Holding::No(error) => {
-                        self.news.push_back((store, error.to_string()));
+                        self.news.push_back(News { store, failed: true, what: error.to_string() });
                         self.failed.push(store);
                         work.leave();
                     }
@@ -196,7 +207,8 @@ impl Tend {
                         Err(error) => (false, error.to_string()),
                     };
                     self.given = catching_up.end();
-                    self.news.push_back((store, what));
+                    let failed = !is_whole && !self.is_stopped;
+                    self.news.push_back(News { store, failed, what });
                     if !is_whole {
                         self.failed.push(store);
                     }
@@ -213,12 +225,12 @@ impl Tend {
                 }
                 Step::Pruning(pruning) => {
                     let Some(outcome) = pruning.get().outcome() else { return };
-                    let what = match outcome {
-                        Ok(pruned) => pruned.to_string(),
-                        Err(error) => format!("older backups were not pruned: {error}"),
+                    let (failed, what) = match outcome {
+                        Ok(pruned) => (pruned.has_failed(), pruned.to_string()),
+                        Err(error) => (true, format!("older backups were not pruned: {error}")),
                     };
                     self.given = pruning.end();
-                    self.news.push_back((store, what));
+                    self.news.push_back(News { store, failed, what });
                     work.leave();
                 }
                 Step::Leaving if !work.keep.is_over() => return,

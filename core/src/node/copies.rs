@@ -9,7 +9,7 @@ use crate::backup::create::Source;
 use crate::backup::lock;
 use crate::backup::making::Order;
 use crate::backup::marker::Owner;
-use crate::backup::tend::{self, Tend};
+use crate::backup::tend::{self, News, Tend};
 use crate::ids::OpId;
 use crate::log::Level;
 use crate::time::Now;
@@ -94,12 +94,12 @@ impl Node {
         while let Some(action) = tend.poll_action() {
             self.give_out(action);
         }
-        while let Some((store, what)) = tend.take_news() {
+        while let Some(News { store, failed, what }) = tend.take_news() {
             let names = self.copier.copies.as_ref().map(|copies| &copies.names);
             let at = usize::from(store.0).saturating_sub(1);
             let name = names.and_then(|names| names.get(at)).map_or("?", String::as_str);
             let line = format!("copies of backups in {name}: {what}");
-            self.log(Level::Info, line);
+            self.log(if failed { Level::Warn } else { Level::Info }, line);
         }
         match tend.is_over() {
             true => (self.copier.next_op, self.copier.next_lock_op) = tend.next_ops(),

@@ -304,6 +304,24 @@ fn one_that_cannot_be_copied_does_not_hold_up_the_others() {
 }
 
 #[test]
+fn what_the_target_does_not_give_is_neither_replaced_nor_counted_on() {
+    let mut stores = pair();
+    let id = backup(&mut stores[0], &state(50), 5, settings(GZIP, &[key(1)]));
+    catch_up(&mut stores, TO_SECOND).unwrap();
+    // Listed, but not read: the second operation of a catalog is the first that reads.
+    let at = stores[1].asked.len() + 1;
+    stores[1].fault = Some(Fault::Fails { at, kind: BlobErrorKind::Transient });
+    let done = catch_up(&mut stores, TO_SECOND).unwrap();
+    assert_eq!(
+        (&done.unreadable[..], done.copies.len(), done.already),
+        (&[id][..], 0, 0),
+        "{done}"
+    );
+    assert!(!done.is_whole());
+    assert!(catch_up(&mut stores, TO_SECOND).unwrap().is_whole());
+}
+
+#[test]
 fn a_lost_primary_store_is_filled_from_a_copy() {
     let mut stores = pair();
     let id = backup(&mut stores[0], &state(50), 5, settings(GZIP, &[key(1)]));

@@ -43,7 +43,7 @@ struct StoreView {
 #[derive(Debug, Serialize)]
 struct CopyView {
     id: String,
-    /// `copied`, `already`, `gone`, `forged` or `failed`.
+    /// `copied`, `already`, `gone`, `forged`, `unreadable` or `failed`.
     outcome: &'static str,
     data_bytes: Option<u64>,
     error: Option<String>,
@@ -126,6 +126,10 @@ fn failed(done: &Result<CaughtUp, Failure>, name: &str) -> Option<Failure> {
         let what = format!("store {name} has a forged backup {id}, which was left as it is");
         return Some(Failure::new(Exit::Verification, what));
     }
+    if let Some(id) = done.unreadable.first() {
+        let what = format!("store {name} has a backup {id}, but cannot read it: repeat this later");
+        return Some(Failure::new(Exit::Storage, what));
+    }
     let (id, error) = done.failures().next()?;
     let exit = match error {
         CopyError::Damaged(_) | CopyError::Displaced => Exit::Verification,
@@ -158,7 +162,12 @@ fn view(name: &str, done: &Result<CaughtUp, Failure>) -> StoreView {
         let error = Some("it is forged there, and was left as it is".to_owned());
         CopyView { id: id.to_string(), outcome: "forged", data_bytes: None, error }
     };
-    let copies = done.copies.iter().map(copied).chain(done.forged.iter().map(forged)).collect();
+    let unreadable = |id: &BackupId| {
+        let error = Some("it is there, but cannot be read".to_owned());
+        CopyView { id: id.to_string(), outcome: "unreadable", data_bytes: None, error }
+    };
+    let copies = done.copies.iter().map(copied).chain(done.forged.iter().map(forged));
+    let copies = copies.chain(done.unreadable.iter().map(unreadable)).collect();
     StoreView { store, already: done.already, copies, error: None }
 }
 

@@ -190,9 +190,7 @@ async fn rotate(context: &Context, setup: &Setup, old: KeyId, new: KeyId) -> Res
         return Err(Failure::new(Exit::Usage, "--old and --new are the same key"));
     }
     let (mut backups, mut first) = (Vec::new(), None);
-    let places = setup.each()?;
-    let has_several = places.len() > 1;
-    for (name, mut place) in places {
+    for (name, mut place) in setup.each()? {
         let catalog = match place.catalog().await {
             Ok(catalog) => catalog,
             // Nothing was copied there yet.
@@ -209,7 +207,7 @@ async fn rotate(context: &Context, setup: &Setup, old: KeyId, new: KeyId) -> Res
             drive(&mut machine, &mut place.stores, |_| {}).await;
             let rotated = machine.outcome().expect("a driven machine has an outcome");
             first = first.or_else(|| rotated.as_ref().err().map(read_failure));
-            let store = has_several.then(|| name.clone());
+            let store = setup.has_several().then(|| name.clone());
             backups.push(RotatedBackup::new(entry.id, store, rotated));
         }
     }

@@ -45,7 +45,6 @@ pub async fn show(context: &Context, show: Show) -> Result<(), Failure> {
 
 /// In which stores a backup is complete, if there are several.
 fn stores(setup: &Setup, replicas: &Replicas, entry: &Entry) -> Option<Vec<String>> {
-    let has_several = setup.loaded.config.stores().count() > 1;
     let places = || replicas.places(entry.id).into_iter().filter(|_| entry.is_complete());
-    has_several.then(|| places().map(|store| setup.name(store).to_owned()).collect())
+    setup.has_several().then(|| places().map(|store| setup.name(store).to_owned()).collect())
 }

@@ -37,7 +37,7 @@ impl Loading {
         let replicas = setup.replicas().await?;
         let catalog = replicas.merged().map_err(|error| store_failure(&error))?;
         let mut entry = pick(&catalog, asked)?;
-        let passed_over = newer(&catalog, entry, asked);
+        let passed_over = passed_over(&catalog, entry, asked);
         if let Some((id, exit, what)) = passed_over.first()
             && !self.or_older
         {
@@ -147,22 +147,21 @@ fn nothing_read(error: &ReadError, older: Option<&Entry>) -> Failure {
     Failure::new(failure.exit(), format!("{failure}; nothing of it was used; {advice}"))
 }
 
-/// Newer backups than the one that was picked, which are damaged or cannot be read, and what that means: nobody shall take an old state
-/// for the newest.
-pub fn newer<'a>(
+/// Newer backups that `latest` has passed over, what is wrong with each, and the exit code for that.
+pub fn passed_over<'a>(
     catalog: &'a Catalog,
     picked: &Entry,
     asked: &str,
 ) -> Vec<(BackupId, Exit, &'a str)> {
-    let newer = catalog.entries.iter().rev().take_while(|other| other.id != picked.id);
-    let unusable = newer.filter_map(|other| match &other.standing {
-        Standing::Complete(_) | Standing::Incomplete | Standing::NotWhole(_) => None,
-        Standing::Unreadable(what) => Some((other.id, Exit::Storage, what.as_str())),
-        Standing::DataMissing | Standing::Damaged(_) | Standing::Forged(_) => {
-            Some((other.id, Exit::Verification, other.standing.fault()))
-        }
-    });
-    unusable.filter(|_| asked == "latest").collect()
+    let newer = catalog.unusable_newer_than(picked.id).filter(|_| asked == "latest");
+    let each = |entry: &'a Entry| {
+        let exit = match entry.standing {
+            Standing::Unreadable(_) => Exit::Storage,
+            _ => Exit::Verification,
+        };
+        (entry.id, exit, entry.standing.fault())
+    };
+    newer.map(each).collect()
 }
 
 fn described(entry: &Entry) -> String {

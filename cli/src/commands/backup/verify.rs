@@ -1,6 +1,6 @@
 //! `backup verify`: find out now, not on the day of the disaster.
 
-use super::load::newer;
+use super::load::passed_over;
 use super::progress::Meter;
 use super::setup::{ConfigFile, Setup, pick, read_failure, store_failure};
 use crate::context::Context;
@@ -72,7 +72,7 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
         asked => {
             let picked = pick(&catalog, asked)?;
             // What was passed over is a backup that nobody can restore.
-            for (id, exit, what) in newer(&catalog, picked, asked) {
+            for (id, exit, what) in passed_over(&catalog, picked, asked) {
                 first = first.or_else(|| Some(Failure::new(exit, format!("backup {id}: {what}"))));
                 backups.push(VerifiedBackup::new(id, None, vec![what.to_owned()]));
             }
