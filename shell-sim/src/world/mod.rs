@@ -85,8 +85,6 @@ pub struct Run {
 pub struct Report {
     /// Simulated time.
     pub simulated: Span,
-    /// Fingerprint of the whole trace.
-    pub fingerprint: u64,
     /// Lines of the trace.
     pub events: u64,
     /// Requests answered well.
@@ -266,7 +264,6 @@ impl World {
         let totals = self.disaster.totals;
         Report {
             simulated: self.now - SimTime(0),
-            fingerprint: self.trace.fingerprint(),
             events: self.trace.lines(),
             acknowledged: totals.acknowledged + self.history.acknowledged() as u64,
             requested: totals.requested + self.history.operations.len() as u64,
