@@ -55,6 +55,8 @@ pub struct Hold {
     pub note: String,
     /// How often it gave a sign of life; `None` when its marker cannot be read.
     pub beats: Option<u64>,
+    /// When it last did, by the store's clock, where it tells.
+    pub written: Option<Wall>,
 }
 
 /// How a backup stands.
@@ -186,10 +188,9 @@ impl ReadCatalog {
             if object.is_lock() {
                 continue;
             }
+            let written = listing.written.get(&object).copied();
+            self.found.entry(object.backup).or_default().listed(object, written);
             let found = self.found.entry(object.backup).or_default();
-            if !matches!(object.role, Role::Pin | Role::Hold(_)) {
-                found.written = found.written.max(listing.written.get(&object).copied());
-            }
             match object.role {
                 Role::Data => found.data_bytes = Some(len_bytes),
                 Role::Metadata => {

@@ -5,11 +5,12 @@ use super::catalog::{Entry, Hold, Proof, Standing};
 use super::format::{FormatError, Plaintext, Preamble, Suite};
 use super::id::BackupId;
 use super::keys::{KeyId, KeyRing};
-use super::marker::Marker;
+use super::marker::{Marker, Owner};
 use super::metadata::{Signed, Status};
 use crate::planted::{self, Bug};
 use crate::time::Wall;
 use bytes::Bytes;
+use std::collections::BTreeMap;
 
 /// What is known of one backup so far.
 #[derive(Debug, Default)]
@@ -17,16 +18,27 @@ pub(super) struct Found {
     /// Length of `data.db`, if it was listed.
     pub data_bytes: Option<u64>,
     /// When anything but pins and holds was last written.
-    pub written: Option<Wall>,
+    written: Option<Wall>,
     run: Option<Marker>,
     metadata: Option<Result<Bytes, BlobError>>,
     front: Option<Result<Bytes, BlobError>>,
     later_slots: Option<Result<Bytes, BlobError>>,
     pin: Option<String>,
     holds: Vec<Hold>,
+    /// When each hold was last written.
+    holds_written: BTreeMap<Owner, Wall>,
 }
 
 impl Found {
+    /// Takes when an object was last written, by the store's clock, where it tells.
+    pub fn listed(&mut self, object: ObjectName, written: Option<Wall>) {
+        match object.role {
+            Role::Pin => {}
+            Role::Hold(owner) => self.holds_written.extend(written.map(|at| (owner, at))),
+            _ => self.written = self.written.max(written),
+        }
+    }
+
     /// Takes what was read of an object: its beginning, or why not.
     pub fn read(&mut self, object: ObjectName, bytes: Result<Bytes, BlobError>) {
         let is_gone = bytes.as_ref().is_err_and(|error| error.kind == BlobErrorKind::NotFound);
@@ -45,7 +57,8 @@ impl Found {
                 let marker = marker(object, bytes);
                 let beats = marker.as_ref().ok().map(|hold| hold.beats);
                 let note = marker.map_or_else(|what| what, |hold| hold.to_string());
-                self.holds.push(Hold { owner, note, beats });
+                let written = self.holds_written.get(&owner).copied();
+                self.holds.push(Hold { owner, note, beats, written });
             }
             Role::Lock(_) => {}
         }

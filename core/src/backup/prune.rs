@@ -98,7 +98,7 @@ impl Prune {
             Err(error) => Stage::Ended(Err(error.into())),
             Ok(plan) if plan.deletions().next().is_none() => Stage::Ended(Ok(Pruned::default())),
             Ok(plan) => {
-                let remove = Remove::new(plan.deletions(), Force::Respect);
+                let remove = Remove::new(plan.deletions(), Force::Respect).despite(plan.forgotten);
                 Stage::Removing(Numbered::new(remove, base))
             }
         }

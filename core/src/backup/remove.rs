@@ -13,6 +13,7 @@ use super::id::BackupId;
 use super::machine::{Action, ActionResult, Machine, Outbox};
 use super::marker::Owner;
 use crate::planted::{self, Bug};
+use crate::time::Wall;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
@@ -44,6 +45,8 @@ pub enum Force {
 #[derive(Debug)]
 pub struct Remove {
     force: Force,
+    /// Holds that do not count any more, as long as nobody writes them again: by when they were written.
+    forgotten: BTreeMap<ObjectName, Wall>,
     outbox: Outbox<Purpose>,
     step: Step,
     waiting: VecDeque<ObjectName>,
@@ -76,7 +79,15 @@ impl Remove {
         let fates = ids.into_iter().map(|id| (id, None)).collect();
         let mut outbox = Outbox::new();
         outbox.blob(Purpose::List, BlobOp::List);
-        Remove { force, outbox, step: Step::Look, waiting: VecDeque::new(), fates }
+        let forgotten = BTreeMap::new();
+        Remove { force, forgotten, outbox, step: Step::Look, waiting: VecDeque::new(), fates }
+    }
+
+    /// Takes these holds, last written then by the store's clock, for forgotten: only a newer sign of life counts.
+    #[must_use]
+    pub fn despite(mut self, holds: impl IntoIterator<Item = (ObjectName, Wall)>) -> Self {
+        self.forgotten.extend(holds);
+        self
     }
 
     /// What became of each, once it has ended.
@@ -98,7 +109,7 @@ impl Remove {
     }
 
     fn looked(&mut self, listing: &Listing) {
-        let uses = Uses::of(listing);
+        let uses = self.uses(listing);
         if self.force == Force::Respect {
             self.settle_open(|id| match (uses.holders(id), uses.pinned.contains(&id)) {
                 (_, true) => Some(Fate::Pinned),
@@ -115,7 +126,7 @@ impl Remove {
     }
 
     fn looked_again(&mut self, listing: &Listing) {
-        let uses = Uses::of(listing);
+        let uses = self.uses(listing);
         if self.force == Force::Respect && !planted::is(Bug::HoldIgnored) {
             self.settle_open(|id| {
                 let holders = uses.holders(id);
@@ -131,6 +142,20 @@ impl Remove {
         let is_rest = |role| !matches!(role, Role::Data | Role::Status);
         let rest = rest.filter(|object| is_rest(object.role) && open.contains(&object.backup));
         self.waiting.extend(rest);
+    }
+
+    fn uses(&self, listing: &Listing) -> Uses {
+        let mut uses = Uses { pinned: Vec::new(), holds: Vec::new() };
+        for (object, _) in &listing.objects {
+            let written = listing.written.get(object);
+            match object.role {
+                Role::Pin => uses.pinned.push(object.backup),
+                Role::Hold(_) if written.is_some() && written == self.forgotten.get(object) => {}
+                Role::Hold(owner) => uses.holds.push((object.backup, owner)),
+                _ => {}
+            }
+        }
+        uses
     }
 
     fn open(&self) -> impl Iterator<Item = BackupId> + '_ {
@@ -181,18 +206,6 @@ struct Uses {
 }
 
 impl Uses {
-    fn of(listing: &Listing) -> Uses {
-        let mut uses = Uses { pinned: Vec::new(), holds: Vec::new() };
-        for (object, _) in &listing.objects {
-            match object.role {
-                Role::Pin => uses.pinned.push(object.backup),
-                Role::Hold(owner) => uses.holds.push((object.backup, owner)),
-                _ => {}
-            }
-        }
-        uses
-    }
-
     fn holders(&self, id: BackupId) -> Vec<Owner> {
         let of_backup = self.holds.iter().filter(|(backup, _)| *backup == id);
         of_backup.map(|(_, owner)| *owner).collect()

@@ -8,7 +8,8 @@
 //! is not complete and genuine neither counts nor changes what happens to others, and goes only when its own status says that it broke off;
 //! each decision carries its reason.
 
-use super::catalog::{Entry, Proof, Standing};
+use super::blob::ObjectName;
+use super::catalog::{Entry, Hold, Proof, Standing};
 use super::config::Retention;
 use super::format::Plaintext;
 use super::id::BackupId;
@@ -25,6 +26,10 @@ pub const CLOCK_TOLERANCE_MS: i64 = 60 * 60 * 1000;
 
 /// How long what broke off stays in the list: longer than any backup that is being made goes without writing anything.
 pub const BROKEN_OFF_MS: i64 = DAY_MS;
+
+/// After how long without a sign of life, by the store's clock, a hold keeps nothing any more: whoever put it is dead, or has been held up for
+/// ten thousand times as long as its signs of life are apart.
+pub const FORGOTTEN_HOLD_MS: i64 = DAY_MS;
 
 /// With an age limit, a time without backups that is longer than this, and than twice the limit, looks like a clock that jumped.
 pub const MAX_GAP_DAYS: i64 = 90;
@@ -46,6 +51,8 @@ pub struct Clocks {
 pub struct Plan {
     /// One for each entry of the catalog.
     pub decisions: Vec<Decision>,
+    /// Holds that keep nothing any more, and when they were last written by the store's clock.
+    pub forgotten: Vec<(ObjectName, Wall)>,
 }
 
 /// What happens to one backup.
@@ -206,12 +213,14 @@ pub fn plan(
     let good: Vec<Good> = ordered.iter().filter_map(|entry| Good::of(entry, plaintext)).collect();
     check_lineage(&good)?;
     check_clocks(&good, rules, clocks)?;
-    let mut verdicts = verdicts(&good, rules, clocks.now);
+    let mut verdicts = verdicts(&good, rules, clocks);
     let decision = |entry: &&Entry| Decision {
         id: entry.id,
         verdict: verdicts.remove(&entry.id).unwrap_or_else(|| not_counted(entry, clocks.store)),
     };
-    Ok(Plan { decisions: ordered.iter().map(decision).collect() })
+    let decisions = ordered.iter().map(decision).collect();
+    let forgotten = ordered.iter().flat_map(|entry| forgotten(entry, clocks.store)).collect();
+    Ok(Plan { decisions, forgotten })
 }
 
 impl Plan {
@@ -311,12 +320,12 @@ fn minimum(rules: &Retention) -> usize {
     rules.min_backups.max(1) as usize - usize::from(planted::is(Bug::RetentionKeepsOneLess))
 }
 
-fn verdicts(good: &[Good], rules: &Retention, now: Wall) -> BTreeMap<BackupId, Verdict> {
+fn verdicts(good: &[Good], rules: &Retention, clocks: Clocks) -> BTreeMap<BackupId, Verdict> {
     let times = times(good);
-    let mut verdicts = protections(good, &times, rules);
+    let mut verdicts = protections(good, &times, rules, clocks.store);
     if rules.retention_days > 0 {
         for (one, time_ms) in good.iter().zip(&times) {
-            let days = now.0.saturating_sub(*time_ms) / DAY_MS;
+            let days = clocks.now.0.saturating_sub(*time_ms) / DAY_MS;
             if days >= i64::from(rules.retention_days) {
                 let age = Delete::Age { days, limit: rules.retention_days };
                 verdicts.entry(one.entry.id).or_insert(Verdict::Delete(age));
@@ -350,7 +359,12 @@ fn times(good: &[Good]) -> Vec<i64> {
 }
 
 /// What stays whatever its age and number.
-fn protections(good: &[Good], times: &[i64], rules: &Retention) -> BTreeMap<BackupId, Verdict> {
+fn protections(
+    good: &[Good],
+    times: &[i64],
+    rules: &Retention,
+    store: Option<Wall>,
+) -> BTreeMap<BackupId, Verdict> {
     let mut kept = BTreeMap::new();
     let mut keep = |id, why| {
         kept.entry(id).or_insert(Verdict::Keep(why));
@@ -358,7 +372,7 @@ fn protections(good: &[Good], times: &[i64], rules: &Retention) -> BTreeMap<Back
     for one in good {
         if let Some(reason) = &one.entry.pin {
             keep(one.entry.id, Keep::Pinned(reason.clone()));
-        } else if let Some(holder) = one.entry.holds.first() {
+        } else if let Some(holder) = holders(one.entry, store).next() {
             keep(one.entry.id, Keep::Held(holder.note.clone()));
         }
     }
@@ -382,10 +396,29 @@ fn protections(good: &[Good], times: &[i64], rules: &Retention) -> BTreeMap<Back
     kept
 }
 
+/// Who still uses a backup.
+fn holders(entry: &Entry, store: Option<Wall>) -> impl Iterator<Item = &Hold> {
+    entry.holds.iter().filter(move |hold| last_sign_of_life(hold, store).is_none())
+}
+
+/// The holds of a backup that keep nothing any more.
+fn forgotten(entry: &Entry, store: Option<Wall>) -> impl Iterator<Item = (ObjectName, Wall)> {
+    entry.holds.iter().filter_map(move |hold| {
+        let at = last_sign_of_life(hold, store)?;
+        Some((ObjectName::hold(entry.id, hold.owner), at))
+    })
+}
+
+/// When a hold that is forgotten gave its last sign of life.
+fn last_sign_of_life(hold: &Hold, store: Option<Wall>) -> Option<Wall> {
+    let (now, at) = (store?, hold.written?);
+    (now.0.saturating_sub(at.0) > FORGOTTEN_HOLD_MS).then_some(at)
+}
+
 /// Whether it broke off so long ago that nothing goes on with it. `store` is the store's clock, read while its lock is held. Data without any
 /// status is not judged: it may be a whole backup that has lost its metadata.
 pub fn has_broken_off(entry: &Entry, store: Wall) -> bool {
-    let is_free = entry.pin.is_none() && entry.holds.is_empty();
+    let is_free = entry.pin.is_none() && holders(entry, Some(store)).next().is_none();
     let age_ms = entry.written.map_or(0, |at| store.0.saturating_sub(at.0));
     entry.run.is_some() && is_free && age_ms > BROKEN_OFF_MS
 }

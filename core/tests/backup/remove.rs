@@ -72,6 +72,24 @@ fn pins_and_holds_are_respected_unless_forced() {
 }
 
 #[test]
+fn a_hold_that_is_forgotten_counts_again_after_a_sign_of_life() {
+    let last = Wall(1_000);
+    for (now_written, fate) in [(last, Fate::Removed), (Wall(last.0 + 1), Fate::Held(vec![READER]))]
+    {
+        let (mut store, ids) = store_with_two();
+        let hold = ObjectName::hold(ids[0], READER);
+        put(&mut store, hold).unwrap();
+        store.written.insert(hold.path(), now_written);
+        let mut machine = Remove::new([ids[0]], Force::Respect).despite([(hold, last)]);
+        store.drive(&mut machine);
+        let fates: Vec<_> = machine.outcome().unwrap().map(|(_, fate)| fate.clone()).collect();
+        assert_eq!(fates, [fate]);
+        let is_left = store.objects.keys().any(|path| path.starts_with(&ids[0].to_string()));
+        assert_eq!(is_left, fates != [Fate::Removed]);
+    }
+}
+
+#[test]
 fn a_reader_that_found_the_metadata_keeps_its_data_whenever_it_came() {
     // The reader's steps between any two steps of the removal.
     let mut seen = (false, false);

@@ -2,6 +2,7 @@
 
 use super::sample::*;
 use proptest::prelude::*;
+use raftkv_core::backup::blob::ObjectName;
 use raftkv_core::backup::catalog::{Entry, Hold, Proof, Standing};
 use raftkv_core::backup::config::Retention;
 use raftkv_core::backup::format::{Plaintext, Suite};
@@ -118,12 +119,36 @@ fn the_newest_stay_however_old_they_are() {
 fn pins_and_holds_keep_backups() {
     let mut all = entries([50, 49, 48, 1].map(|days| days * 24));
     all[0].pin = Some("before the migration".into());
-    let hold = Hold { owner: Owner([7; 16]), note: "a restore".into(), beats: Some(1) };
+    let owner = Owner([7; 16]);
+    let hold = Hold { owner, note: "a restore".into(), beats: Some(1), written: None };
     all[1].holds = vec![hold];
     let plan = decide(&rules(30, 1, 1), &all).unwrap();
     assert_eq!(deleted(&plan), [id(3)]);
     assert_eq!(verdict(&plan, 1).to_string(), "it is pinned: before the migration");
     assert_eq!(verdict(&plan, 2).to_string(), "it is in use by a restore");
+}
+
+#[test]
+fn a_hold_keeps_a_backup_as_long_as_it_gives_signs_of_life() {
+    let owner = Owner([7; 16]);
+    let held = |hours_ago: i64| {
+        let mut all = entries([50, 49, 48, 1].map(|days| days * 24));
+        let written = Some(Wall(NOW_MS - hours_ago * HOUR_MS - 1));
+        all[1].holds = vec![Hold { owner, note: "a restore".into(), beats: Some(1), written }];
+        all
+    };
+    let at = |hours_ago: i64, store| {
+        let clocks = Clocks { now: Wall(NOW_MS), store };
+        plan(&rules(30, 1, 1), Plaintext::Refused, &held(hours_ago), clocks).unwrap()
+    };
+    let store = Some(Wall(NOW_MS));
+    assert_eq!(deleted(&at(23, store)), [id(1), id(3)]);
+    assert_eq!(at(23, store).forgotten, []);
+    assert_eq!(deleted(&at(24, store)), [1, 2, 3].map(id));
+    let last = Wall(NOW_MS - 24 * HOUR_MS - 1);
+    assert_eq!(at(24, store).forgotten, [(ObjectName::hold(id(2), owner), last)]);
+    // Only the store's own clock tells.
+    assert_eq!(deleted(&at(24, None)), [id(1), id(3)]);
 }
 
 #[test]
@@ -198,7 +223,8 @@ fn what_broke_off_goes_after_a_day_by_the_stores_clock() {
             ..entry(index, 0)
         }
     };
-    let held = vec![Hold { owner: Owner([1; 16]), note: "a copy".into(), beats: None }];
+    let owner = Owner([1; 16]);
+    let held = vec![Hold { owner, note: "a copy".into(), beats: None, written: None }];
     let mut all = entries([3, 2, 1]);
     all.extend([broken(10, 25, true), broken(11, 25, false), broken(12, 23, false)]);
     all.push(Entry { holds: held, ..broken(13, 99, true) });
@@ -301,7 +327,8 @@ fn any_entries() -> impl Strategy<Value = Vec<Entry>> {
                 2 if pinned => entry.pin = Some(String::new()),
                 3 if held => {
                     let owner = Owner([1; 16]);
-                    entry.holds = vec![Hold { owner, note: "x".into(), beats: None }];
+                    entry.holds =
+                        vec![Hold { owner, note: "x".into(), beats: None, written: None }];
                 }
                 _ => {}
             }

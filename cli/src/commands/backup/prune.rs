@@ -83,7 +83,8 @@ async fn prune_locked(
             .collect();
         let question = format!("{reasons}Delete these {} backups?", going.len());
         confirmation.ask(&question)?;
-        fates = remove(setup, going, Force::Respect).await;
+        let machine = Remove::new(going, Force::Respect).despite(plan.forgotten.clone());
+        fates = removed(setup, machine).await;
     }
     context.print(&Pruned::new(false, &catalog, &plan, &fates))?;
     first_failure(&fates)
@@ -140,7 +141,10 @@ pub async fn remove(
     ids: Vec<BackupId>,
     force: Force,
 ) -> BTreeMap<BackupId, Fate> {
-    let mut machine = Remove::new(ids, force);
+    removed(setup, Remove::new(ids, force)).await
+}
+
+async fn removed(setup: &mut Setup, mut machine: Remove) -> BTreeMap<BackupId, Fate> {
     drive(&mut machine, &mut setup.stores, |_| {}).await;
     let fates = machine.outcome().expect("a driven machine has an outcome");
     fates.map(|(id, fate)| (id, fate.clone())).collect()

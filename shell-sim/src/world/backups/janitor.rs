@@ -182,7 +182,8 @@ impl Janitor {
                             let going: Vec<BackupId> = plan.deletions().collect();
                             let count = going.len();
                             if count > 0 {
-                                let remove = Remove::new(going, Force::Respect);
+                                let remove =
+                                    Remove::new(going, Force::Respect).despite(plan.forgotten);
                                 self.job = Job::Removing(Box::new(remove));
                             }
                             Swept::Planned(count)
