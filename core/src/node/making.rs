@@ -36,6 +36,29 @@ pub(super) struct Maker {
     work: BTreeSet<OpId>,
     next_op: u64,
     next_report: Mono,
+    /// How far the leader was told that the run has come.
+    told: Milestone,
+}
+
+/// What the leader is told of at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Milestone {
+    /// It goes on.
+    Working,
+    /// It asks to count.
+    WantsCommit,
+    /// It has ended.
+    Ended,
+}
+
+impl Milestone {
+    fn of(making: &Making) -> Self {
+        match making.outcome() {
+            Some(_) => Milestone::Ended,
+            None if making.wants_permit() => Milestone::WantsCommit,
+            None => Milestone::Working,
+        }
+    }
 }
 
 impl Maker {
@@ -52,6 +75,7 @@ impl Maker {
             work: BTreeSet::new(),
             next_op: 1,
             next_report: Mono(0),
+            told: Milestone::Working,
         }
     }
 
@@ -123,6 +147,7 @@ impl Node {
         self.log(Level::Info, format!("making backup {} of index {}", run.id, run.number));
         self.maker.making = Some((run.number, Making::new(order, encoder, rng, self.now)));
         self.maker.next_report = self.now.mono + REPORT_EVERY;
+        self.maker.told = Milestone::Working;
         self.drive_making();
     }
 
@@ -194,7 +219,15 @@ impl Node {
                 }
                 self.begin_copies(number, making.order(), is_good);
             }
-            _ => self.maker.making = Some((number, making)),
+            _ => {
+                let come = Milestone::of(&making);
+                self.maker.making = Some((number, making));
+                if come != std::mem::replace(&mut self.maker.told, come)
+                    && come != Milestone::Working
+                {
+                    self.tell_leader();
+                }
+            }
         }
     }
 
@@ -217,9 +250,12 @@ impl Node {
         }
         self.copier.tick(self.now);
         self.drive_making();
-        if self.now.mono < self.maker.next_report {
-            return;
+        if self.now.mono >= self.maker.next_report {
+            self.tell_leader();
         }
+    }
+
+    fn tell_leader(&mut self) {
         let Some(run) = &self.state.backups().run else { return };
         if run.node != self.identity.node {
             return;

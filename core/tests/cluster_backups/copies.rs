@@ -171,18 +171,14 @@ fn a_new_run_goes_before_copying_wherever_it_is_made() {
     let mut scene = Scene::prepared(3, careful);
     scene.put("a", "1");
     scene.down = vec![2];
-    scene.run();
-    scene.until("it ends", |backups| backups.run.is_none());
+    scene.ask_leader(Request::BackupRun);
+    let copier = scene.begin().node.member();
+    scene.step_until(copier, "it ends", |scene| scene.backups().run.is_none());
     scene.down.clear();
     // Copying to the second store is under way when the next run begins.
-    let copier = scene.backups().last.unwrap().node.member();
     let locked = |scene: &Scene| scene.stores[1].asked.iter().filter(|it| **it == "list").count();
     let before = locked(&scene);
-    while locked(&scene) < before + 1 {
-        scene.cluster.pass_tick();
-        scene.step(copier);
-        scene.cluster.settle();
-    }
+    scene.step_until(copier, "it copies", |scene| locked(scene) > before);
     scene.put("a", "2");
     scene.run();
     let last = scene.until("it ends", |backups| backups.run.is_none()).last.unwrap();
@@ -207,25 +203,17 @@ fn a_long_catch_up_is_broken_off_for_a_new_run() {
     scene.cluster.hosts.get_mut(&1).unwrap().prepare = careful;
     scene.cluster.start(1);
     scene.put("a", "6");
-    scene.run();
-    let first = scene.until("it ends", |backups| backups.run.is_none()).last.unwrap();
-    while scene.complete_in(1).len() < 2 {
-        scene.cluster.pass_tick();
-        scene.step(1);
-        scene.cluster.settle();
-    }
+    scene.ask_leader(Request::BackupRun);
+    let first = scene.begin();
+    scene.step_until(1, "it ends", |scene| scene.backups().run.is_none());
+    scene.step_until(1, "it copies", |scene| scene.complete_in(1).len() >= 2);
     scene.put("a", "7");
     scene.ask_leader(Request::BackupRun);
     let is_new = |last: &Ended| last.id != first.id;
-    for _ in 0..3_000 {
-        if scene.backups().last.as_ref().is_some_and(is_new) {
-            break;
-        }
-        scene.cluster.pass_tick();
-        scene.step(1);
-        scene.cluster.settle();
-    }
-    let last = scene.backups().last.filter(is_new).expect("the new run ends");
+    scene.step_until(1, "the new run ends", |scene| {
+        scene.backups().last.as_ref().is_some_and(is_new)
+    });
+    let last = scene.backups().last.unwrap();
     assert!(matches!(last.outcome, RunOutcome::Complete { .. }), "{:?}", last.outcome);
     assert!(scene.complete_in(1).len() < 8, "older copies wait");
     scene.ticks(100);

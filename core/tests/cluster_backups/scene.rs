@@ -221,9 +221,24 @@ impl Scene {
         self.stores[store].drive(&mut Renew::new(lock.clone()));
     }
 
+    /// Asks for a backup, and ticks until it has begun; it may have ended, too.
     pub fn run(&mut self) -> Backups {
+        let before = self.backups().last;
         self.ask_leader(Request::BackupRun);
-        self.until("it begins", |backups| backups.run.is_some())
+        self.until("it begins", |backups| backups.run.is_some() || backups.last != before)
+    }
+
+    /// One operation of that member for each tick, until this holds: what follows from it has only begun then.
+    pub fn step_until(&mut self, member: u32, what: &str, holds: impl Fn(&mut Scene) -> bool) {
+        for _ in 0..3_000 {
+            if holds(self) {
+                return;
+            }
+            self.cluster.pass_tick();
+            self.step(member);
+            self.cluster.settle();
+        }
+        panic!("never: {what}; it is {:?}", self.backups());
     }
 
     /// Ticks until a run begins, of which nothing is done yet.
