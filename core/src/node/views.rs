@@ -40,7 +40,13 @@ impl Views {
 
     fn open(&mut self, mut encoder: Encoder, now: Mono) -> Result<u64, Error> {
         if self.open.len() >= self.limit {
-            return Err(Error::Busy { what: "open views".into() });
+            // One that was read to its end stays only for a reader that asks for the end again.
+            let ended = self.open.iter().filter(|(_, view)| view.has_ended());
+            let oldest = ended.min_by_key(|(_, view)| view.expires).map(|(id, _)| *id);
+            let Some(oldest) = oldest else {
+                return Err(Error::Busy { what: "open views".into() });
+            };
+            self.open.remove(&oldest);
         }
         let id = self.next;
         self.next += 1;
@@ -78,6 +84,12 @@ impl Views {
     /// Drops what was not read for long.
     pub(super) fn expire(&mut self, now: Mono) {
         self.open.retain(|_, view| view.expires > now);
+    }
+}
+
+impl View {
+    fn has_ended(&self) -> bool {
+        self.given.is_some() && self.ahead.is_none()
     }
 }
 
@@ -127,5 +139,42 @@ impl Node {
 impl std::fmt::Debug for View {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("View").field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{ClusterId, Epoch, Identity, NodeId};
+    use crate::kv::KvState;
+
+    fn encoder() -> Encoder {
+        let node = NodeId::new(1, 0);
+        let identity = Identity { cluster: ClusterId([1; 16]), epoch: Epoch(1), node };
+        let state = KvState::default();
+        Encoder::new(Header::of(&identity, SnapshotMeta::default(), &state), state.items())
+    }
+
+    fn read_to_its_end(views: &mut Views, id: u64) {
+        for chunk in 0.. {
+            match views.read(id, chunk, Mono(0)) {
+                Response::ViewChunk { last: true, .. } => return,
+                Response::ViewChunk { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_view_that_was_read_to_its_end_makes_way_and_another_does_not() {
+        let mut views = Views::new(2);
+        let [read, unread] = [(); 2].map(|()| views.open(encoder(), Mono(0)).unwrap());
+        let busy = || Err(Error::Busy { what: "open views".into() });
+        assert_eq!(views.open(encoder(), Mono(0)), busy());
+        read_to_its_end(&mut views, read);
+        let next = views.open(encoder(), Mono(0)).unwrap();
+        let is_there = |views: &Views, id| views.open.contains_key(&id);
+        assert!(!is_there(&views, read) && is_there(&views, unread) && is_there(&views, next));
+        assert_eq!(views.open(encoder(), Mono(0)), busy());
     }
 }
