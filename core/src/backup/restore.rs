@@ -125,6 +125,10 @@ impl Sink for Rebuild {
         Ok(())
     }
 
+    fn sha256(&self) -> [u8; 32] {
+        self.decoder.sha256()
+    }
+
     fn finish(&mut self, metadata: &Metadata) -> Result<(), String> {
         let decoder = std::mem::take(&mut self.decoder);
         let (header, _) = decoder.finish().map_err(|error| error.to_string())?;

@@ -78,7 +78,9 @@ impl Verify {
             Level::Restore => {
                 Either::State(Box::new(Reader::new(id, level, access, bounds, Rebuild::default())))
             }
-            _ => Either::Bytes(Box::new(Reader::new(id, level, access, bounds, Discard))),
+            _ => {
+                Either::Bytes(Box::new(Reader::new(id, level, access, bounds, Discard::default())))
+            }
         };
         Verify { id, level, reader }
     }

@@ -10,6 +10,7 @@ use clap::Args;
 use raftkv_core::backup::restore::{Rebased, rebase};
 use raftkv_core::ids::{ClusterId, Epoch, Identity};
 use serde::Serialize;
+use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 
 /// What is restored, and where to.
@@ -73,7 +74,8 @@ impl Preparation {
             Some(cluster) => cluster,
             None => ClusterId(rng("cluster id")?.bytes()),
         };
-        let restored = self.loading.load(context, &self.backup).await?;
+        // The process is about to end; to take a state of millions of keys apart before would only take time.
+        let restored = ManuallyDrop::new(self.loading.load(context, &self.backup).await?);
         let Rebased { cluster, epoch, base } = rebase(&restored, cluster, Epoch(self.lost_epoch));
         let identity = Identity { cluster, epoch, node: members.this().node };
         let (keys, revision) = (base.state.keys(), base.state.revision());

@@ -10,6 +10,11 @@ use raftkv_node::disk::{Directory, Files};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+
+/// Operations made while others are being carried out; each holds a chunk at most.
+const OPS_AHEAD: usize = 4;
 
 /// A place where a data directory may be made.
 #[derive(Debug)]
@@ -73,9 +78,15 @@ impl Target {
         let mut files = Files::new(&directory);
         let genesis = genesis(identity, members, base);
         let state_hash = genesis.header().state_hash;
-        for op in genesis {
-            files.execute(&op).map_err(|error| failed(&error))?;
-        }
+        thread::scope(|scope| {
+            let (sender, ops) = mpsc::sync_channel(OPS_AHEAD);
+            scope.spawn(move || genesis.into_iter().try_for_each(|op| sender.send(op)));
+            let done = ops.iter().try_for_each(|op| files.execute(&op).map(drop));
+            // Or the other end would wait for ever after a failure.
+            drop(ops);
+            done
+        })
+        .map_err(|error| failed(&error))?;
         Ok(Staged { target: self, staging, state_hash })
     }
 
