@@ -106,6 +106,37 @@ fn a_schedule_is_set_shown_paused_resumed_and_ended() {
 }
 
 #[test]
+fn a_schedule_that_is_switched_off_is_not_started() {
+    let cluster = Cluster::start(1);
+    let config = encrypted(&cluster.path("backup"));
+    let yaml = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{yaml}schedule: {{enabled: false}}\n")).unwrap();
+    for more in [&["--daemon"][..], &[]] {
+        let start = ["backup", "schedule", "start", "--config", arg(&config)];
+        let line = cluster.cli().fails(13, &[&start[..], more].concat());
+        assert!(line.contains("schedule.enabled is false"), "{line}");
+    }
+}
+
+#[test]
+fn a_backup_that_is_too_old_is_an_exit_code() {
+    let mut cluster = Cluster::prepare(1);
+    let config = encrypted(&cluster.path("backup"));
+    cluster.launch_with(0, &["--backup-config", arg(&config)]);
+    let status = ["backup", "schedule", "status", "--max-lag"];
+    let line = cluster.cli().fails(5, &[&status[..], &["7d"]].concat());
+    assert!(line.contains("no backup is known"), "{line}");
+    cluster.cli().ok(&["backup", "schedule", "run-now"]);
+    cluster.cli().ok(&[&status[..], &["7d"]].concat());
+    cluster.wait_until("the backup is two seconds old", |cluster| {
+        let view = cluster.cli().json(&["backup", "schedule", "status"]);
+        view["lag_seconds"].as_i64() >= Some(2)
+    });
+    let line = cluster.cli().fails(5, &[&status[..], &["1s"]].concat());
+    assert!(line.contains("and 1 s are allowed"), "{line}");
+}
+
+#[test]
 fn who_cannot_make_backups_says_so() {
     let cluster = Cluster::start(3);
     let line = cluster.cli().fails(4, &["--timeout", "5s", "backup", "schedule", "run-now"]);
@@ -139,8 +170,9 @@ fn a_sidecar_makes_up_for_missed_slots_with_one_backup() {
     let mut lines = BufReader::new(sidecar.stdout.take().unwrap()).lines();
     let made: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
     assert_eq!((&made["status"], &made["revision"]), (&json!("complete"), &json!(2)));
-    sidecar.kill().unwrap();
-    sidecar.wait().unwrap();
+    let pid = rustix::process::Pid::from_child(&sidecar);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(sidecar.wait().unwrap().code(), Some(0), "it was at rest");
     assert_eq!(objects(&config), 4, "{old} and {made}");
     cluster.kill(0);
 }

@@ -6,7 +6,7 @@
 //! cannot be read counts as one.
 
 use super::blob::{BlobDone, BlobError, BlobOp, Listing, ObjectName, Role};
-use super::format::MAX_PREAMBLE_BYTES;
+use super::format::{MAX_PREAMBLE_BYTES, Plaintext};
 use super::found::Found;
 use super::id::BackupId;
 use super::keys::{KeyId, KeyRing};
@@ -15,6 +15,7 @@ use super::machine::{Action, ActionResult, Machine, Outbox};
 use super::marker::{MAX_MARKER_BYTES, Marker, Owner};
 use super::metadata::{MAX_METADATA_BYTES, Metadata, Status};
 use super::slots::MAX_KEYS_BYTES;
+use crate::ids::ClusterId;
 use crate::time::Wall;
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -108,12 +109,35 @@ impl Catalog {
         let released = |held: &Held| held.marker.as_ref().is_some_and(|marker| marker.released);
         self.lock.as_ref().is_some_and(|held| !released(held))
     }
+
+    /// The newest genuine backup that a cluster made until `now`; and one that it made after, which tells of a wrong clock.
+    pub fn newest_by(
+        &self,
+        cluster: ClusterId,
+        plaintext: Plaintext,
+        now: Wall,
+    ) -> (Option<&Metadata>, Option<&Metadata>) {
+        let own = self.entries.iter().filter_map(|entry| entry.genuine(plaintext));
+        let own = own.filter(|metadata| metadata.cluster == cluster);
+        let (past, future): (Vec<_>, Vec<_>) = own.partition(|it| it.timestamp <= now);
+        (past.into_iter().max_by_key(|it| it.timestamp), future.into_iter().next())
+    }
 }
 
 impl Entry {
     /// Whether it is a complete backup, as far as a list can tell.
     pub fn is_complete(&self) -> bool {
         matches!(self.standing, Standing::Complete(_))
+    }
+
+    /// What it says of itself, if it is complete and no one without a key could have written that, or plain ones count as ours.
+    pub fn genuine(&self, plaintext: Plaintext) -> Option<&Metadata> {
+        let counts = match &self.standing {
+            Standing::Complete(Proof::Authentic) => true,
+            Standing::Complete(Proof::Plain) => plaintext == Plaintext::Allowed,
+            _ => false,
+        };
+        self.metadata.as_ref().filter(|_| counts)
     }
 
     /// Older first, by epoch and log index.

@@ -4,6 +4,7 @@
 //! mistake is an error before anything is written. Encryption that is asked for and not possible is an error, never plain text.
 
 use super::compress::{Compression, CompressionError};
+use super::cron::{Cron, CronError};
 pub use super::provider::Provider;
 pub use super::stores::{CopyStore, StoresError};
 use serde::{Deserialize, Serialize};
@@ -121,7 +122,7 @@ pub enum EncryptionKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Schedule {
-    /// Whether at all.
+    /// Whether it may be started.
     pub enabled: bool,
     /// Five cron fields.
     pub cron_expression: String,
@@ -165,6 +166,9 @@ pub enum ConfigError {
     /// The level does not fit the kind, or the kind is not built in.
     #[error("backup.compression: {0}")]
     Compression(#[from] CompressionError),
+    /// The schedule is none.
+    #[error("schedule: {0}")]
+    Schedule(#[from] CronError),
     /// Encryption without a key.
     #[error(
         "backup.encryption is enabled but names no key_file, key_env or key_command; backups are refused rather than written in plain text"
@@ -214,6 +218,7 @@ impl Config {
         if max != 0 && min > max {
             return Err(ConfigError::Retention { min, max });
         }
+        Cron::parse(&self.schedule.cron_expression, &self.schedule.timezone)?;
         Ok(())
     }
 }
@@ -314,7 +319,7 @@ impl Default for CompressionConfig {
 impl Default for Schedule {
     fn default() -> Self {
         Schedule {
-            enabled: false,
+            enabled: true,
             cron_expression: "0 0 * * *".into(),
             timezone: "UTC".into(),
             enable_pruning: false,

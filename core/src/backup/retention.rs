@@ -239,13 +239,7 @@ struct Good<'a> {
 
 impl<'a> Good<'a> {
     fn of(entry: &'a Entry, plaintext: Plaintext) -> Option<Self> {
-        let counts = match &entry.standing {
-            Standing::Complete(Proof::Authentic) => true,
-            Standing::Complete(Proof::Plain) => plaintext == Plaintext::Allowed,
-            _ => false,
-        };
-        let metadata = entry.metadata.as_ref().filter(|_| counts)?;
-        Some(Good { entry, metadata })
+        Some(Good { entry, metadata: entry.genuine(plaintext)? })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::sample::*;
 use proptest::prelude::*;
 use raftkv_core::backup::blob::ObjectName;
-use raftkv_core::backup::catalog::{Entry, Hold, Proof, Standing};
+use raftkv_core::backup::catalog::{Catalog, Entry, Hold, Proof, Standing};
 use raftkv_core::backup::config::Retention;
 use raftkv_core::backup::format::{Plaintext, Suite};
 use raftkv_core::backup::marker::Owner;
@@ -149,6 +149,22 @@ fn a_hold_keeps_a_backup_as_long_as_it_gives_signs_of_life() {
     assert_eq!(at(24, store).forgotten, [(ObjectName::hold(id(2), owner), last)]);
     // Only the store's own clock tells.
     assert_eq!(deleted(&at(24, None)), [id(1), id(3)]);
+}
+
+#[test]
+fn the_newest_backup_of_a_cluster_is_its_own_and_not_from_the_future() {
+    let mut all = entries([5, 4, 3, -2]);
+    all[2].metadata.as_mut().unwrap().cluster = ClusterId(*b"another cluster!");
+    all.push(Entry { standing: Standing::Complete(Proof::Plain), ..entry(9, 1) });
+    let catalog = Catalog { entries: all, ..Catalog::default() };
+    let ids = |plaintext| {
+        let (newest, ahead) = catalog.newest_by(CLUSTER, plaintext, Wall(NOW_MS));
+        (newest.map(|it| it.id), ahead.map(|it| it.id))
+    };
+    assert_eq!(ids(Plaintext::Refused), (Some(id(2)), Some(id(4))));
+    assert_eq!(ids(Plaintext::Allowed), (Some(id(9)), Some(id(4))));
+    let nobody = catalog.newest_by(ClusterId([0xEE; 16]), Plaintext::Allowed, Wall(NOW_MS));
+    assert_eq!(nobody, (None, None));
 }
 
 #[test]

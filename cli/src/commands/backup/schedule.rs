@@ -9,8 +9,9 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use clap::{Args, Subcommand};
 use raftkv_core::api::{BackupStatus, Request, Schedule as Spec};
-use raftkv_core::backup::cron::Cron;
+use raftkv_core::backup::config;
 use raftkv_node::client::Client;
+use std::time::Duration;
 use view::ScheduleView;
 
 /// Subcommands.
@@ -21,7 +22,7 @@ pub enum Schedule {
     /// End the cluster's schedule; a backup that is being made goes on
     Stop,
     /// Show the schedule, the last run and its outcome, the next runs, and which nodes can make backups
-    Status,
+    Status(Status),
     /// Begin nothing on schedule until resumed
     Pause,
     /// Go on with the schedule; what was missed is not made up for
@@ -40,6 +41,14 @@ pub struct Start {
     daemon: bool,
 }
 
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// End with exit code 5 when the newest backed up state is older than this (5m, 24h, 7d), or there is none
+    #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
+    max_lag: Option<Duration>,
+}
+
 /// Arguments of `run-now`.
 #[derive(Debug, Args)]
 pub struct RunNow {
@@ -50,6 +59,10 @@ pub struct RunNow {
 
 /// Runs it.
 pub async fn run(context: &Context, schedule: Schedule) -> Result<(), Failure> {
+    let max_lag = match &schedule {
+        Schedule::Status(Status { max_lag }) => *max_lag,
+        _ => None,
+    };
     let request = match schedule {
         Schedule::Start(Start { config, daemon: false }) => {
             return sidecar::run(context, &config).await;
@@ -57,7 +70,7 @@ pub async fn run(context: &Context, schedule: Schedule) -> Result<(), Failure> {
         Schedule::Start(Start { config, daemon: true }) => start_request(&config)?,
         Schedule::RunNow(RunNow { no_wait }) => return run::run_now(context, !no_wait).await,
         Schedule::Stop => Request::BackupSchedule { schedule: None },
-        Schedule::Status => Request::BackupStatus,
+        Schedule::Status(_) => Request::BackupStatus,
         Schedule::Pause => Request::BackupPause { paused: true },
         Schedule::Resume => Request::BackupPause { paused: false },
     };
@@ -70,25 +83,39 @@ pub async fn run(context: &Context, schedule: Schedule) -> Result<(), Failure> {
     if status.backups.schedule.is_some() && !nodes.iter().any(can) {
         eprintln!("raftkv-cli: no node that answers can make backups: set `backup_config` on it");
     }
-    context.print(&ScheduleView::new(&status, nodes))
+    let view = ScheduleView::new(&status, nodes);
+    context.print(&view)?;
+    max_lag.map_or(Ok(()), |max_lag| check_lag(&view, max_lag))
 }
 
 /// The file's schedule, as the cluster takes it. Stores and keys stay here.
 fn start_request(config: &ConfigFile) -> Result<Request, Failure> {
     let loaded = config.open()?.loaded.config;
+    check_enabled(&loaded.schedule)?;
     let schedule = Spec {
         cron: loaded.schedule.cron_expression.clone(),
         timezone: loaded.schedule.timezone.clone(),
         prune: loaded.schedule.enable_pruning || loaded.retention.prune_on_backup,
     };
-    slots(&schedule.cron, &schedule.timezone)?;
     Ok(Request::BackupSchedule { schedule: Some(schedule) })
 }
 
-/// When a schedule is due.
-fn slots(cron: &str, timezone: &str) -> Result<Cron, Failure> {
-    let read = Cron::parse(cron, timezone);
-    read.map_err(|error| Failure::new(Exit::Usage, format!("schedule: {error}")))
+fn check_enabled(schedule: &config::Schedule) -> Result<(), Failure> {
+    let what = "schedule.enabled is false in this file: set it to true, or take it out";
+    schedule.enabled.then_some(()).ok_or_else(|| Failure::new(Exit::Refused, what))
+}
+
+/// Fails when the newest state in the store is older than it may be, or there is none.
+fn check_lag(view: &ScheduleView, max_lag: Duration) -> Result<(), Failure> {
+    let limit = max_lag.as_secs();
+    let what = match view.lag_seconds() {
+        Some(lag) if i128::from(lag) <= i128::from(limit) => return Ok(()),
+        Some(lag) => {
+            format!("the newest backed up state is {lag} s old, and {limit} s are allowed")
+        }
+        None => "no backup is known to the cluster".into(),
+    };
+    Err(Failure::new(Exit::Verification, what))
 }
 
 /// What each node says of itself, by address.

@@ -1,27 +1,38 @@
 //! `backup schedule start` without a cluster that does it: this process makes the backups, with its own store, until it is stopped.
 //!
 //! What was done is read from the store, not remembered: a slot is taken once a complete backup was begun at or after it. So a sidecar that
-//! is started again makes up for missed slots with one run, and makes none twice. With an empty store it waits for the next slot.
+//! is started again makes up for missed slots with one run, and makes none twice. With an empty store it waits for the next slot. Backups of
+//! other clusters take no slot, and neither do those that come from the future by this calendar.
 
-use super::slots;
+use super::check_enabled;
 use crate::commands::backup::create::back_up;
 use crate::commands::backup::setup::{ConfigFile, Setup, now};
 use crate::commands::backup::source;
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::output::Report;
 use raftkv_core::backup::Metadata;
+use raftkv_core::backup::cron::Cron;
 use raftkv_core::backup::metadata::rfc3339;
 use raftkv_core::time::Wall;
+use raftkv_node::client::Client;
 use serde::Serialize;
+use std::pin::pin;
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{sleep, timeout};
 
 /// The longest sleep: a calendar that is set right meanwhile is noticed.
 const NAP_MS: u64 = 30_000;
 /// After the first failure; doubled with each further one.
 const RETRY_MS: u64 = 60_000;
 const RETRY_MS_MAX: u64 = 3_600_000;
+
+/// How long a backup that is being made may go on when the process is told to stop.
+const GRACE: Duration = Duration::from_secs(10);
+/// What is said when that was not enough.
+const BROKEN_OFF: &str =
+    "stopped while a backup was being made: it is not complete, and the next start makes up for it";
 
 /// Nothing has changed since a backup.
 #[derive(Debug, Serialize)]
@@ -33,28 +44,42 @@ struct Unchanged {
 /// Runs until it is interrupted.
 pub async fn run(context: &Context, config: &ConfigFile) -> Result<(), Failure> {
     let schedule = config.open()?.loaded.config.schedule.clone();
-    let cron = slots(&schedule.cron_expression, &schedule.timezone)?;
+    check_enabled(&schedule)?;
+    let cron = Cron::parse(&schedule.cron_expression, &schedule.timezone)
+        .map_err(|error| Failure::new(Exit::Usage, format!("schedule: {error}")))?;
+    let mut stop = pin!(stop()?);
     let began = now();
     let (mut settled, mut failures) = (None, 0);
     loop {
         let due = cron.last_until(now()).filter(|slot| Some(*slot) != settled);
         let wait_ms = match due {
             None => until(cron.next_after(now())).min(NAP_MS),
-            Some(slot) => match take_up(context, config, slot, began).await {
-                Ok(()) => {
-                    (settled, failures) = (Some(slot), 0);
-                    0
+            Some(slot) => {
+                let mut work = pin!(take_up(context, config, slot, began));
+                let taken = tokio::select! {
+                    taken = &mut work => taken,
+                    () = &mut stop => {
+                        let broken_off = |_| Err(Failure::new(Exit::Failed, BROKEN_OFF));
+                        return timeout(GRACE, work).await.unwrap_or_else(broken_off);
+                    }
+                };
+                match taken {
+                    Ok(()) => {
+                        (settled, failures) = (Some(slot), 0);
+                        0
+                    }
+                    Err(failure) => {
+                        failure.report();
+                        let rest_ms = (RETRY_MS << failures).min(RETRY_MS_MAX);
+                        failures = (failures + 1).min(10);
+                        rest_ms
+                    }
                 }
-                Err(failure) => {
-                    failure.report();
-                    let rest_ms = (RETRY_MS << failures).min(RETRY_MS_MAX);
-                    failures = (failures + 1).min(10);
-                    rest_ms
-                }
-            },
+            }
         };
-        if interrupted_within(wait_ms).await {
-            return Ok(());
+        tokio::select! {
+            () = sleep(Duration::from_millis(wait_ms)) => {}
+            () = &mut stop => return Ok(()),
         }
     }
 }
@@ -67,11 +92,12 @@ async fn take_up(
     began: Wall,
 ) -> Result<(), Failure> {
     let mut setup = config.open()?;
-    let newest = newest(&mut setup).await?;
+    let client = context.client().await?;
+    let newest = newest(&mut setup, &client).await?;
     if slot <= newest.as_ref().map_or(began, |newest| newest.timestamp) {
         return Ok(());
     }
-    let frozen = source::live(&context.client().await?).await?;
+    let frozen = source::live(&client).await?;
     let point = (frozen.source.cluster, frozen.source.epoch, frozen.source.revision);
     match newest.filter(|newest| (newest.cluster, newest.epoch, newest.revision) == point) {
         Some(newest) => {
@@ -82,10 +108,23 @@ async fn take_up(
     }
 }
 
-async fn newest(setup: &mut Setup) -> Result<Option<Metadata>, Failure> {
+/// The newest backup that this cluster made.
+async fn newest(setup: &mut Setup, client: &Client) -> Result<Option<Metadata>, Failure> {
+    let status = client.statuses().await.into_iter().find_map(|(_, status)| status.ok());
+    let Some(status) = status else {
+        return Err(Failure::new(Exit::Unreachable, "no node of the cluster answers"));
+    };
+    let plaintext = setup.loaded.pruning().access.plaintext;
     let catalog = setup.catalog().await?;
-    let complete = catalog.entries.iter().filter(|entry| entry.is_complete());
-    Ok(complete.filter_map(|entry| entry.metadata.clone()).max_by_key(|it| it.timestamp))
+    let (newest, ahead) = catalog.newest_by(status.identity.cluster, plaintext, now());
+    if let Some(ahead) = ahead {
+        eprintln!(
+            "raftkv-cli: backup {} was made at {}, after now by this machine's calendar: one of the clocks is wrong",
+            ahead.id,
+            rfc3339(ahead.timestamp)
+        );
+    }
+    Ok(newest.cloned())
 }
 
 fn until(slot: Option<Wall>) -> u64 {
@@ -93,12 +132,17 @@ fn until(slot: Option<Wall>) -> u64 {
     u64::try_from(ahead).unwrap_or(0)
 }
 
-/// Sleeps; true when told to stop.
-async fn interrupted_within(ms: u64) -> bool {
-    tokio::select! {
-        () = sleep(Duration::from_millis(ms)) => false,
-        _ = tokio::signal::ctrl_c() => true,
-    }
+/// Ends when the process is told to stop.
+fn stop() -> Result<impl Future<Output = ()>, Failure> {
+    let told = |kind| signal(kind).map_err(|error| Failure::new(Exit::Failed, error));
+    let (mut interrupt, mut terminate) =
+        (told(SignalKind::interrupt())?, told(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 impl Report for Unchanged {

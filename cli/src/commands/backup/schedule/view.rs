@@ -87,6 +87,11 @@ impl ScheduleView {
             nodes: nodes.into_iter().map(NodeView::new).collect(),
         }
     }
+
+    /// Age of the newest state that is known to be in the store.
+    pub fn lag_seconds(&self) -> Option<i64> {
+        self.lag_seconds
+    }
 }
 
 /// Only the node that made a backup knows what it has pruned after it.
