@@ -20,6 +20,9 @@ use std::fmt::Write;
 
 pub const CLUSTER: ClusterId = ClusterId(*b"a cluster to try");
 
+/// A test's disk reserves no more than this; what is written beyond makes a file longer all the same.
+const RESERVED_BYTES_MAX: u64 = 1 << 16;
+
 /// Files by name; durable as soon as an operation is carried out.
 #[derive(Default, Clone)]
 pub struct Disk {
@@ -33,7 +36,8 @@ impl Disk {
         match op {
             DiskOp::Create { file, reserve_bytes, bytes } => {
                 let mut content = bytes.to_vec();
-                content.resize(content.len().max(*reserve_bytes as usize), 0);
+                let reserved = (*reserve_bytes).min(RESERVED_BYTES_MAX) as usize;
+                content.resize(content.len().max(reserved), 0);
                 self.files.insert(*file, content);
             }
             DiskOp::Write { file, offset, bytes, .. } => {

@@ -213,7 +213,8 @@ impl Options {
             disk: DiskFaults::none(),
             clock: ClockFaults::default(),
             busy: Span(50_000),
-            config: Config::default(),
+            // A simulated disk holds every byte that is reserved.
+            config: Config { segment_bytes: 1 << 20, ..Config::default() },
             clients: 4,
             watchers: 1,
             workload: WorkloadOptions {
