@@ -47,16 +47,16 @@ enum Milestone {
     Working,
     /// It asks to count.
     WantsCommit,
-    /// It has ended.
+    /// It has ended, with everything that comes behind it: the next one finds this node free, and no lock.
     Ended,
 }
 
 impl Milestone {
     fn of(making: &Making) -> Self {
         match making.outcome() {
-            Some(_) => Milestone::Ended,
+            Some(_) if making.is_over() => Milestone::Ended,
             None if making.wants_permit() => Milestone::WantsCommit,
-            None => Milestone::Working,
+            _ => Milestone::Working,
         }
     }
 }
