@@ -3,7 +3,7 @@
 //! Every entry is judged by what its objects say: metadata that sits beside the data it describes, an id that matches the path, a
 //! MAC that matches the header where the key is at hand. Invariant: what is incomplete, damaged or forged is shown, never counted as
 //! complete, and never selected. Order is by epoch and log index, not by clocks; the timestamp only breaks ties. A pin or a hold that
-//! cannot be read counts as one.
+//! cannot be read counts as one; what a hold is worth when nobody renews it is for [`super::retention`] to say.
 
 use super::blob::{BlobDone, BlobError, BlobOp, Listing, ObjectName, Role};
 use super::format::{MAX_PREAMBLE_BYTES, Plaintext};
@@ -14,6 +14,7 @@ use super::lock::Held;
 use super::machine::{Action, ActionResult, Machine, Outbox};
 use super::marker::{MAX_MARKER_BYTES, Marker, Owner};
 use super::metadata::{MAX_METADATA_BYTES, Metadata, Status};
+use super::retention::CLOCK_TOLERANCE_MS;
 use super::slots::MAX_KEYS_BYTES;
 use crate::ids::ClusterId;
 use crate::time::Wall;
@@ -110,7 +111,7 @@ impl Catalog {
         self.lock.as_ref().is_some_and(|held| !released(held))
     }
 
-    /// The newest genuine backup that a cluster made until `now`; and one that it made after, which tells of a wrong clock.
+    /// The newest genuine backup that a cluster made until `now`, or little more than a clock may be wrong; and one that it made after.
     pub fn newest_by(
         &self,
         cluster: ClusterId,
@@ -119,7 +120,8 @@ impl Catalog {
     ) -> (Option<&Metadata>, Option<&Metadata>) {
         let own = self.entries.iter().filter_map(|entry| entry.genuine(plaintext));
         let own = own.filter(|metadata| metadata.cluster == cluster);
-        let (past, future): (Vec<_>, Vec<_>) = own.partition(|it| it.timestamp <= now);
+        let (past, future): (Vec<_>, Vec<_>) =
+            own.partition(|it| it.timestamp.0 <= now.0.saturating_add(CLOCK_TOLERANCE_MS));
         (past.into_iter().max_by_key(|it| it.timestamp), future.into_iter().next())
     }
 }

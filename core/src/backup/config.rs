@@ -4,7 +4,6 @@
 //! mistake is an error before anything is written. Encryption that is asked for and not possible is an error, never plain text.
 
 use super::compress::{Compression, CompressionError};
-use super::cron::{Cron, CronError};
 pub use super::provider::Provider;
 pub use super::stores::{CopyStore, StoresError};
 use serde::{Deserialize, Serialize};
@@ -166,9 +165,6 @@ pub enum ConfigError {
     /// The level does not fit the kind, or the kind is not built in.
     #[error("backup.compression: {0}")]
     Compression(#[from] CompressionError),
-    /// The schedule is none.
-    #[error("schedule: {0}")]
-    Schedule(#[from] CronError),
     /// Encryption without a key.
     #[error(
         "backup.encryption is enabled but names no key_file, key_env or key_command; backups are refused rather than written in plain text"
@@ -218,7 +214,6 @@ impl Config {
         if max != 0 && min > max {
             return Err(ConfigError::Retention { min, max });
         }
-        Cron::parse(&self.schedule.cron_expression, &self.schedule.timezone)?;
         Ok(())
     }
 }

@@ -50,6 +50,7 @@ pub mod rotate;
 pub mod seal;
 pub mod select;
 mod settings;
+mod sink;
 pub mod slots;
 pub mod stores;
 pub mod sweep;

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 pub use super::read_error::{ReadError, ReadTrouble};
+pub use super::sink::{Discard, Sink};
 
 /// With what a backup may be read.
 #[derive(Clone, Debug)]
@@ -40,22 +41,6 @@ pub struct ReadBounds {
     /// Chunks being opened, or opened and waiting for their turn.
     pub chunks_in_flight: usize,
 }
-
-/// Takes the plain stream.
-pub trait Sink {
-    /// Takes the next piece. An error ends the reading.
-    fn push(&mut self, plain: Bytes) -> Result<(), String>;
-
-    /// SHA-256 of all that was pushed. A sink that hashes what it takes anyhow saves the reader from doing so again.
-    fn sha256(&self) -> [u8; 32];
-
-    /// The stream is complete. `metadata` is authentic, and agrees with header and chunks.
-    fn finish(&mut self, metadata: &Metadata) -> Result<(), String>;
-}
-
-/// Keeps nothing: for checks that need no state.
-#[derive(Clone, Debug, Default)]
-pub struct Discard(Sha256);
 
 /// The machine.
 #[derive(Debug)]
@@ -483,20 +468,5 @@ impl<S: Sink> Machine for Reader<S> {
     fn progress(&self) -> Progress {
         let total_bytes = self.signed.as_ref().map(|signed| signed.claims().data_bytes);
         Progress { done_bytes: self.windows.used, total_bytes }
-    }
-}
-
-impl Sink for Discard {
-    fn push(&mut self, plain: Bytes) -> Result<(), String> {
-        self.0.update(&plain);
-        Ok(())
-    }
-
-    fn sha256(&self) -> [u8; 32] {
-        self.0.clone().finalize().into()
-    }
-
-    fn finish(&mut self, _metadata: &Metadata) -> Result<(), String> {
-        Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! with the newest backups and with the store; otherwise there is no plan. A backup counts as no older than any that precedes it in
 //! that order, so that one node's wrong clock makes nothing old.
 //!
-//! Invariants: the newest complete backup stays, and so do the newest [`Retention::min_backups`]; what is pinned or held stays; an entry that
+//! Invariants: the newest complete backup stays, and so do the newest [`Retention::min_backups`]; what is pinned stays, and what is held by something that lives; an entry that
 //! is not complete and genuine neither counts nor changes what happens to others, and goes only when its own status says that it broke off;
 //! each decision carries its reason.
 

@@ -34,7 +34,7 @@ impl GenesisBase {
     }
 }
 
-/// The operations that make a member's data directory, in order, each to be done before the next is begun. Holds one chunk at a time.
+/// The operations that make a member's data directory, in order, each to be done before the next is begun; they may be made ahead. Holds one chunk at a time.
 #[derive(Debug)]
 pub struct Genesis {
     header: Header,
@@ -95,7 +95,7 @@ impl Iterator for Genesis {
         if let Some(op) = self.ready.pop_front() {
             return Some(op);
         }
-        // Each operation was done when the next is asked for.
+        // Whoever carries them out stops at the first that fails.
         match self.writer.as_mut().map(|writer| writer.handle(Ok(DiskDone::Done))) {
             Some(WriterStep::Disk(op)) => Some(op),
             Some(WriterStep::Done(_) | WriterStep::Failed(_)) | None => {

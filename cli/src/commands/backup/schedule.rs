@@ -10,6 +10,7 @@ use crate::failure::{Exit, Failure};
 use clap::{Args, Subcommand};
 use raftkv_core::api::{BackupStatus, Request, Schedule as Spec};
 use raftkv_core::backup::config;
+use raftkv_core::backup::cron::Cron;
 use raftkv_node::client::Client;
 use std::time::Duration;
 use view::ScheduleView;
@@ -91,7 +92,7 @@ pub async fn run(context: &Context, schedule: Schedule) -> Result<(), Failure> {
 /// The file's schedule, as the cluster takes it. Stores and keys stay here.
 fn start_request(config: &ConfigFile) -> Result<Request, Failure> {
     let loaded = config.open()?.loaded.config;
-    check_enabled(&loaded.schedule)?;
+    cron_of(&loaded.schedule)?;
     let schedule = Spec {
         cron: loaded.schedule.cron_expression.clone(),
         timezone: loaded.schedule.timezone.clone(),
@@ -100,9 +101,14 @@ fn start_request(config: &ConfigFile) -> Result<Request, Failure> {
     Ok(Request::BackupSchedule { schedule: Some(schedule) })
 }
 
-fn check_enabled(schedule: &config::Schedule) -> Result<(), Failure> {
-    let what = "schedule.enabled is false in this file: set it to true, or take it out";
-    schedule.enabled.then_some(()).ok_or_else(|| Failure::new(Exit::Refused, what))
+/// When a file's schedule is due. Nothing else than starting it minds whether it makes sense: least of all a restore.
+fn cron_of(schedule: &config::Schedule) -> Result<Cron, Failure> {
+    if !schedule.enabled {
+        let what = "schedule.enabled is false in this file: set it to true, or take it out";
+        return Err(Failure::new(Exit::Refused, what));
+    }
+    Cron::parse(&schedule.cron_expression, &schedule.timezone)
+        .map_err(|error| Failure::new(Exit::Usage, format!("schedule: {error}")))
 }
 
 /// Fails when the newest state in the store is older than it may be, or there is none.

@@ -81,10 +81,7 @@ impl Target {
         thread::scope(|scope| {
             let (sender, ops) = mpsc::sync_channel(OPS_AHEAD);
             scope.spawn(move || genesis.into_iter().try_for_each(|op| sender.send(op)));
-            let done = ops.iter().try_for_each(|op| files.execute(&op).map(drop));
-            // Or the other end would wait for ever after a failure.
-            drop(ops);
-            done
+            ops.iter().try_for_each(|op| files.execute(&op).map(drop))
         })
         .map_err(|error| failed(&error))?;
         Ok(Staged { target: self, staging, state_hash })

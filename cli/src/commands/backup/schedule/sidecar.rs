@@ -4,7 +4,7 @@
 //! is started again makes up for missed slots with one run, and makes none twice. With an empty store it waits for the next slot. Backups of
 //! other clusters take no slot, and neither do those that come from the future by this calendar.
 
-use super::check_enabled;
+use super::cron_of;
 use crate::commands::backup::create::back_up;
 use crate::commands::backup::setup::{ConfigFile, Setup, now};
 use crate::commands::backup::source;
@@ -12,7 +12,6 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Report;
 use raftkv_core::backup::Metadata;
-use raftkv_core::backup::cron::Cron;
 use raftkv_core::backup::metadata::rfc3339;
 use raftkv_core::time::Wall;
 use raftkv_node::client::Client;
@@ -31,8 +30,9 @@ const RETRY_MS_MAX: u64 = 3_600_000;
 /// How long a backup that is being made may go on when the process is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
 /// What is said when that was not enough.
-const BROKEN_OFF: &str =
-    "stopped while a backup was being made: it is not complete, and the next start makes up for it";
+const BROKEN_OFF: &str = "stopped at work on a backup: `backup list` shows whether it is complete";
+/// What is said when it is told to stop after a failure.
+const NOT_MADE: &str = "stopped before the backup that is due was made";
 
 /// Nothing has changed since a backup.
 #[derive(Debug, Serialize)]
@@ -43,10 +43,7 @@ struct Unchanged {
 
 /// Runs until it is interrupted.
 pub async fn run(context: &Context, config: &ConfigFile) -> Result<(), Failure> {
-    let schedule = config.open()?.loaded.config.schedule.clone();
-    check_enabled(&schedule)?;
-    let cron = Cron::parse(&schedule.cron_expression, &schedule.timezone)
-        .map_err(|error| Failure::new(Exit::Usage, format!("schedule: {error}")))?;
+    let cron = cron_of(&config.open()?.loaded.config.schedule)?;
     let mut stop = pin!(stop()?);
     let began = now();
     let (mut settled, mut failures) = (None, 0);
@@ -79,7 +76,10 @@ pub async fn run(context: &Context, config: &ConfigFile) -> Result<(), Failure> 
         };
         tokio::select! {
             () = sleep(Duration::from_millis(wait_ms)) => {}
-            () = &mut stop => return Ok(()),
+            () = &mut stop => return match failures {
+                0 => Ok(()),
+                _ => Err(Failure::new(Exit::Failed, NOT_MADE)),
+            },
         }
     }
 }
