@@ -125,7 +125,7 @@ fn a_backup_that_is_too_old_is_an_exit_code() {
     cluster.launch_with(0, &["--backup-config", arg(&config)]);
     let status = ["backup", "schedule", "status", "--max-lag"];
     let line = cluster.cli().fails(5, &[&status[..], &["7d"]].concat());
-    assert!(line.contains("no backup is known"), "{line}");
+    assert!(line.contains("has made no backup: see"), "{line}");
     cluster.cli().ok(&["backup", "schedule", "run-now"]);
     cluster.cli().ok(&[&status[..], &["7d"]].concat());
     cluster.wait_until("the backup is two seconds old", |cluster| {

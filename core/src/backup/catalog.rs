@@ -3,16 +3,17 @@
 //! Every entry is judged by what its objects say: metadata that sits beside the data it describes, an id that matches the path, a
 //! MAC that matches the header where the key is at hand. Invariant: what is incomplete, damaged or forged is shown, never counted as
 //! complete, and never selected. Order is by epoch and log index, not by clocks; the timestamp only breaks ties. A pin or a hold that
-//! cannot be read counts as one; what a hold is worth when nobody renews it is for [`super::retention`] to say.
+//! cannot be read counts as one; what a hold is worth when nobody renews it is in [`super::hold`].
 
 use super::blob::{BlobDone, BlobError, BlobOp, Listing, ObjectName, Role};
 use super::format::{MAX_PREAMBLE_BYTES, Plaintext};
 use super::found::Found;
+pub use super::hold::Hold;
 use super::id::BackupId;
 use super::keys::{KeyId, KeyRing};
 use super::lock::Held;
 use super::machine::{Action, ActionResult, Machine, Outbox};
-use super::marker::{MAX_MARKER_BYTES, Marker, Owner};
+use super::marker::{MAX_MARKER_BYTES, Marker};
 use super::metadata::{MAX_METADATA_BYTES, Metadata, Status};
 use super::retention::CLOCK_TOLERANCE_MS;
 use super::slots::MAX_KEYS_BYTES;
@@ -46,19 +47,6 @@ pub struct Entry {
     pub key_ids: Vec<KeyId>,
     /// The keys at hand that open it: what was tried, not what is written.
     pub opened_by: Vec<KeyId>,
-}
-
-/// Something that reads a backup, or writes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hold {
-    /// Tells it from others.
-    pub owner: Owner,
-    /// Who it is, for people.
-    pub note: String,
-    /// How often it gave a sign of life; `None` when its marker cannot be read.
-    pub beats: Option<u64>,
-    /// When it last did, by the store's clock, where it tells.
-    pub written: Option<Wall>,
 }
 
 /// How a backup stands.
@@ -215,8 +203,8 @@ impl ReadCatalog {
                 continue;
             }
             let written = listing.written.get(&object).copied();
-            self.found.entry(object.backup).or_default().listed(object, written);
             let found = self.found.entry(object.backup).or_default();
+            found.listed(object, written);
             match object.role {
                 Role::Data => found.data_bytes = Some(len_bytes),
                 Role::Metadata => {

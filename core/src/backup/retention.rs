@@ -4,14 +4,15 @@
 //! with the newest backups and with the store; otherwise there is no plan. A backup counts as no older than any that precedes it in
 //! that order, so that one node's wrong clock makes nothing old.
 //!
-//! Invariants: the newest complete backup stays, and so do the newest [`Retention::min_backups`]; what is pinned stays, and what is held by something that lives; an entry that
-//! is not complete and genuine neither counts nor changes what happens to others, and goes only when its own status says that it broke off;
+//! Invariants: the newest complete backup stays, and so do the newest [`Retention::min_backups`]; what is pinned or
+//! held ([`super::hold`]) stays; an entry that is not complete and genuine neither counts nor changes what happens to others, and goes only when its own status says that it broke off;
 //! each decision carries its reason.
 
 use super::blob::ObjectName;
-use super::catalog::{Entry, Hold, Proof, Standing};
+use super::catalog::{Entry, Proof, Standing};
 use super::config::Retention;
 use super::format::Plaintext;
+use super::hold;
 use super::id::BackupId;
 use super::metadata::{Metadata, rfc3339};
 use crate::ids::{ClusterId, Epoch};
@@ -26,10 +27,6 @@ pub const CLOCK_TOLERANCE_MS: i64 = 60 * 60 * 1000;
 
 /// How long what broke off stays in the list: longer than any backup that is being made goes without writing anything.
 pub const BROKEN_OFF_MS: i64 = DAY_MS;
-
-/// After how long without a sign of life, by the store's clock, a hold keeps nothing any more: whoever put it is dead, or has been held up for
-/// ten thousand times as long as its signs of life are apart.
-pub const FORGOTTEN_HOLD_MS: i64 = DAY_MS;
 
 /// With an age limit, a time without backups that is longer than this, and than twice the limit, looks like a clock that jumped.
 pub const MAX_GAP_DAYS: i64 = 90;
@@ -219,7 +216,7 @@ pub fn plan(
         verdict: verdicts.remove(&entry.id).unwrap_or_else(|| not_counted(entry, clocks.store)),
     };
     let decisions = ordered.iter().map(decision).collect();
-    let forgotten = ordered.iter().flat_map(|entry| forgotten(entry, clocks.store)).collect();
+    let forgotten = ordered.iter().flat_map(|entry| hold::forgotten(entry, clocks.store)).collect();
     Ok(Plan { decisions, forgotten })
 }
 
@@ -366,7 +363,7 @@ fn protections(
     for one in good {
         if let Some(reason) = &one.entry.pin {
             keep(one.entry.id, Keep::Pinned(reason.clone()));
-        } else if let Some(holder) = holders(one.entry, store).next() {
+        } else if let Some(holder) = hold::counting(one.entry, store).next() {
             keep(one.entry.id, Keep::Held(holder.note.clone()));
         }
     }
@@ -390,29 +387,10 @@ fn protections(
     kept
 }
 
-/// Who still uses a backup.
-fn holders(entry: &Entry, store: Option<Wall>) -> impl Iterator<Item = &Hold> {
-    entry.holds.iter().filter(move |hold| last_sign_of_life(hold, store).is_none())
-}
-
-/// The holds of a backup that keep nothing any more.
-fn forgotten(entry: &Entry, store: Option<Wall>) -> impl Iterator<Item = (ObjectName, Wall)> {
-    entry.holds.iter().filter_map(move |hold| {
-        let at = last_sign_of_life(hold, store)?;
-        Some((ObjectName::hold(entry.id, hold.owner), at))
-    })
-}
-
-/// When a hold that is forgotten gave its last sign of life.
-fn last_sign_of_life(hold: &Hold, store: Option<Wall>) -> Option<Wall> {
-    let (now, at) = (store?, hold.written?);
-    (now.0.saturating_sub(at.0) > FORGOTTEN_HOLD_MS).then_some(at)
-}
-
 /// Whether it broke off so long ago that nothing goes on with it. `store` is the store's clock, read while its lock is held. Data without any
 /// status is not judged: it may be a whole backup that has lost its metadata.
 pub fn has_broken_off(entry: &Entry, store: Wall) -> bool {
-    let is_free = entry.pin.is_none() && holders(entry, Some(store)).next().is_none();
+    let is_free = entry.pin.is_none() && hold::counting(entry, Some(store)).next().is_none();
     let age_ms = entry.written.map_or(0, |at| store.0.saturating_sub(at.0));
     entry.run.is_some() && is_free && age_ms > BROKEN_OFF_MS
 }

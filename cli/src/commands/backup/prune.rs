@@ -84,7 +84,7 @@ async fn prune_locked(
         let question = format!("{reasons}Delete these {} backups?", going.len());
         confirmation.ask(&question)?;
         let machine = Remove::new(going, Force::Respect).despite(plan.forgotten.clone());
-        fates = removed(setup, machine).await;
+        fates = carry_out(setup, machine).await;
     }
     context.print(&Pruned::new(false, &catalog, &plan, &fates))?;
     first_failure(&fates)
@@ -141,10 +141,10 @@ pub async fn remove(
     ids: Vec<BackupId>,
     force: Force,
 ) -> BTreeMap<BackupId, Fate> {
-    removed(setup, Remove::new(ids, force)).await
+    carry_out(setup, Remove::new(ids, force)).await
 }
 
-async fn removed(setup: &mut Setup, mut machine: Remove) -> BTreeMap<BackupId, Fate> {
+async fn carry_out(setup: &mut Setup, mut machine: Remove) -> BTreeMap<BackupId, Fate> {
     drive(&mut machine, &mut setup.stores, |_| {}).await;
     let fates = machine.outcome().expect("a driven machine has an outcome");
     fates.map(|(id, fate)| (id, fate.clone())).collect()

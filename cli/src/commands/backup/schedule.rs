@@ -115,13 +115,14 @@ fn cron_of(schedule: &config::Schedule) -> Result<Cron, Failure> {
 fn check_lag(view: &ScheduleView, max_lag: Duration) -> Result<(), Failure> {
     let limit = max_lag.as_secs();
     let what = match view.lag_seconds() {
-        Some(lag) if i128::from(lag) <= i128::from(limit) => return Ok(()),
+        Some(lag) if u64::try_from(lag).unwrap_or(0) <= limit => return Ok(()),
         Some(lag) => {
             format!("the newest backed up state is {lag} s old, and {limit} s are allowed")
         }
-        None => "no backup is known to the cluster".into(),
+        None => "the cluster has made no backup".into(),
     };
-    Err(Failure::new(Exit::Verification, what))
+    let advice = "see the last run above; `backup schedule run-now` makes a backup now";
+    Err(Failure::new(Exit::Verification, format!("{what}: {advice}")))
 }
 
 /// What each node says of itself, by address.

@@ -2,7 +2,7 @@
 //!
 //! What was done is read from the store, not remembered: a slot is taken once a complete backup was begun at or after it. So a sidecar that
 //! is started again makes up for missed slots with one run, and makes none twice. With an empty store it waits for the next slot. Backups of
-//! other clusters take no slot, and neither do those that come from the future by this calendar.
+//! other clusters take no slot, and neither do those that come from further in the future than clocks may differ.
 
 use super::cron_of;
 use crate::commands::backup::create::back_up;
@@ -119,7 +119,7 @@ async fn newest(setup: &mut Setup, client: &Client) -> Result<Option<Metadata>, 
     let (newest, ahead) = catalog.newest_by(status.identity.cluster, plaintext, now());
     if let Some(ahead) = ahead {
         eprintln!(
-            "raftkv-cli: backup {} was made at {}, after now by this machine's calendar: one of the clocks is wrong",
+            "raftkv-cli: backup {} was made at {}, long after now by this machine's calendar: set right whichever clock is wrong; it takes no slot",
             ahead.id,
             rfc3339(ahead.timestamp)
         );

@@ -72,7 +72,6 @@ impl ScheduleView {
     pub fn new(status: &BackupStatus, nodes: Vec<(String, Result<BackupStatus, String>)>) -> Self {
         let backups = &status.backups;
         let seconds = |since: raftkv_core::time::Wall| (status.wall.0 - since.0) / 1000;
-        let good = backups.last.iter().filter(|last| last.is_good()).chain(&backups.complete);
         ScheduleView {
             schedule: backups.schedule.as_ref().map(SpecView::new),
             paused: backups.paused,
@@ -83,7 +82,7 @@ impl ScheduleView {
             failures: backups.failures,
             next: status.next.iter().map(|slot| rfc3339(*slot)).collect(),
             overdue_seconds: status.overdue.map(seconds),
-            lag_seconds: good.map(|ended| seconds(ended.started)).min(),
+            lag_seconds: status.newest_state().map(seconds),
             nodes: nodes.into_iter().map(NodeView::new).collect(),
         }
     }
