@@ -22,7 +22,7 @@ pub mod decompress;
 pub mod format;
 mod found;
 pub mod fsck;
-mod hold;
+pub mod hold;
 pub mod id;
 pub mod keep;
 pub mod keys;
