@@ -2,7 +2,7 @@
 //!
 //! Chunks are compressed on their own, so that any number of threads can work at once and a reader can start anywhere, at
 //! the price of a window that starts empty in each chunk. gzip is written by libdeflate where C can be built: it takes whole chunks only, and
-//! less time (`docs/PERFORMANCE.md`). Invariant: the same bytes, settings and build give the same result.
+//! less time at the default level (`docs/PERFORMANCE.md`). Invariant: the same bytes, settings and build give the same result.
 //! Sources: RFC 1952 (gzip), RFC 8878 (zstd).
 
 use serde::{Deserialize, Serialize};
