@@ -1,7 +1,7 @@
 //! What the key-value state should do, written to be obviously right rather than fast.
 //!
-//! Every version of every key is kept for ever in plain sorted maps; a transaction works on a copy of everything and is thrown
-//! away when a step fails. Answers are not bounded in size here, so compare with small values only. The text of
+//! Every version of every key is kept for ever in plain sorted maps; when a step of a transaction fails, whatever has its revision is
+//! forgotten. Answers are not bounded in size here, so compare with small values only. The text of
 //! [`Error::Invalid`] is not modelled: it is empty.
 
 use raftkv_core::api::{
@@ -227,6 +227,9 @@ impl Reference {
     }
 
     fn end_leases(&mut self, ended: &BTreeSet<LeaseId>) {
+        if ended.is_empty() {
+            return;
+        }
         self.leases.retain(|id, _| !ended.contains(id));
         let at = self.revision + 1;
         for kv in self.live(&KeyRange::all(), self.revision) {
@@ -236,18 +239,25 @@ impl Reference {
         }
     }
 
-    /// Puts, deletes and transactions: on a copy, which becomes the state only if all goes well.
+    /// Puts, deletes and transactions: all of it happens, or nothing.
     fn change(&mut self, op: &WriteOp) -> Answer {
-        let mut next = self.clone();
         let at = self.revision + 1;
-        let result = match op {
+        let result = self.try_change(op, at);
+        if result.is_err() {
+            self.forget(at);
+        }
+        result
+    }
+
+    fn try_change(&mut self, op: &WriteOp, at: Revision) -> Answer {
+        Ok(match op {
             WriteOp::Put(put) => {
-                let previous = next.put(put, at)?;
-                WriteResult::Put { revision: next.revision, previous }
+                let previous = self.put(put, at)?;
+                WriteResult::Put { revision: self.revision, previous }
             }
             WriteOp::Delete(delete) => {
-                let (deleted, previous) = next.delete(delete, at);
-                WriteResult::Delete { revision: next.revision, deleted, previous }
+                let (deleted, previous) = self.delete(delete, at);
+                WriteResult::Delete { revision: self.revision, deleted, previous }
             }
             WriteOp::Txn(txn) => {
                 let succeeded = txn.compares.iter().all(|compare| self.holds(compare));
@@ -255,14 +265,21 @@ impl Reference {
                 check_written_once(ops)?;
                 let mut results = Vec::new();
                 for op in ops {
-                    results.push(next.step(op, at)?);
+                    results.push(self.step(op, at)?);
                 }
-                WriteResult::Txn { revision: next.revision, succeeded, results }
+                WriteResult::Txn { revision: self.revision, succeeded, results }
             }
             _ => unreachable!("only called for changes of keys"),
-        };
-        *self = next;
-        Ok(result)
+        })
+    }
+
+    /// As if nothing had been written at this revision, the newest.
+    fn forget(&mut self, at: Revision) {
+        self.revision = at - 1;
+        for versions in self.history.values_mut() {
+            versions.retain(|(revision, _)| *revision < at);
+        }
+        self.history.retain(|_, versions| !versions.is_empty());
     }
 
     fn step(&mut self, op: &TxnOp, at: Revision) -> Result<TxnOpResult, Error> {

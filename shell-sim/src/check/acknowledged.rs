@@ -14,6 +14,11 @@ pub fn check(history: &History, events: &[Event], end: &KvState) -> Result<(), V
         .range(&RangeRequest::new(KeyRange::all()), usize::MAX)
         .map_err(|error| Violation::new("acknowledged writes", error.to_string()))?;
     let live: BTreeMap<&[u8], _> = all.kvs.iter().map(|kv| (kv.key.as_ref(), kv)).collect();
+    let mut deleted: BTreeMap<&[u8], u64> = BTreeMap::new();
+    for event in events.iter().filter(|event| event.kind == EventKind::Delete) {
+        let newest = deleted.entry(event.kv.key.as_ref()).or_default();
+        *newest = event.kv.mod_revision.max(*newest);
+    }
     for operation in &history.operations {
         let (Request::Write { op: WriteOp::Put(put), .. }, Outcome::Done(Response::Write(result))) =
             (&operation.request, &operation.outcome)
@@ -25,11 +30,7 @@ pub fn check(history: &History, events: &[Event], end: &KvState) -> Result<(), V
             Some(kv) => {
                 kv.mod_revision > revision || kv.mod_revision == revision && kv.value == put.value
             }
-            None => events.iter().any(|event| {
-                event.kind == EventKind::Delete
-                    && event.kv.mod_revision > revision
-                    && event.kv.key == put.key
-            }),
+            None => deleted.get(put.key.as_ref()).is_some_and(|deleted| *deleted > revision),
         };
         if !there {
             let found = live.get(put.key.as_ref());

@@ -386,8 +386,8 @@ impl Disk {
     fn apply(&mut self, action: &DiskOp) -> Option<DiskDone> {
         match action {
             DiskOp::Create { file, reserve_bytes, bytes } => {
-                let mut content = bytes.to_vec();
-                content.resize(content.len().max(*reserve_bytes as usize), 0);
+                let mut content = vec![0; bytes.len().max(*reserve_bytes as usize)];
+                content[..bytes.len()].copy_from_slice(bytes);
                 let unnamed = planted::is(Bug::DirectoryNotSynced);
                 let file_of = if unnamed { File::unnamed } else { File::durable };
                 self.files.insert(*file, file_of(content));
