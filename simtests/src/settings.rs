@@ -114,6 +114,7 @@ pub const SETTINGS: &[Setting] = &[
     fault!("fault.backup_schedule", BackupSchedule),
     fault!("fault.maker_power_cut", MakerPowerCut),
     fault!("fault.snapshot_power_cut", SnapshotPowerCut),
+    fault!("fault.membership_power_cut", MembershipPowerCut),
     fault!("fault.leader_overtaken", LeaderOvertaken),
     fault!("fault.stop", Stop),
     fault!("fault.roll_back", RollBack),

@@ -14,7 +14,7 @@ use super::keys::{KeyId, KeyRing};
 use super::lock::Held;
 use super::machine::{Action, ActionResult, Machine, Outbox};
 use super::marker::{MAX_MARKER_BYTES, Marker};
-use super::metadata::{MAX_METADATA_BYTES, Metadata, Status};
+use super::metadata::{Checksum, MAX_METADATA_BYTES, Metadata, Status};
 use super::retention::CLOCK_TOLERANCE_MS;
 use super::slots::MAX_KEYS_BYTES;
 use crate::ids::ClusterId;
@@ -47,7 +47,13 @@ pub struct Entry {
     pub key_ids: Vec<KeyId>,
     /// The keys at hand that open it: what was tried, not what is written.
     pub opened_by: Vec<KeyId>,
+    /// What it was judged by.
+    pub judged: Judged,
 }
+
+/// The small objects that a backup was judged by, each by its SHA-256: whoever reads one again can tell whether it is still the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judged(BTreeMap<Role, Checksum>);
 
 /// How a backup stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +143,18 @@ impl Entry {
             (place, entry.id)
         };
         key(self).cmp(&key(other))
+    }
+}
+
+impl Judged {
+    /// By these.
+    pub fn by<'a>(objects: impl IntoIterator<Item = (Role, &'a [u8])>) -> Self {
+        Judged(objects.into_iter().map(|(role, bytes)| (role, Checksum::of(bytes))).collect())
+    }
+
+    /// Whether an object is what it was: absent, if it was not there.
+    pub fn is_same(&self, role: Role, bytes: Option<&[u8]>) -> bool {
+        self.0.get(&role).copied() == bytes.map(Checksum::of)
     }
 }
 

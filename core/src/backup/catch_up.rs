@@ -4,7 +4,7 @@
 //! forged in the target is left alone and told; one backup that cannot be copied does not hold up the others. For whoever holds the target's lock.
 
 use super::blob::{BlobError, BlobErrorKind};
-use super::catalog::{Catalog, ReadCatalog, Standing};
+use super::catalog::{Catalog, Entry, Judged, ReadCatalog, Standing};
 use super::copy::{Copied, CopyBackup, CopyError, Present, Route};
 use super::id::BackupId;
 use super::keys::KeyRing;
@@ -42,9 +42,9 @@ pub struct CaughtUp {
 
 /// What is to be copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Missing {
+pub struct Missing<'a> {
     /// These, the newest first.
-    pub absent: Vec<BackupId>,
+    pub absent: Vec<&'a Entry>,
     /// Of those, what lies damaged in the target and is replaced.
     pub damaged: BTreeSet<BackupId>,
     /// These are forged in the target.
@@ -56,7 +56,7 @@ pub struct Missing {
 }
 
 /// Compares two stores.
-pub fn missing(from: &Catalog, to: &Catalog) -> Missing {
+pub fn missing<'a>(from: &'a Catalog, to: &Catalog) -> Missing<'a> {
     let mut missing = Missing::default();
     let genuine = from.entries.iter().rev().filter(|entry| entry.is_complete());
     for entry in genuine {
@@ -68,14 +68,19 @@ pub fn missing(from: &Catalog, to: &Catalog) -> Missing {
             Some(Standing::Unreadable(_)) => missing.unreadable.push(entry.id),
             Some(Standing::Damaged(_) | Standing::DataMissing) => {
                 missing.damaged.insert(entry.id);
-                missing.absent.push(entry.id);
+                missing.absent.push(entry);
             }
             Some(Standing::Incomplete | Standing::NotWhole(_)) | None => {
-                missing.absent.push(entry.id);
+                missing.absent.push(entry);
             }
         }
     }
     missing
+}
+
+fn order(entry: &Entry, damaged: &BTreeSet<BackupId>) -> (BackupId, Judged, Present) {
+    let present = if damaged.contains(&entry.id) { Present::Replace } else { Present::Keep };
+    (entry.id, entry.judged.clone(), present)
 }
 
 /// The machine.
@@ -83,7 +88,7 @@ pub fn missing(from: &Catalog, to: &Catalog) -> Missing {
 pub struct CatchUp {
     route: Route,
     stage: Stage,
-    waiting: VecDeque<(BackupId, Present)>,
+    waiting: VecDeque<(BackupId, Judged, Present)>,
     done: CaughtUp,
     is_stopped: bool,
 }
@@ -169,11 +174,7 @@ impl CatchUp {
             Err(error) => return Stage::Ended(Err(CatchUpError::To(error))),
         };
         let missing = missing(&have, &has);
-        let present = |id: BackupId| match missing.damaged.contains(&id) {
-            true => Present::Replace,
-            false => Present::Keep,
-        };
-        self.waiting = missing.absent.iter().map(|id| (*id, present(*id))).collect();
+        self.waiting = missing.absent.iter().map(|entry| order(entry, &missing.damaged)).collect();
         self.done = CaughtUp {
             already: missing.already,
             forged: missing.forged,
@@ -186,8 +187,8 @@ impl CatchUp {
     fn next_copy(&mut self, base: u64) -> Stage {
         let next = if self.is_stopped { None } else { self.waiting.pop_front() };
         match next {
-            Some((id, present)) => {
-                let copy = CopyBackup::new(id, self.route, present);
+            Some((id, judged, present)) => {
+                let copy = CopyBackup::new(id, judged, self.route, present);
                 Stage::Copying(id, Box::new(Numbered::new(copy, base)))
             }
             None => {

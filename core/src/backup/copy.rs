@@ -1,11 +1,12 @@
 //! Copies one complete backup from a store to another, as it is: no key is needed, and nothing is decrypted.
 //!
-//! Invariants: `metadata.json` is the last object in the target, written only when every other one is there and the SHA-256 of all bytes
+//! Invariants: what is copied is what the catalog judged: metadata or keys that changed since are not; `metadata.json` is the last object in the target, written only when every other one is there and the SHA-256 of all bytes
 //! of `data.db` is the one that the metadata names, so a damaged backup is never copied and half a copy never looks complete;
 //! memory is bounded. Nothing is ever deleted, only written over with the same bytes: a deletion whose answer is lost may happen later, when a
 //! next try has made the copy whole. What a try that failed leaves in the target is data without metadata, and the next one replaces it.
 
 use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName, Role, StoreIndex};
+use super::catalog::Judged;
 use super::id::BackupId;
 use super::machine::{Action, ActionResult, Machine, Outbox, Progress};
 use super::marker::MAX_MARKER_BYTES;
@@ -52,6 +53,9 @@ pub enum CopyError {
     /// It was removed meanwhile.
     #[error("it was removed while it was being copied")]
     Gone,
+    /// It is not what it was when it was found to be whole.
+    #[error("{0} has changed since the backup was looked at: copy again")]
+    Changed(ObjectName),
     /// It is not what its metadata says.
     #[error("it is damaged where it was to be copied from: {0}")]
     Damaged(String),
@@ -85,6 +89,7 @@ pub struct CopyBackup {
     id: BackupId,
     route: Route,
     present: Present,
+    judged: Judged,
     outbox: Outbox<Purpose>,
     step: Step,
     metadata: Bytes,
@@ -146,8 +151,8 @@ pub enum Present {
 }
 
 impl CopyBackup {
-    /// Begins.
-    pub fn new(id: BackupId, route: Route, present: Present) -> Self {
+    /// Begins to copy what was judged by these objects.
+    pub fn new(id: BackupId, judged: Judged, route: Route, present: Present) -> Self {
         let mut outbox = Outbox::new();
         let small = [
             (Role::Metadata, MAX_METADATA_BYTES),
@@ -166,6 +171,7 @@ impl CopyBackup {
             id,
             route,
             present,
+            judged,
             outbox,
             step: Step::Looking,
             metadata: Bytes::new(),
@@ -193,6 +199,7 @@ impl CopyBackup {
     fn done(&mut self, purpose: Purpose, done: BlobDone) -> Result<(), CopyError> {
         match (purpose, done) {
             (Purpose::Small(Role::Metadata), BlobDone::Bytes(bytes)) => {
+                self.is_unchanged(Role::Metadata, Some(&bytes))?;
                 let claims = Signed::parse(&bytes)
                     .map_err(|error| CopyError::Damaged(error.to_string()))?
                     .claims()
@@ -285,7 +292,13 @@ impl CopyBackup {
         }
     }
 
+    fn is_unchanged(&self, role: Role, bytes: Option<&[u8]>) -> Result<(), CopyError> {
+        let object = ObjectName { backup: self.id, role };
+        self.judged.is_same(role, bytes).then_some(()).ok_or(CopyError::Changed(object))
+    }
+
     fn looked(&mut self) -> Result<(), CopyError> {
+        self.is_unchanged(Role::Keys, self.beside.get(&Role::Keys).map(|bytes| &bytes[..]))?;
         match &self.there {
             Some(there) if *there == self.metadata => {
                 let object = ObjectName::data(self.id);

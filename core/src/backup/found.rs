@@ -1,7 +1,7 @@
 //! What a list found of one backup, and how the backup stands by that.
 
 use super::blob::{BlobError, BlobErrorKind, ObjectName, Role};
-use super::catalog::{Entry, Hold, Proof, Standing};
+use super::catalog::{Entry, Hold, Judged, Proof, Standing};
 use super::format::{FormatError, Plaintext, Preamble, Suite};
 use super::id::BackupId;
 use super::keys::{KeyId, KeyRing};
@@ -91,9 +91,31 @@ impl Found {
                 .and_then(|signed| self.judge(id, signed, preamble, keys))
                 .unwrap_or_else(|standing| standing),
         };
+        let judged = self.judged();
         let Found { data_bytes, written, run, pin, holds, .. } = self;
         let run = run.filter(|_| matches!(standing, Standing::NotWhole(_)));
-        Entry { id, standing, metadata, data_bytes, run, written, pin, holds, key_ids, opened_by }
+        Entry {
+            id,
+            standing,
+            metadata,
+            data_bytes,
+            run,
+            written,
+            pin,
+            holds,
+            key_ids,
+            opened_by,
+            judged,
+        }
+    }
+
+    fn judged(&self) -> Judged {
+        let objects = [(Role::Metadata, &self.metadata), (Role::Keys, &self.later_slots)];
+        let read = objects.into_iter().filter_map(|(role, bytes)| match bytes {
+            Some(Ok(bytes)) => Some((role, &bytes[..])),
+            _ => None,
+        });
+        Judged::by(read)
     }
 
     /// The front of the data, with the slots that came later.

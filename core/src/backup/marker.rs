@@ -13,7 +13,6 @@ use super::metadata::{Checksum, rfc3339, wall};
 use crate::rng::Rng;
 use crate::time::Wall;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::fmt;
 use std::str::FromStr;
 
@@ -107,7 +106,7 @@ impl Marker {
     /// The document.
     pub fn render(&self) -> Vec<u8> {
         let unsummed = self.document(String::new());
-        let checksum = Checksum(Sha256::digest(&unsummed).into());
+        let checksum = Checksum::of(&unsummed);
         self.document(checksum.to_string())
     }
 

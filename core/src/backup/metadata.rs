@@ -15,7 +15,7 @@ use crate::kv::StateHash;
 use crate::time::Wall;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use std::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -350,6 +350,11 @@ impl From<Compression> for CompressionType {
 }
 
 impl Checksum {
+    /// Of these bytes.
+    pub fn of(bytes: &[u8]) -> Checksum {
+        Checksum(Sha256::digest(bytes).into())
+    }
+
     fn parse(text: &str) -> Option<Checksum> {
         let mut bytes = [0; 32];
         let len = base16ct::lower::decode(text, &mut bytes).ok()?.len();

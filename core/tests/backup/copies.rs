@@ -2,8 +2,8 @@
 
 use super::sample::*;
 use super::store::{Fault, Store, drive};
-use raftkv_core::backup::blob::{BlobErrorKind, StoreIndex};
-use raftkv_core::backup::catalog::{Catalog, ReadCatalog};
+use raftkv_core::backup::blob::{BlobErrorKind, ObjectName, Role, StoreIndex};
+use raftkv_core::backup::catalog::{Catalog, Judged, ReadCatalog};
 use raftkv_core::backup::catch_up::{CatchUp, CatchUpError, CaughtUp};
 use raftkv_core::backup::compress::Compression;
 use raftkv_core::backup::copy::{Copied, CopyBackup, CopyError, Present, Route};
@@ -14,6 +14,7 @@ use raftkv_core::backup::verify::Level;
 use raftkv_core::backup::{BackupId, KeyRing};
 use raftkv_core::time::Wall;
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::BitXorAssign;
 
 const TO_SECOND: Route = Route { from: StoreIndex(0), to: StoreIndex(1) };
 const KINDS: [BlobErrorKind; 3] =
@@ -48,9 +49,21 @@ fn create(stores: &mut [Store; 2]) -> (BackupId, Result<(), Failure>) {
 }
 
 fn copy(stores: &mut [Store; 2], id: BackupId) -> Result<Copied, CopyError> {
-    let mut machine = CopyBackup::new(id, TO_SECOND, Present::Keep);
+    let judged = judged(&stores[0], id);
+    copy_judged(stores, id, judged)
+}
+
+/// Copies what was judged by these objects.
+fn copy_judged(stores: &mut [Store; 2], id: BackupId, judged: Judged) -> Result<Copied, CopyError> {
+    let mut machine = CopyBackup::new(id, judged, TO_SECOND, Present::Keep);
     drive(stores, &mut machine);
     machine.outcome().expect("the machine ends").clone()
+}
+
+fn judged(store: &Store, id: BackupId) -> Judged {
+    let object = |role| store.objects.get(&ObjectName { backup: id, role }.to_string());
+    let roles = [Role::Metadata, Role::Keys];
+    Judged::by(roles.into_iter().filter_map(|role| Some((role, &object(role)?[..]))))
 }
 
 fn catch_up(stores: &mut [Store; 2], route: Route) -> Result<CaughtUp, CatchUpError> {
@@ -222,6 +235,32 @@ fn what_is_damaged_is_never_copied() {
     stores[0].objects.extend(first.objects.clone());
     stores[1].objects.insert(format!("{id}/metadata.json"), b"another".to_vec());
     assert_eq!(copy(&mut stores, id), Err(CopyError::Displaced));
+}
+
+#[test]
+fn what_has_changed_since_it_was_judged_is_not_copied() {
+    let mut first = Store::default();
+    let id = backup(&mut first, &state(300), 9, settings(GZIP, &[key(1)]));
+    let was = catalog(&mut first).entries[0].judged.clone();
+    assert_eq!(was, judged(&first, id));
+    // Still a document that can be read, and that says something else.
+    let rotten = |store: &mut Store| {
+        let metadata = store.objects.get_mut(&format!("{id}/metadata.json")).unwrap();
+        let at = metadata.windows(11).position(|it| it == b"\"revision\":").unwrap() + 11;
+        metadata[at..].iter_mut().find(|byte| byte.is_ascii_digit()).unwrap().bitxor_assign(1);
+    };
+    let mut stores = pair();
+    stores[0].objects = first.objects.clone();
+    rotten(&mut stores[0]);
+    let changed = |role| Err(CopyError::Changed(ObjectName { backup: id, role }));
+    assert_eq!(copy_judged(&mut stores, id, was.clone()), changed(Role::Metadata));
+    assert!(is_empty(&stores[1]));
+    stores[0].objects = first.objects.clone();
+    stores[0].objects.insert(format!("{id}/keys.bin"), b"later slots".to_vec());
+    assert_eq!(copy_judged(&mut stores, id, was.clone()), changed(Role::Keys));
+    assert!(is_empty(&stores[1]));
+    stores[0].objects = first.objects;
+    assert!(copy_judged(&mut stores, id, was).is_ok());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::sample::*;
 use proptest::prelude::*;
 use raftkv_core::backup::blob::ObjectName;
-use raftkv_core::backup::catalog::{Catalog, Entry, Hold, Proof, Standing};
+use raftkv_core::backup::catalog::{Catalog, Entry, Hold, Judged, Proof, Standing};
 use raftkv_core::backup::config::Retention;
 use raftkv_core::backup::format::{Plaintext, Suite};
 use raftkv_core::backup::marker::Owner;
@@ -62,6 +62,7 @@ fn entry(index: u64, hours_ago: i64) -> Entry {
         holds: Vec::new(),
         key_ids: Vec::new(),
         opened_by: Vec::new(),
+        judged: Judged::default(),
     }
 }
 

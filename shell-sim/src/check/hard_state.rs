@@ -41,6 +41,11 @@ impl HardStates {
         self.durable.get(&node).map_or(0, |state| state.commit)
     }
 
+    /// The commit index that `node` has handed to its disk.
+    pub fn written_commit(&self, node: NodeId) -> u64 {
+        self.written.get(&node).map_or(0, |state| state.commit)
+    }
+
     /// `node` found `state` on its disk.
     pub fn recovered(&mut self, node: NodeId, state: HardState) -> Result<(), Violation> {
         follows(node, self.durable.get(&node), &state)?;

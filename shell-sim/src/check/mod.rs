@@ -15,6 +15,7 @@ pub mod cluster_backups;
 pub mod election_safety;
 pub mod exactly_once;
 pub mod hard_state;
+pub mod known_membership;
 pub mod leader_completeness;
 pub mod leader_quorum;
 pub mod lease_bounds;

@@ -65,9 +65,19 @@ impl Configurations {
         self.applied.last_key_value().map(|(_, conf)| conf).expect("a cluster begins with one")
     }
 
+    /// How many there were, the first one included.
+    pub fn count(&self) -> usize {
+        self.applied.len()
+    }
+
     /// The one in force for a node that has applied up to `index`.
     pub fn at(&self, index: u64) -> Option<&ConfState> {
         self.applied.range(..=index).next_back().map(|(_, conf)| conf)
+    }
+
+    /// The index of the entry that brought that one.
+    pub fn begun_at(&self, index: u64) -> u64 {
+        self.applied.range(..=index).next_back().map_or(0, |(begun, _)| *begun)
     }
 
     /// Those by which a leader may have counted the entry at `index`: the newest before it, and, as the leader may not have applied that

@@ -24,6 +24,8 @@ pub(super) struct Nemesis {
     resting: bool,
     /// Of snapshots that are about to be published, so many more are met by a power cut.
     snapshots: u64,
+    /// Of changes of membership that are about to be applied, so many more.
+    changes: u64,
 }
 
 /// Something that comes to an end.
@@ -53,6 +55,7 @@ impl Nemesis {
             strikes: 0,
             resting: false,
             snapshots: 0,
+            changes: 0,
         }
     }
 
@@ -160,6 +163,7 @@ impl World {
             FaultKind::BackupSchedule => self.change_schedule(),
             FaultKind::MakerPowerCut => self.cut_maker(),
             FaultKind::SnapshotPowerCut => self.nemesis.snapshots += 1,
+            FaultKind::MembershipPowerCut => self.nemesis.changes += 1,
             FaultKind::LeaderOvertaken => self.overtake_leader(),
             FaultKind::Stop => self.tell_to_stop(at),
             FaultKind::RollBack => self.plan_roll_back(at),
@@ -366,6 +370,17 @@ impl World {
             self.count("power cut at a snapshot's publication");
             let soon = self.nemesis.rng.tail(Span(self.options.disk.sync_mean.0 * 2));
             self.crash_at(self.now + soon, at, true);
+        }
+    }
+
+    /// Somebody is the first to apply a change of membership: all may lose power before it is written down.
+    pub(super) fn on_membership_applied(&mut self) {
+        if self.nemesis.changes > 0 && !self.nemesis.resting {
+            self.nemesis.changes -= 1;
+            self.count("power cut everywhere at a change of membership");
+            let longest = *self.nemesis.rng.pick(&[Span(1), self.options.disk.sync_mean]);
+            let soon = self.nemesis.rng.tail(longest);
+            (0..self.slots.len()).for_each(|at| self.crash_at(self.now + soon, at, true));
         }
     }
 

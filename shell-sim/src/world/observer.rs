@@ -7,6 +7,7 @@ use super::configurations::{self, Configurations};
 use crate::check::Violation;
 use crate::check::election_safety::ElectionSafety;
 use crate::check::hard_state::HardStates;
+use crate::check::known_membership;
 use crate::check::leader_completeness;
 use crate::check::leader_quorum::LeaderQuorum;
 use crate::check::log_matching::LogMatching;
@@ -222,6 +223,9 @@ impl Observer {
             }
         }
         self.safety.state(node, status.applied_index, status.state_hash, status.revision)?;
+        let base = self.logs.get(&node).map_or(0, |log| log.base.0);
+        let change = self.confs.begun_at(status.applied_index);
+        known_membership::check(node, change, base, self.hard_states.written_commit(node))?;
         let expected = self.confs.at(status.applied_index);
         if let Some(expected) = expected.filter(|expected| !configurations::same(expected, conf)) {
             let at = status.applied_index;

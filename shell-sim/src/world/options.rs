@@ -81,6 +81,8 @@ pub enum FaultKind {
     MakerPowerCut,
     /// Nodes lose power about when they publish a snapshot, now and then, from now on.
     SnapshotPowerCut,
+    /// All nodes lose power about when a change of membership is applied, once, from now on.
+    MembershipPowerCut,
     /// The leader is cut off, overtaken, and loses power when it installs its successor's snapshot.
     LeaderOvertaken,
     /// A node is told to stop, hands over, and is started again.
@@ -91,7 +93,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [FaultKind; 34] = [
+    pub const ALL: [FaultKind; 35] = [
         FaultKind::Kill,
         FaultKind::PowerCut,
         FaultKind::PowerCutAll,
@@ -126,6 +128,7 @@ impl FaultKind {
         FaultKind::LeaderOvertaken,
         FaultKind::Stop,
         FaultKind::RollBack,
+        FaultKind::MembershipPowerCut,
     ];
 }
 

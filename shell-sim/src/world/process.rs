@@ -399,12 +399,16 @@ impl World {
         activity: &Activity<'_>,
     ) -> Result<(), Violation> {
         let node = self.slots[at].identity.node;
+        let configurations = self.observer.configurations().count();
         if self.observer.on_status(self.now, node, &status, conf, activity)? {
             let line = format_args!("term {} last {}", status.term, status.last_index);
             self.trace.line(self.now, node, "elected", line);
             if !self.observer.configurations().newest().voters_outgoing.is_empty() {
                 self.sometimes("leadership changed during a joint configuration");
             }
+        }
+        if self.observer.configurations().count() > configurations {
+            self.on_membership_applied();
         }
         self.slots[at].status = Some(status);
         self.go_on_overtaking(at);

@@ -133,7 +133,7 @@ fn failed(done: &Result<CaughtUp, Failure>, name: &str) -> Option<Failure> {
     let (id, error) = done.failures().next()?;
     let exit = match error {
         CopyError::Damaged(_) | CopyError::Displaced => Exit::Verification,
-        CopyError::Gone | CopyError::GivenUp => Exit::Failed,
+        CopyError::Changed(_) | CopyError::Gone | CopyError::GivenUp => Exit::Failed,
         CopyError::Read { .. } | CopyError::Write { .. } => Exit::Storage,
     };
     Some(Failure::new(exit, format!("backup {id} was not copied to {name}: {error}")))

@@ -198,6 +198,14 @@ impl Console {
         self.want(now, Want::DrillOf(id));
     }
 
+    /// A backup is about to go: now and then, if there is nothing else to do, it is restored in memory just then.
+    pub(super) fn read_before_it_goes(&mut self, now: SimTime, id: BackupId) {
+        let is_free = self.options.every.is_some() && self.wants.is_empty();
+        if is_free && matches!(self.job, Job::None) && self.rng.happens(Ppm::percent(50)) {
+            self.want(now, Want::DrillOf(id));
+        }
+    }
+
     /// Put back what this backup has and the cluster has not.
     pub(super) fn undo(&mut self, now: SimTime, id: BackupId) {
         self.want(now, Want::Undo(id));

@@ -54,8 +54,8 @@ enum Job {
 pub(super) enum Swept {
     /// There is no plan, for this reason.
     Refused(RetentionError),
-    /// So many are to go.
-    Planned(usize),
+    /// These are to go.
+    Planned(Vec<BackupId>),
     /// Of the backups that were to go, these are not listed any more.
     Removed(Vec<BackupId>),
     /// The store gave no list.
@@ -180,13 +180,12 @@ impl Janitor {
                     match retention::plan(&self.rules, access.plaintext, &catalog.entries, clocks) {
                         Ok(plan) => {
                             let going: Vec<BackupId> = plan.deletions().collect();
-                            let count = going.len();
-                            if count > 0 {
-                                let remove =
-                                    Remove::new(going, Force::Respect).despite(plan.forgotten);
+                            if !going.is_empty() {
+                                let remove = Remove::new(going.iter().copied(), Force::Respect)
+                                    .despite(plan.forgotten);
                                 self.job = Job::Removing(Box::new(remove));
                             }
-                            Swept::Planned(count)
+                            Swept::Planned(going)
                         }
                         Err(error) => Swept::Refused(error),
                     }

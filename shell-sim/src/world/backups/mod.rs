@@ -268,7 +268,12 @@ impl World {
                     self.sometimes("retention refused to go by a wrong clock");
                     self.tell("no plan", format_args!("{error}"));
                 }
-                Swept::Planned(count) => self.tell("plan", format_args!("{count} may go")),
+                Swept::Planned(going) => {
+                    self.tell("plan", format_args!("{} may go", going.len()));
+                    if let Some(id) = going.first() {
+                        self.backups.console.read_before_it_goes(self.now, *id);
+                    }
+                }
                 Swept::Removed(gone) => {
                     let min = self.backups.janitor.rules().min_backups.max(1) as usize;
                     for id in gone {
