@@ -1,8 +1,8 @@
 //! Client sessions: a write that is sent again is answered again, not applied again.
 //!
 //! Each session numbers its writes; the state keeps the answer to every number the client has not acknowledged. A client that
-//! never acknowledges is refused ([`Error::Busy`]) rather than made to forget; an answer too large to keep is kept as its
-//! revision. Sessions idle for [`SESSION_IDLE_MS`] of log time end, and the one unused for longest makes room for a new one
+//! never acknowledges is refused ([`Error::Busy`]) rather than made to forget; an answer too large to keep is kept in short: as its
+//! revision, or as a refusal of the same kind. Sessions idle for [`SESSION_IDLE_MS`] of log time end, and the one unused for longest makes room for a new one
 //! when there are [`SESSIONS_MAX`].
 //! Source: Ongaro's thesis §6.3 (linearizable semantics).
 
@@ -19,8 +19,10 @@ pub const SESSION_IDLE_MS: u64 = 3_600_000;
 pub const SESSIONS_MAX: usize = 65_536;
 /// Answers one session may have unacknowledged.
 pub const SESSION_ANSWERS_MAX: usize = 1_024;
-/// Bytes of answers kept for one session; beyond it only revisions are kept.
+/// Bytes of answers kept for one session; beyond it they are kept in short.
 pub const SESSION_BYTES_MAX: usize = 64 << 10;
+/// No answer in short is longer.
+const SHORT_ANSWER_BYTES_MAX: usize = 32;
 
 /// A write's outcome, as the client gets it.
 pub(super) type Answer = Result<WriteResult, Error>;
@@ -126,7 +128,7 @@ impl Sessions {
         let Some(session) = self.sessions.get_mut(&write.session) else { return };
         let mut bytes = encode(answer);
         if session.bytes + bytes.len() > SESSION_BYTES_MAX {
-            bytes = encode(&Ok(WriteResult::AppliedBefore { revision }));
+            bytes = encode(&in_short(answer, revision));
         }
         session.bytes += bytes.len();
         self.hash.add(&[&answer_head(write.session, write.sequence), &bytes]);
@@ -154,6 +156,33 @@ impl Sessions {
     }
 }
 
+/// What is kept of an answer when there is no room for its words. A refusal stays one: a retry must not hear that it was done.
+fn in_short(answer: &Answer, revision: Revision) -> Answer {
+    let words = || "as before".to_owned();
+    Err(match answer {
+        Ok(_) => return Ok(WriteResult::AppliedBefore { revision }),
+        Err(Error::Invalid(_)) => Error::Invalid(words()),
+        Err(Error::TooLarge { got, limit, .. }) => {
+            Error::TooLarge { what: "it".into(), got: *got, limit: *limit }
+        }
+        Err(Error::Busy { .. }) => Error::Busy { what: words() },
+        Err(Error::NotFound(_)) => Error::NotFound(words()),
+        Err(Error::Conflict(_)) => Error::Conflict(words()),
+        Err(Error::Refused(_)) => Error::Refused(words()),
+        Err(Error::Unavailable(_)) => Error::Unavailable(words()),
+        Err(Error::NotLeader { .. }) => Error::NotLeader { leader: None },
+        Err(
+            error @ (Error::Unknown
+            | Error::Compacted { .. }
+            | Error::FutureRevision { .. }
+            | Error::LeaseNotFound(_)
+            | Error::LeaseExists(_)
+            | Error::SessionUnknown(_)
+            | Error::SequenceForgotten { .. }),
+        ) => error.clone(),
+    })
+}
+
 /// The bytes of a kept answer: postcard.
 fn encode(answer: &Answer) -> Bytes {
     // Serializing these plain types into memory cannot fail.
@@ -163,7 +192,8 @@ fn encode(answer: &Answer) -> Bytes {
 /// Why answers read from elsewhere cannot be kept.
 pub(super) fn check_answers(answers: &[(u64, Bytes)]) -> Result<(), &'static str> {
     let bytes: usize = answers.iter().map(|(_, bytes)| bytes.len()).sum();
-    if answers.len() > SESSION_ANSWERS_MAX || bytes > SESSION_BYTES_MAX + SESSION_ANSWERS_MAX * 12 {
+    let bytes_max = SESSION_BYTES_MAX + SESSION_ANSWERS_MAX * SHORT_ANSWER_BYTES_MAX;
+    if answers.len() > SESSION_ANSWERS_MAX || bytes > bytes_max {
         return Err("the session keeps too many answers");
     }
     if answers.iter().any(|(_, bytes)| postcard::from_bytes::<Answer>(bytes).is_err()) {
@@ -191,4 +221,59 @@ fn answer_head(id: u64, sequence: u64) -> [u8; 17] {
     bytes[1..9].copy_from_slice(&id.to_le_bytes());
     bytes[9..17].copy_from_slice(&sequence.to_le_bytes());
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: &str =
+        "a reason of the kind that nobody would want to keep for every client there is";
+
+    fn write(sequence: u64) -> SessionRef {
+        SessionRef { session: 7, sequence, acknowledged_below: 1 }
+    }
+
+    /// What a retry is told, once the session has no room left.
+    fn retried(answer: &Answer) -> Answer {
+        let mut sessions = Sessions::default();
+        sessions.open(7, 0);
+        for sequence in 1..=SESSION_ANSWERS_MAX as u64 {
+            assert_eq!(sessions.begin(&write(sequence), 0), None);
+            sessions.keep(&write(sequence), answer, 5);
+        }
+        let (_, session) = sessions.after(None).unwrap();
+        let kept: Vec<(u64, Bytes)> = session.answers.clone().into_iter().collect();
+        assert_eq!(check_answers(&kept), Ok(()), "a snapshot of it can be read");
+        sessions.begin(&write(SESSION_ANSWERS_MAX as u64), 0).unwrap()
+    }
+
+    #[test]
+    fn without_room_a_write_that_was_done_is_known_by_its_revision() {
+        let key_value = crate::api::KeyValue {
+            key: "k".into(),
+            value: vec![0; 100].into(),
+            create_revision: 1,
+            mod_revision: 1,
+            version: 1,
+            lease: 0,
+        };
+        let answer = Ok(WriteResult::Put { revision: 5, previous: Some(key_value) });
+        assert_eq!(retried(&answer), Ok(WriteResult::AppliedBefore { revision: 5 }));
+    }
+
+    #[test]
+    fn without_room_a_write_that_was_refused_stays_refused() {
+        let number = u64::MAX;
+        for error in [
+            Error::Invalid(LONG.into()),
+            Error::TooLarge { what: LONG.into(), got: number, limit: number },
+            Error::Refused(LONG.into()),
+            Error::Compacted { asked: number, oldest: number },
+            Error::LeaseNotFound(number),
+        ] {
+            let told = retried(&Err(error.clone())).unwrap_err();
+            assert_eq!(std::mem::discriminant(&told), std::mem::discriminant(&error), "{told}");
+        }
+    }
 }

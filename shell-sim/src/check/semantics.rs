@@ -3,25 +3,32 @@
 use super::Violation;
 use super::replay::Step;
 use crate::reference::Reference;
-use raftkv_core::api::{Error, Event, KeyRange, WriteResult};
+use raftkv_core::api::{Error, Event, KeyRange, Revision, WriteResult};
 use raftkv_core::kv::{Action, Outcome};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// Checks every step of a replay, and all changes it made.
 pub fn check(steps: &[Step], events: &[Event]) -> Result<(), Violation> {
     let mut reference = Reference::default();
-    let mut written = BTreeSet::new();
+    let mut written = BTreeMap::new();
     for step in steps {
         let expected = reference.apply(step.index, &step.command);
-        let is_retry = match &step.command.action {
+        let first = match &step.command.action {
             Action::Write { session: Some(session), .. } => {
-                !written.insert((session.session, session.sequence))
+                match written.entry((session.session, session.sequence)) {
+                    Entry::Occupied(first) => Some(*first.get()),
+                    Entry::Vacant(place) => {
+                        place.insert(step.revision);
+                        None
+                    }
+                }
             }
-            _ => false,
+            _ => None,
         };
         let is_same = step.revision == reference.revision()
             && (wordless(step.outcome.clone()) == wordless(expected.clone())
-                || is_retry && is_in_short(&step.outcome, &expected));
+                || is_in_short(&step.outcome, &expected, first));
         if !is_same {
             let detail = format!(
                 "entry {} {:?} led to {:?} at revision {}, the model says {expected:?} at {}",
@@ -50,13 +57,12 @@ pub fn check(steps: &[Step], events: &[Event]) -> Result<(), Violation> {
     Ok(())
 }
 
-/// The model keeps every answer in full; the store keeps of a large one only its revision.
-fn is_in_short(outcome: &Outcome, expected: &Outcome) -> bool {
+/// The model keeps every answer in full; the store keeps of a large one only `revision`, which the first attempt led to.
+fn is_in_short(outcome: &Outcome, expected: &Outcome, first: Option<Revision>) -> bool {
     match (outcome, expected) {
-        (
-            Outcome::Write(Ok(WriteResult::AppliedBefore { revision })),
-            Outcome::Write(Ok(first)),
-        ) => *revision == first.revision(),
+        (Outcome::Write(Ok(WriteResult::AppliedBefore { revision })), Outcome::Write(Ok(_))) => {
+            Some(*revision) == first
+        }
         _ => false,
     }
 }

@@ -100,10 +100,9 @@ fn write(operation: &Operation, response: &Response, places: &Places) -> Result<
         (Response::SessionOpened { session }, kv::Outcome::SessionOpened(opened)) => {
             session == opened
         }
-        (
-            Response::Write(WriteResult::AppliedBefore { revision }),
-            kv::Outcome::Write(Ok(first)),
-        ) => *revision == first.revision(),
+        (Response::Write(WriteResult::AppliedBefore { revision }), kv::Outcome::Write(Ok(_))) => {
+            *revision == step.revision
+        }
         (Response::Write(got), kv::Outcome::Write(Ok(first))) => got == first,
         _ => false,
     };

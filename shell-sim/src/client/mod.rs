@@ -56,6 +56,8 @@ pub struct Client {
     stopping: bool,
     /// Requests answered well.
     pub acknowledged: u64,
+    /// How many got an answer, a refusal that is final included.
+    pub answered: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +82,7 @@ impl Client {
             lanes: (0..options.pipeline.max(1)).map(|_| Lane::new()).collect(),
             stopping: false,
             acknowledged: 0,
+            answered: 0,
         }
     }
 
@@ -101,6 +104,7 @@ impl Client {
             Response::Error(error) => self.on_error(lane, now, operation, error, history),
             response => {
                 self.acknowledged += 1;
+                self.answered += 1;
                 self.learn(&response, &history.operations[operation].request);
                 if self.lanes[lane].follows {
                     self.node = self.lanes[lane].node;
@@ -113,7 +117,7 @@ impl Client {
     /// The connection broke: whether the attempt was done is not known.
     pub fn handle_broken(&mut self, now: SimTime, attempt: u64, history: &mut History) {
         if let Some((lane, operation)) = self.waiting_for(attempt) {
-            self.lanes[lane].node = self.some_node();
+            self.turn_away(lane);
             self.unanswered(lane, now, operation, history);
         }
     }
@@ -178,7 +182,7 @@ impl Client {
             }
             State::Waiting { until, operation } if until <= now => {
                 let Lane { node, attempt, .. } = self.lanes[lane];
-                self.lanes[lane].node = self.some_node();
+                self.turn_away(lane);
                 self.unanswered(lane, now, operation, history);
                 Some(Sending::Leave { node, attempt })
             }
@@ -276,11 +280,23 @@ impl Client {
                 self.end(lane, now, operation, outcome, history);
             }
             Error::LeaseNotFound(_) => {
+                self.answered += 1;
                 self.workload.holds(0);
                 self.end(lane, now, operation, Outcome::Refused(error), history);
             }
-            _ => self.end(lane, now, operation, Outcome::Refused(error), history),
+            _ => {
+                self.answered += 1;
+                self.end(lane, now, operation, Outcome::Refused(error), history);
+            }
         }
+    }
+
+    /// The node that was asked says nothing: others are asked from now on.
+    fn turn_away(&mut self, lane: usize) {
+        if self.lanes[lane].node == self.node {
+            self.node = self.some_node();
+        }
+        self.lanes[lane].node = self.some_node();
     }
 
     /// An attempt has ended without saying whether it was done.

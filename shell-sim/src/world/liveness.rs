@@ -22,7 +22,7 @@ impl World {
     pub(super) fn recover(&mut self) -> Result<(), Violation> {
         self.mend();
         let deadline = self.now + self.options.recovery;
-        let goals: Vec<u64> = self.clients.iter().map(|client| client.acknowledged + 2).collect();
+        let goals: Vec<u64> = self.clients.iter().map(|client| client.answered + 2).collect();
         self.backups.prove(self.now);
         self.wait_for(deadline, |world| world.is_serving(&goals))?;
         self.clients.iter_mut().for_each(|client| client.stop());
@@ -70,6 +70,7 @@ impl World {
     fn mend(&mut self) {
         self.trace.line(self.now, "world", "mend", format_args!(""));
         self.nemesis.rest();
+        self.operator.rest();
         self.overtaking = None;
         self.disaster.rest();
         self.peers.heal(self.now);
@@ -131,7 +132,7 @@ impl World {
             return Err("no backup was made, or none restores".into());
         }
         for (number, (client, goal)) in self.clients.iter().zip(goals).enumerate() {
-            if client.acknowledged < *goal {
+            if client.answered < *goal {
                 return Err(format!("client {number} gets no answers"));
             }
         }

@@ -143,6 +143,14 @@ impl Operator {
         }
     }
 
+    /// What was only asked for, and has not been begun, is not wanted any more.
+    pub(super) fn rest(&mut self) {
+        let first = self.tasks.pop_front();
+        let (kept, dropped) = self.tasks.drain(..).partition::<Vec<_>, _>(|task| task.insist);
+        self.ended.extend(dropped.into_iter().map(|task| Ended::Refused(task.request)));
+        self.tasks = first.into_iter().chain(kept).collect();
+    }
+
     /// The next task that has ended.
     pub(super) fn poll_ended(&mut self) -> Option<Ended> {
         self.ended.pop_front()
