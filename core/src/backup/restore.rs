@@ -10,7 +10,7 @@ use super::read::{Access, ReadBounds, ReadError, Reader, Sink};
 use super::verify::Level;
 use crate::boot::GenesisBase;
 use crate::ids::{ClusterId, Epoch};
-use crate::kv::{Builder, Item, KvState};
+use crate::kv::{Builder, KvState};
 use crate::planted::{self, Bug};
 use crate::snapshot::{Decoder, Header};
 use bytes::Bytes;
@@ -112,17 +112,15 @@ pub fn rebase(restored: &Restored, cluster: ClusterId, lost: Epoch) -> Rebased {
 pub struct Rebuild {
     decoder: Decoder,
     builder: Builder,
-    items: Vec<Item>,
     rebuilt: Option<(Header, KvState)>,
 }
 
 impl Sink for Rebuild {
     fn push(&mut self, plain: Bytes) -> Result<(), String> {
-        self.decoder.push_into(&plain, &mut self.items).map_err(|error| error.to_string())?;
-        for item in self.items.drain(..) {
-            self.builder.push(item).map_err(|error| error.to_string())?;
-        }
-        Ok(())
+        let Rebuild { decoder, builder, .. } = self;
+        decoder
+            .push_with(&plain, &mut |item| builder.push(item).map_err(|bad| bad.to_string()))
+            .map_err(|error| error.to_string())
     }
 
     fn sha256(&self) -> [u8; 32] {

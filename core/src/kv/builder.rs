@@ -65,7 +65,7 @@ impl Builder {
     ///
     /// # Errors
     /// [`BadItem`]; the builder is of no use afterwards.
-    pub fn push(&mut self, item: Item) -> Result<(), BadItem> {
+    pub fn push<B: AsRef<[u8]>>(&mut self, item: Item<B>) -> Result<(), BadItem> {
         let (number, what) = (self.number, kind(&item));
         self.number += 1;
         self.take(item).map_err(|why| BadItem { number, what, why })
@@ -88,7 +88,7 @@ impl Builder {
         Ok(state)
     }
 
-    fn take(&mut self, item: Item) -> Result<(), &'static str> {
+    fn take<B: AsRef<[u8]>>(&mut self, item: Item<B>) -> Result<(), &'static str> {
         let place = place(&item);
         match (self.last, place) {
             (None, Place::Meta) => {}
@@ -122,9 +122,9 @@ impl Builder {
                 Ok(())
             }
             Item::Session { id, used_ms, floor, answers } => {
-                self.session(id, used_ms, floor, answers)
+                self.session(id, used_ms, floor, &answers)
             }
-            Item::Key { key, versions } => self.key(&key, versions),
+            Item::Key { key, versions } => self.key(key.as_ref(), versions),
         }
     }
 
@@ -147,26 +147,30 @@ impl Builder {
         check(all, "a member's incarnation was never given")
     }
 
-    fn session(
+    fn session<B: AsRef<[u8]>>(
         &mut self,
         id: u64,
         used_ms: u64,
         floor: u64,
-        answers: Vec<(u64, Bytes)>,
+        answers: &[(u64, B)],
     ) -> Result<(), &'static str> {
         check(self.state.sessions.len() < SESSIONS_MAX, "there are too many sessions")?;
         check(used_ms <= self.state.log_time_ms, "the session was used in the future")?;
         check(answers.is_sorted_by(|(a, _), (b, _)| a < b), "its answers are out of order")?;
         check(answers.first().is_none_or(|(n, _)| *n >= floor), "it answers below its floor")?;
-        check_answers(&answers)?;
+        check_answers(answers)?;
         // Copied, so that a kept answer does not pin the buffer it was read from.
-        let copied = answers.iter().map(|(n, bytes)| (*n, Bytes::copy_from_slice(bytes)));
+        let copied = answers.iter().map(|(n, bytes)| (*n, Bytes::copy_from_slice(bytes.as_ref())));
         let answers: OrdMap<u64, Bytes> = copied.collect();
         self.state.sessions.load(id, used_ms, floor, answers);
         Ok(())
     }
 
-    fn key(&mut self, key: &[u8], versions: Vec<Version>) -> Result<(), &'static str> {
+    fn key<B: AsRef<[u8]>>(
+        &mut self,
+        key: &[u8],
+        versions: Vec<Version<B>>,
+    ) -> Result<(), &'static str> {
         check(!versions.is_empty(), "a key has no version")?;
         let key = Key::new(key);
         match &self.pending {
@@ -180,7 +184,11 @@ impl Builder {
         Ok(())
     }
 
-    fn version(&mut self, key: &Key, version: Version) -> Result<(), &'static str> {
+    fn version<B: AsRef<[u8]>>(
+        &mut self,
+        key: &Key,
+        version: Version<B>,
+    ) -> Result<(), &'static str> {
         let (revision, compacted) = (self.state.store.revision, self.state.store.compacted);
         check((1..=revision).contains(&version.mod_revision), "a version's revision is not there")?;
         let old = self.pending.take();
@@ -200,7 +208,7 @@ impl Builder {
             create_revision: version.create_revision,
             version: version.version,
             lease: version.lease,
-            value: version.value.as_deref().map(Into::into),
+            value: version.value.map(|value| value.as_ref().into()),
         };
         self.pending = Some((key.clone(), stored));
         Ok(())
@@ -222,13 +230,13 @@ fn check(holds: bool, why: &'static str) -> Result<(), &'static str> {
     if holds { Ok(()) } else { Err(why) }
 }
 
-fn check_deletion(version: &Version, compacted: Revision) -> Result<(), &'static str> {
+fn check_deletion<B>(version: &Version<B>, compacted: Revision) -> Result<(), &'static str> {
     let bare = version.create_revision == 0 && version.version == 0 && version.lease == 0;
     check(bare, "a deletion has more than a revision")?;
     check(version.mod_revision > compacted, "a deletion outlived its compaction")
 }
 
-fn check_value(version: &Version) -> Result<(), &'static str> {
+fn check_value<B>(version: &Version<B>) -> Result<(), &'static str> {
     let created = (1..=version.mod_revision).contains(&version.create_revision);
     check(created, "a key was created after it was written")?;
     let writes = version.mod_revision - version.create_revision;
@@ -239,12 +247,12 @@ fn check_value(version: &Version) -> Result<(), &'static str> {
 }
 
 /// The oldest retained version of a key: where nothing is compacted before it, its very first.
-fn check_first(version: &Version, compacted: Revision) -> Result<(), &'static str> {
+fn check_first<B>(version: &Version<B>, compacted: Revision) -> Result<(), &'static str> {
     let created = version.create_revision == version.mod_revision;
     check(created || version.mod_revision <= compacted, "a key's older versions are missing")
 }
 
-fn check_next(old: &Stored, new: &Version, compacted: Revision) -> Result<(), &'static str> {
+fn check_next<B>(old: &Stored, new: &Version<B>, compacted: Revision) -> Result<(), &'static str> {
     check(old.mod_revision < new.mod_revision, "versions are out of order")?;
     check(new.mod_revision > compacted, "a compacted version is still there")?;
     match (&old.value, &new.value) {
@@ -262,7 +270,7 @@ fn check_next(old: &Stored, new: &Version, compacted: Revision) -> Result<(), &'
     }
 }
 
-fn place(item: &Item) -> Place {
+fn place<B>(item: &Item<B>) -> Place {
     match item {
         Item::Meta(_) => Place::Meta,
         Item::Backups(_) => Place::Backups,
@@ -274,7 +282,7 @@ fn place(item: &Item) -> Place {
     }
 }
 
-fn kind(item: &Item) -> &'static str {
+fn kind<B>(item: &Item<B>) -> &'static str {
     match item {
         Item::Meta(_) => "meta",
         Item::Backups(_) => "backups",

@@ -6,8 +6,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// One piece of the state. A snapshot holds `Meta` first, then backups, members, leases, sessions and keys, each in ascending order.
+///
+/// Keys, values and answers are `B`: of their own, or `&[u8]` where they lie in what is being decoded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Item {
+pub enum Item<B = Bytes> {
     /// What there is exactly one of.
     Meta(Meta),
     /// A member.
@@ -37,14 +39,14 @@ pub enum Item {
         /// Numbers below this are forgotten.
         floor: u64,
         /// Kept answers by number: postcard of `Result<WriteResult, Error>`.
-        answers: Vec<(u64, Bytes)>,
+        answers: Vec<(u64, B)>,
     },
     /// A key with every version that is not compacted, oldest first. A version with `value` `None` is a deletion.
     Key {
         /// The key.
-        key: Bytes,
+        key: B,
         /// Its versions.
-        versions: Vec<Version>,
+        versions: Vec<Version<B>>,
     },
     /// What is known about backups that the cluster makes, where it is anything. Comes right behind `Meta`, in snapshots of version 2.
     Backups(Box<Backups>),
@@ -65,7 +67,7 @@ pub struct Meta {
 
 /// One version of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Version {
+pub struct Version<B = Bytes> {
     /// The revision that made it.
     pub mod_revision: Revision,
     /// The revision at which the key came into being; 0 for a deletion.
@@ -75,5 +77,33 @@ pub struct Version {
     /// The lease, or 0.
     pub lease: LeaseId,
     /// The value; `None` marks a deletion.
-    pub value: Option<Bytes>,
+    pub value: Option<B>,
+}
+
+impl Item<&[u8]> {
+    /// With bytes of its own.
+    pub fn into_owned(self) -> Item {
+        let owned = Bytes::copy_from_slice;
+        match self {
+            Item::Meta(meta) => Item::Meta(meta),
+            Item::Member(info) => Item::Member(info),
+            Item::Incarnation { member, incarnation } => Item::Incarnation { member, incarnation },
+            Item::Lease { id, ttl_ms, deadline_ms } => Item::Lease { id, ttl_ms, deadline_ms },
+            Item::Session { id, used_ms, floor, answers } => {
+                let answers = answers.into_iter().map(|(n, bytes)| (n, owned(bytes))).collect();
+                Item::Session { id, used_ms, floor, answers }
+            }
+            Item::Key { key, versions } => {
+                let versions = versions.into_iter().map(|version| Version {
+                    mod_revision: version.mod_revision,
+                    create_revision: version.create_revision,
+                    version: version.version,
+                    lease: version.lease,
+                    value: version.value.map(owned),
+                });
+                Item::Key { key: owned(key), versions: versions.collect() }
+            }
+            Item::Backups(backups) => Item::Backups(backups),
+        }
+    }
 }

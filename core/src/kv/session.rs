@@ -190,13 +190,13 @@ fn encode(answer: &Answer) -> Bytes {
 }
 
 /// Why answers read from elsewhere cannot be kept.
-pub(super) fn check_answers(answers: &[(u64, Bytes)]) -> Result<(), &'static str> {
-    let bytes: usize = answers.iter().map(|(_, bytes)| bytes.len()).sum();
+pub(super) fn check_answers<B: AsRef<[u8]>>(answers: &[(u64, B)]) -> Result<(), &'static str> {
+    let bytes: usize = answers.iter().map(|(_, bytes)| bytes.as_ref().len()).sum();
     let bytes_max = SESSION_BYTES_MAX + SESSION_ANSWERS_MAX * SHORT_ANSWER_BYTES_MAX;
     if answers.len() > SESSION_ANSWERS_MAX || bytes > bytes_max {
         return Err("the session keeps too many answers");
     }
-    if answers.iter().any(|(_, bytes)| postcard::from_bytes::<Answer>(bytes).is_err()) {
+    if answers.iter().any(|(_, bytes)| postcard::from_bytes::<Answer>(bytes.as_ref()).is_err()) {
         return Err("a kept answer does not decode");
     }
     Ok(())

@@ -13,6 +13,9 @@ use crate::planted::{self, Bug};
 use bytes::{Buf, BytesMut};
 use sha2::{Digest, Sha256};
 
+/// Takes an item, or says why not.
+pub type Take<'a> = &'a mut dyn FnMut(Item<&[u8]>) -> Result<(), String>;
+
 /// Reads a snapshot. After an error it is of no more use.
 #[derive(Clone, Debug)]
 pub struct Decoder {
@@ -59,6 +62,14 @@ impl Decoder {
 
     /// As [`Decoder::push`]; items that came before an error are kept in `items`.
     pub fn push_into(&mut self, bytes: &[u8], items: &mut Vec<Item>) -> Result<(), SnapshotError> {
+        self.push_with(bytes, &mut |item| {
+            items.push(item.into_owned());
+            Ok(())
+        })
+    }
+
+    /// As [`Decoder::push`]; `take` gets every item where it lies, and says why it is refused.
+    pub fn push_with(&mut self, bytes: &[u8], take: Take<'_>) -> Result<(), SnapshotError> {
         self.input.extend_from_slice(bytes);
         if self.offset == 0 && !self.take_file_head()? {
             return Ok(());
@@ -67,7 +78,7 @@ impl Decoder {
             let body = &chunk[CHUNK_HEAD_BYTES..];
             match kind {
                 Kind::Header => self.take_header(body)?,
-                Kind::Items => self.take_items(body, items)?,
+                Kind::Items => self.take_items(body, take)?,
                 Kind::Footer => self.take_footer(body)?,
             }
             self.sha256.update(&chunk);
@@ -163,14 +174,14 @@ impl Decoder {
         }
     }
 
-    fn take_items(&mut self, body: &[u8], items: &mut Vec<Item>) -> Result<(), SnapshotError> {
+    fn take_items(&mut self, body: &[u8], take: Take<'_>) -> Result<(), SnapshotError> {
         // Only the item that spans two chunks is put together; the others are read where they lie.
         let mut rest = body;
         if !self.stream.is_empty() {
-            rest = self.complete_item(rest, items)?;
+            rest = self.complete_item(rest, take)?;
         }
         while let Some(item) = item_at(rest).map_err(|cause| self.error(cause))? {
-            items.push(decode_item(item).map_err(|cause| self.error(cause))?);
+            take_item(item, take).map_err(|cause| self.error(cause))?;
             self.items += 1;
             rest = &rest[LENGTH_BYTES + item.len()..];
         }
@@ -182,7 +193,7 @@ impl Decoder {
     fn complete_item<'a>(
         &mut self,
         body: &'a [u8],
-        items: &mut Vec<Item>,
+        take: Take<'_>,
     ) -> Result<&'a [u8], SnapshotError> {
         let (length, body) =
             body.split_at(LENGTH_BYTES.saturating_sub(self.stream.len()).min(body.len()));
@@ -194,9 +205,7 @@ impl Decoder {
         let (part, body) = body.split_at(missing.min(body.len()));
         self.stream.extend_from_slice(part);
         if self.stream.len() == LENGTH_BYTES + length {
-            items.push(
-                decode_item(&self.stream[LENGTH_BYTES..]).map_err(|cause| self.error(cause))?,
-            );
+            take_item(&self.stream[LENGTH_BYTES..], take).map_err(|cause| self.error(cause))?;
             self.items += 1;
             self.stream.clear();
         }
@@ -250,9 +259,9 @@ fn item_bytes(stream: &[u8]) -> Result<Option<usize>, Cause> {
     Ok(Some(length))
 }
 
-fn decode_item(bytes: &[u8]) -> Result<Item, Cause> {
+fn take_item(bytes: &[u8], take: Take<'_>) -> Result<(), Cause> {
     match postcard::take_from_bytes(bytes) {
-        Ok((item, [])) => Ok(item),
+        Ok((item, [])) => take(item).map_err(Cause::State),
         Ok(_) => Err(Cause::Malformed("an item has bytes too many".into())),
         Err(error) => Err(Cause::Malformed(format!("an item does not decode: {error}"))),
     }

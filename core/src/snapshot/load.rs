@@ -20,13 +20,8 @@ impl Loader {
 
     /// Takes the next bytes of the file.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
-        for item in self.decoder.push(bytes)? {
-            let offset = self.decoder.offset();
-            self.builder
-                .push(item)
-                .map_err(|bad| SnapshotError { offset, cause: Cause::State(bad.to_string()) })?;
-        }
-        Ok(())
+        let Loader { decoder, builder } = self;
+        decoder.push_with(bytes, &mut |item| builder.push(item).map_err(|bad| bad.to_string()))
     }
 
     /// The header, as soon as it has come.
