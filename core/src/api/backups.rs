@@ -133,6 +133,8 @@ pub struct BackupStatus {
     pub done_bytes: Option<u64>,
     /// What came of pruning after the last backup for which the asked node did that, since it was started.
     pub pruned: Option<PruneReport>,
+    /// What came of each store of copies, the last time that the asked node brought it up to date, since it was started.
+    pub copies: Vec<CopyReport>,
 }
 
 /// What came of pruning after a backup, as the node that did it remembers. It changes nothing of the run, so it is no part of the state.
@@ -141,6 +143,19 @@ pub struct PruneReport {
     /// The backup that was made before.
     pub after: BackupId,
     /// Something that was to go is still there because the store failed, or nothing could be decided.
+    pub failed: bool,
+    /// For people.
+    pub what: String,
+}
+
+/// What came of bringing a store of copies up to date, as the node that did it remembers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyReport {
+    /// What the store is called.
+    pub store: String,
+    /// When that was over, by the node's calendar.
+    pub at: Wall,
+    /// Something is not there that should be, or older copies could not be pruned.
     pub failed: bool,
     /// For people.
     pub what: String,

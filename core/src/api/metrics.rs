@@ -4,7 +4,7 @@
 //! text from outside, so nothing has to be escaped.
 
 use super::admin::{NodeStatus, Role};
-use super::backups::{BackupStatus, Ended, RunOutcome};
+use super::backups::{BackupStatus, CopyReport, Ended, RunOutcome};
 use crate::time::Wall;
 use std::fmt::{Display, Write as _};
 
@@ -89,10 +89,29 @@ impl Page {
             let help = "Whether pruning failed after the last backup for which this node did it.";
             self.gauge("backup_prune_failed", help, u64::from(pruned.failed));
         }
+        self.copies(&status.copies);
         if let Some(taken) = status.newest_state() {
             let lag_ms = status.wall.0.saturating_sub(taken.0);
             let help = "Age of the newest state that is known to be in the store.";
             self.gauge("backup_lag_seconds", help, seconds(lag_ms));
+        }
+    }
+
+    /// Of every store of copies that this node has brought up to date. Names of stores are letters, digits, - and _.
+    fn copies(&mut self, copies: &[CopyReport]) {
+        if copies.is_empty() {
+            return;
+        }
+        let name = "raftkv_backup_copy_failed";
+        let help = "Whether this node's last attempt to bring a store of copies up to date failed.";
+        self.begin(name, help);
+        for CopyReport { store, failed, .. } in copies {
+            self.sample(name, &format!("store=\"{store}\""), u64::from(*failed));
+        }
+        let name = "raftkv_backup_copy_timestamp_seconds";
+        self.begin(name, "When that attempt ended.");
+        for CopyReport { store, at, .. } in copies {
+            self.line(format_args!("{name}{{store=\"{store}\"}} {}", timestamp(*at)));
         }
     }
 
@@ -227,6 +246,14 @@ mod tests {
                 failed: true,
                 what: "s3://secret-bucket/ said no".into(),
             }),
+            copies: [("near", false), ("far", true)]
+                .map(|(store, failed)| CopyReport {
+                    store: store.into(),
+                    at: Wall(110_500),
+                    failed,
+                    what: "s3://secret-bucket/ said no".into(),
+                })
+                .into(),
         }
     }
 
@@ -245,6 +272,7 @@ mod tests {
         none_made.backups = Backups::default();
         none_made.overdue = None;
         none_made.pruned = None;
+        none_made.copies.clear();
         let text = render(&status(), Some(&none_made));
         assert!(text.contains("\nraftkv_backup_overdue_seconds 0\n"), "{text}");
         for unknown in ["outcome", "timestamp", "complete", "prune", "lag"] {

@@ -11,7 +11,9 @@ pub mod request;
 pub mod response;
 
 pub use admin::{MemberInfo, MemberRole, NodeStatus, Role, SnapshotInfo};
-pub use backups::{BackupStatus, Backups, Ended, PruneReport, Run, RunOutcome, Schedule};
+pub use backups::{
+    BackupStatus, Backups, CopyReport, Ended, PruneReport, Run, RunOutcome, Schedule,
+};
 pub use data::{Event, EventKind, KeyRange, KeyValue, LeaseId, RangeEnd, Revision};
 pub use error::Error;
 pub use request::{

@@ -43,6 +43,8 @@ pub struct Order {
 pub struct News {
     /// Which store.
     pub store: StoreIndex,
+    /// It is about pruning, which comes after copying.
+    pub pruning: bool,
     /// Something failed. What the next run has broken off has not.
     pub failed: bool,
     /// For people.
@@ -192,7 +194,8 @@ impl Tend {
                     }
                     Holding::Yes | Holding::Released => work.leave(),
                     Holding::No(error) => {
-                        self.news.push_back(News { store, failed: true, what: error.to_string() });
+                        let what = error.to_string();
+                        self.news.push_back(News { store, pruning: false, failed: true, what });
                         self.failed.push(store);
                         work.leave();
                     }
@@ -208,7 +211,7 @@ impl Tend {
                     };
                     self.given = catching_up.end();
                     let failed = !is_whole && !self.is_stopped;
-                    self.news.push_back(News { store, failed, what });
+                    self.news.push_back(News { store, pruning: false, failed, what });
                     if !is_whole {
                         self.failed.push(store);
                     }
@@ -230,7 +233,7 @@ impl Tend {
                         Err(error) => (true, format!("older backups were not pruned: {error}")),
                     };
                     self.given = pruning.end();
-                    self.news.push_back(News { store, failed, what });
+                    self.news.push_back(News { store, pruning: true, failed, what });
                     work.leave();
                 }
                 Step::Leaving if !work.keep.is_over() => return,

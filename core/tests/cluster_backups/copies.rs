@@ -2,7 +2,7 @@
 
 use super::scene::{Scene, able, tidy};
 use super::store::Store;
-use raftkv_core::api::{Ended, Request, RunOutcome};
+use raftkv_core::api::{CopyReport, Ended, Request, Response, RunOutcome};
 use raftkv_core::backup::KeyRing;
 use raftkv_core::backup::catalog::Standing;
 use raftkv_core::backup::compress::Compression;
@@ -39,6 +39,16 @@ fn objects(store: &Store) -> Vec<&String> {
 }
 
 impl Scene {
+    /// What a node says of its copies.
+    fn copy_reports(&mut self, member: u32) -> Vec<CopyReport> {
+        let req = self.cluster.ask(member, Request::BackupStatus);
+        self.cluster.settle();
+        match self.cluster.answer(req) {
+            Response::Backups(status) => status.copies.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Nothing in any store is locked, or half there.
     fn assert_at_rest(&mut self) {
         for store in 0..3 {
@@ -232,4 +242,31 @@ fn older_copies_go_by_the_same_rules() {
     let complete = scene.complete();
     assert_eq!(complete.len(), 2);
     assert_eq!((scene.complete_in(1), scene.complete_in(2)), (complete.clone(), complete));
+}
+
+#[test]
+fn a_node_that_was_ended_goes_on_with_its_copies_and_says_how_they_are() {
+    let mut scene = Scene::prepared(3, copying);
+    scene.put("a", "1");
+    scene.down = vec![2];
+    scene.run();
+    let backups = scene.until("it ends", |backups| backups.run.is_none());
+    let maker = backups.complete.unwrap().node.member();
+    scene.ticks(20);
+    let reports = scene.copy_reports(maker);
+    let told = |(store, failed): (&str, bool)| {
+        reports.iter().any(|report| report.store == store && report.failed == failed)
+    };
+    assert!([("second", false), ("third", true)].into_iter().all(told), "{reports:?}");
+    scene.cluster.crash(maker);
+    scene.down.clear();
+    scene.ticks(20);
+    assert_eq!(scene.complete_in(2).len(), 0, "nobody else has the task");
+    scene.cluster.start(maker);
+    // The lock that it left behind keeps it waiting.
+    scene.ticks(700);
+    assert_eq!(scene.complete_in(2).len(), 1);
+    let reports = scene.copy_reports(maker);
+    assert!(reports.len() == 2 && reports.iter().all(|report| !report.failed), "{reports:?}");
+    scene.assert_at_rest();
 }

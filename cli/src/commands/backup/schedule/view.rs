@@ -1,9 +1,10 @@
 //! What is printed of schedules and runs.
 
 use crate::output::{Report, table};
-use raftkv_core::api::{BackupStatus, Ended, Run, RunOutcome, Schedule};
+use raftkv_core::api::{BackupStatus, CopyReport, Ended, Run, RunOutcome, Schedule};
 use raftkv_core::backup::metadata::rfc3339;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// `backup schedule status`.
 #[derive(Debug, Serialize)]
@@ -15,6 +16,8 @@ pub struct ScheduleView {
     last_complete: Option<EndedView>,
     /// What came of pruning after the last complete backup; nothing where its node has not pruned, or was started again since.
     pruned: Option<String>,
+    /// What came of each store of copies, by whoever brought it up to date last and was not started again since.
+    copies: Vec<CopyView>,
     /// Failures in a row at the newest slot.
     failures: u32,
     next: Vec<String>,
@@ -50,6 +53,16 @@ struct NodeView {
     error: Option<String>,
 }
 
+#[derive(Debug, Serialize)]
+struct CopyView {
+    store: String,
+    ok: bool,
+    at: String,
+    /// Who did it.
+    node: u32,
+    what: String,
+}
+
 /// A run that ended.
 #[derive(Debug, Serialize)]
 pub struct EndedView {
@@ -79,6 +92,7 @@ impl ScheduleView {
             last: backups.last.as_ref().map(EndedView::new),
             last_complete: backups.complete.as_ref().map(EndedView::new),
             pruned: backups.complete.as_ref().and_then(|complete| pruned_after(complete, &nodes)),
+            copies: newest_copies(&nodes),
             failures: backups.failures,
             next: status.next.iter().map(|slot| rfc3339(*slot)).collect(),
             overdue_seconds: status.overdue.map(seconds),
@@ -91,6 +105,27 @@ impl ScheduleView {
     pub fn lag_seconds(&self) -> Option<i64> {
         self.lag_seconds
     }
+}
+
+/// Of each store the newest report there is.
+fn newest_copies(nodes: &[(String, Result<BackupStatus, String>)]) -> Vec<CopyView> {
+    let mut newest: BTreeMap<&str, (u32, &CopyReport)> = BTreeMap::new();
+    for status in nodes.iter().filter_map(|(_, node)| node.as_ref().ok()) {
+        for report in &status.copies {
+            let known = newest.get(report.store.as_str());
+            if known.is_none_or(|(_, known)| known.at < report.at) {
+                newest.insert(&report.store, (status.node.member(), report));
+            }
+        }
+    }
+    let view = |(node, report): (u32, &CopyReport)| CopyView {
+        store: report.store.clone(),
+        ok: !report.failed,
+        at: rfc3339(report.at),
+        node,
+        what: report.what.clone(),
+    };
+    newest.into_values().map(view).collect()
 }
 
 /// Only the node that made a backup knows what it has pruned after it.
@@ -201,6 +236,10 @@ impl Report for ScheduleView {
         rows.push(("last run", self.last.as_ref().map_or("none".into(), EndedView::line)));
         if let Some(pruned) = &self.pruned {
             rows.push(("pruning", pruned.clone()));
+        }
+        for CopyView { store, ok, at, node, what } in &self.copies {
+            let failed = if *ok { "" } else { "FAILED, is tried again: " };
+            rows.push(("copies", format!("{store}: {failed}{what}; by node {node} at {at}")));
         }
         if self.failures > 0 {
             rows.push(("failures", format!("{} in a row", self.failures)));
