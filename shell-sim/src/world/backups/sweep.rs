@@ -26,8 +26,10 @@ impl World {
         cluster: ClusterId,
         replay: &Replay,
     ) -> Result<(), Violation> {
-        let commits = &self.backups.commits;
-        cluster_backups::check(&replay.steps, |id| commits.was_complete(id))?;
+        let (commits, bucket) = (&self.backups.commits, self.backups.store.bucket());
+        let (was_complete, is_tampered) =
+            (|id| commits.was_complete(id), |id| bucket.is_tampered(id));
+        cluster_backups::check(&replay.steps, was_complete, is_tampered)?;
         let mut ids: Vec<BackupId> = Vec::new();
         for metadata in self.backups.commits.complete().filter(|m| m.cluster == cluster) {
             backup_restore::check_origin(metadata, replay.hashes.get(&metadata.index).copied())?;
