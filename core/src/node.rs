@@ -145,6 +145,7 @@ impl Node {
             entries: image.entries,
         };
         let consensus = Consensus::new(&config, restart, &seed);
+        let born = consensus.last_index();
         let mut wal = image.wal;
         wal.set_segment_bytes(config.segment_bytes);
         let read_retry = Span(config.tick.0 * u64::from(config.election_ticks) / 2);
@@ -167,7 +168,7 @@ impl Node {
             views: Views::new(config.limits.views),
             members: members::Changes::default(),
             maker: making::Maker::new(&seed),
-            copier: copies::Copier::new(),
+            copier: copies::Copier::new(born),
             duty: backups::Duty::default(),
             stopping: stop::Stopping::default(),
             was: Standing::default(),

@@ -133,7 +133,8 @@ pub struct BackupStatus {
     pub done_bytes: Option<u64>,
     /// What came of pruning after the last backup for which the asked node did that, since it was started.
     pub pruned: Option<PruneReport>,
-    /// What came of each store of copies, the last time that the asked node brought it up to date, since it was started.
+    /// What came of each store of copies, the last time that the asked node worked on it, since it was started. Nothing once another node
+    /// has made the newest run, and keeps them.
     pub copies: Vec<CopyReport>,
 }
 
@@ -155,8 +156,8 @@ pub struct CopyReport {
     pub store: String,
     /// When that was over, by the node's calendar.
     pub at: Wall,
-    /// Something is not there that should be, or older copies could not be pruned.
-    pub failed: bool,
+    /// Something is not there that should be.
+    pub behind: bool,
     /// For people.
     pub what: String,
 }

@@ -1,7 +1,7 @@
 //! What a node knows of itself and of its cluster's backups, as Prometheus reads it: its text format, version 0.0.4.
 //!
 //! Invariants: no key, value, credential or place of a store is in it; what is not known is left out, never shown as 0; no label holds
-//! text from outside, so nothing has to be escaped.
+//! text that has to be escaped: from outside come only the names of stores of copies, which are letters, digits, - and _.
 
 use super::admin::{NodeStatus, Role};
 use super::backups::{BackupStatus, CopyReport, Ended, RunOutcome};
@@ -97,19 +97,19 @@ impl Page {
         }
     }
 
-    /// Of every store of copies that this node has brought up to date. Names of stores are letters, digits, - and _.
+    /// Of every store of copies that this node keeps.
     fn copies(&mut self, copies: &[CopyReport]) {
         if copies.is_empty() {
             return;
         }
-        let name = "raftkv_backup_copy_failed";
-        let help = "Whether this node's last attempt to bring a store of copies up to date failed.";
+        let name = "raftkv_backup_copy_behind";
+        let help = "Whether a store of copies that this node keeps lacks something.";
         self.begin(name, help);
-        for CopyReport { store, failed, .. } in copies {
-            self.sample(name, &format!("store=\"{store}\""), u64::from(*failed));
+        for CopyReport { store, behind, .. } in copies {
+            self.sample(name, &format!("store=\"{store}\""), u64::from(*behind));
         }
         let name = "raftkv_backup_copy_timestamp_seconds";
-        self.begin(name, "When that attempt ended.");
+        self.begin(name, "When it was last worked on.");
         for CopyReport { store, at, .. } in copies {
             self.line(format_args!("{name}{{store=\"{store}\"}} {}", timestamp(*at)));
         }
@@ -247,10 +247,10 @@ mod tests {
                 what: "s3://secret-bucket/ said no".into(),
             }),
             copies: [("near", false), ("far", true)]
-                .map(|(store, failed)| CopyReport {
+                .map(|(store, behind)| CopyReport {
                     store: store.into(),
                     at: Wall(110_500),
-                    failed,
+                    behind,
                     what: "s3://secret-bucket/ said no".into(),
                 })
                 .into(),

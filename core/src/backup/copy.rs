@@ -1,6 +1,6 @@
 //! Copies one complete backup from a store to another, as it is: no key is needed, and nothing is decrypted.
 //!
-//! Invariants: what is copied is what the catalog judged: metadata or keys that changed since are not; `metadata.json` is the last object in the target, written only when every other one is there and the SHA-256 of all bytes
+//! Invariants: what is copied is what the catalog judged, and nothing is whose metadata or keys have changed since. `metadata.json` is the last object in the target, written only when every other one is there and the SHA-256 of all bytes
 //! of `data.db` is the one that the metadata names, so a damaged backup is never copied and half a copy never looks complete;
 //! memory is bounded. Nothing is ever deleted, only written over with the same bytes: a deletion whose answer is lost may happen later, when a
 //! next try has made the copy whole. What a try that failed leaves in the target is data without metadata, and the next one replaces it.
@@ -199,7 +199,7 @@ impl CopyBackup {
     fn done(&mut self, purpose: Purpose, done: BlobDone) -> Result<(), CopyError> {
         match (purpose, done) {
             (Purpose::Small(Role::Metadata), BlobDone::Bytes(bytes)) => {
-                self.is_unchanged(Role::Metadata, Some(&bytes))?;
+                self.check_unchanged(Role::Metadata, Some(&bytes))?;
                 let claims = Signed::parse(&bytes)
                     .map_err(|error| CopyError::Damaged(error.to_string()))?
                     .claims()
@@ -292,13 +292,13 @@ impl CopyBackup {
         }
     }
 
-    fn is_unchanged(&self, role: Role, bytes: Option<&[u8]>) -> Result<(), CopyError> {
+    fn check_unchanged(&self, role: Role, bytes: Option<&[u8]>) -> Result<(), CopyError> {
         let object = ObjectName { backup: self.id, role };
         self.judged.is_same(role, bytes).then_some(()).ok_or(CopyError::Changed(object))
     }
 
     fn looked(&mut self) -> Result<(), CopyError> {
-        self.is_unchanged(Role::Keys, self.beside.get(&Role::Keys).map(|bytes| &bytes[..]))?;
+        self.check_unchanged(Role::Keys, self.beside.get(&Role::Keys).map(|bytes| &bytes[..]))?;
         match &self.there {
             Some(there) if *there == self.metadata => {
                 let object = ObjectName::data(self.id);

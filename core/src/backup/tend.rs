@@ -43,8 +43,8 @@ pub struct Order {
 pub struct News {
     /// Which store.
     pub store: StoreIndex,
-    /// It is about pruning, which comes after copying.
-    pub pruning: bool,
+    /// Something is not there that should be.
+    pub behind: bool,
     /// Something failed. What the next run has broken off has not.
     pub failed: bool,
     /// For people.
@@ -195,7 +195,7 @@ impl Tend {
                     Holding::Yes | Holding::Released => work.leave(),
                     Holding::No(error) => {
                         let what = error.to_string();
-                        self.news.push_back(News { store, pruning: false, failed: true, what });
+                        self.news.push_back(News { store, behind: true, failed: true, what });
                         self.failed.push(store);
                         work.leave();
                     }
@@ -211,7 +211,7 @@ impl Tend {
                     };
                     self.given = catching_up.end();
                     let failed = !is_whole && !self.is_stopped;
-                    self.news.push_back(News { store, pruning: false, failed, what });
+                    self.news.push_back(News { store, behind: !is_whole, failed, what });
                     if !is_whole {
                         self.failed.push(store);
                     }
@@ -233,7 +233,7 @@ impl Tend {
                         Err(error) => (true, format!("older backups were not pruned: {error}")),
                     };
                     self.given = pruning.end();
-                    self.news.push_back(News { store, pruning: true, failed, what });
+                    self.news.push_back(News { store, behind: false, failed, what });
                     work.leave();
                 }
                 Step::Leaving if !work.keep.is_over() => return,

@@ -1,8 +1,8 @@
 //! Client sessions: a write that is sent again is answered again, not applied again.
 //!
 //! Each session numbers its writes; the state keeps the answer to every number the client has not acknowledged. A client that
-//! never acknowledges is refused ([`Error::Busy`]) rather than made to forget; an answer too large to keep is kept in short: as its
-//! revision, or as a refusal of the same kind. Sessions idle for [`SESSION_IDLE_MS`] of log time end, and the one unused for longest makes room for a new one
+//! never acknowledges is refused ([`Error::Busy`]) rather than made to forget; an answer too large to keep is kept in short:
+//! as its revision, or as a refusal of the same kind. Sessions idle for [`SESSION_IDLE_MS`] of log time end, and the one unused for longest makes room for a new one
 //! when there are [`SESSIONS_MAX`].
 //! Source: Ongaro's thesis §6.3 (linearizable semantics).
 
@@ -264,16 +264,37 @@ mod tests {
 
     #[test]
     fn without_room_a_write_that_was_refused_stays_refused() {
-        let number = u64::MAX;
-        for error in [
-            Error::Invalid(LONG.into()),
-            Error::TooLarge { what: LONG.into(), got: number, limit: number },
-            Error::Refused(LONG.into()),
+        let told = retried(&Err(Error::Invalid(LONG.into())));
+        assert_eq!(told, Err(Error::Invalid("as before".into())));
+    }
+
+    #[test]
+    fn what_is_kept_in_short_says_the_same_and_is_short() {
+        let (number, words) = (u64::MAX, || LONG.to_owned());
+        let errors = [
+            Error::NotLeader { leader: Some((crate::ids::NodeId::new(1, 0), words())) },
+            Error::Unknown,
+            Error::Busy { what: words() },
+            Error::TooLarge { what: words(), got: number, limit: number },
+            Error::Invalid(words()),
             Error::Compacted { asked: number, oldest: number },
+            Error::FutureRevision { asked: number, newest: number },
             Error::LeaseNotFound(number),
-        ] {
-            let told = retried(&Err(error.clone())).unwrap_err();
-            assert_eq!(std::mem::discriminant(&told), std::mem::discriminant(&error), "{told}");
+            Error::LeaseExists(number),
+            Error::SessionUnknown(number),
+            Error::SequenceForgotten { session: number, sequence: number },
+            Error::NotFound(words()),
+            Error::Conflict(words()),
+            Error::Refused(words()),
+            Error::Unavailable(words()),
+        ];
+        for error in errors {
+            let short = in_short(&Err(error.clone()), 5);
+            assert!(encode(&short).len() <= SHORT_ANSWER_BYTES_MAX, "{short:?}");
+            let short = short.unwrap_err();
+            assert_eq!(std::mem::discriminant(&short), std::mem::discriminant(&error), "{short}");
         }
+        let done = in_short(&Ok(WriteResult::AppliedBefore { revision: number }), number);
+        assert!(encode(&done).len() <= SHORT_ANSWER_BYTES_MAX);
     }
 }

@@ -80,7 +80,7 @@ impl Node {
             overdue: self.state.due_slot(wall).filter(|_| backups.run.is_none()),
             done_bytes: backups.run.as_ref().and_then(|run| self.maker.done_bytes(run)),
             pruned: self.maker.pruned(),
-            copies: self.copier.reports(),
+            copies: self.copy_reports(),
             backups,
         }
     }

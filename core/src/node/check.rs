@@ -34,7 +34,9 @@ impl Node {
             return Err(Broken("the log starts behind the newest snapshot".into()));
         }
         let sent = |peer: &NodeId| self.snapshots.is_sending_to(*peer);
-        if consensus.is_leader()
+        // A node that has stopped starts nothing any more.
+        if !self.halted
+            && consensus.is_leader()
             && let Some(peer) = consensus.awaiting_snapshot().find(|peer| !sent(peer))
         {
             return Err(Broken(format!("node {peer} waits for a snapshot that nobody sends")));

@@ -1,10 +1,10 @@
 //! After each run that this node has made, the stores that have copies of backups are brought up to date; and when it starts, if the
-//! newest backup is one of its own: what it was copying when it ended would otherwise wait for the next run.
+//! newest run was its own: what it was copying when it ended would otherwise wait for the next one.
 //!
-//! Invariant: only while no other run is under way, wherever it is made: that one may need the locks.
+//! Invariant: only while no newer run is known, wherever it is made: that one needs the locks, and whoever made it keeps the copies.
 
 use super::Node;
-use crate::api::{CopyReport, Ended};
+use crate::api::{Backups, CopyReport, Ended};
 use crate::backup::blob::{BlobDone, BlobError, StoreIndex};
 use crate::backup::lock;
 use crate::backup::making::Order;
@@ -36,15 +36,17 @@ pub(super) struct Copier {
     next: Option<(u64, tend::Order)>,
     next_op: u64,
     next_lock_op: u64,
-    /// Since the start it was not looked whether something is left from before.
-    is_fresh: bool,
+    /// The last entry that the log had when this life of the node began.
+    born: u64,
+    /// The newest run that was followed in this life.
+    followed: u64,
     /// What came of each store's last turn.
     reports: BTreeMap<StoreIndex, CopyReport>,
 }
 
 impl Copier {
-    /// A node that copies nothing until it is told what.
-    pub(super) fn new() -> Self {
+    /// A node that copies nothing until it is told what. Its log ends with entry `born`.
+    pub(super) fn new(born: u64) -> Self {
         // Operations have numbers of their own, as those of the locks have, and go on from one run to the next.
         Copier {
             copies: None,
@@ -52,7 +54,8 @@ impl Copier {
             next: None,
             next_op: 1 << 61,
             next_lock_op: 1 << 62,
-            is_fresh: true,
+            born,
+            followed: 0,
             reports: BTreeMap::new(),
         }
     }
@@ -62,19 +65,10 @@ impl Copier {
         self.tend.as_mut().is_some_and(|(_, tend)| tend.take(op, result))
     }
 
-    /// What came of each store's last turn.
-    pub(super) fn reports(&self) -> Vec<CopyReport> {
-        self.reports.values().cloned().collect()
-    }
-
-    /// Notes what came of a store. That pruning went well after it says nothing new.
+    /// Notes what came of a store.
     fn note(&mut self, news: &News, name: &str, at: Wall) {
-        let News { store, pruning, failed, what } = news;
-        if *failed || !*pruning {
-            let report =
-                CopyReport { store: name.to_owned(), at, failed: *failed, what: what.clone() };
-            self.reports.insert(*store, report);
-        }
+        let News { store, behind, what, .. } = news.clone();
+        self.reports.insert(store, CopyReport { store: name.to_owned(), at, behind, what });
     }
 
     /// Time has passed.
@@ -108,28 +102,37 @@ impl Node {
             keys,
             pruning,
         };
+        self.copier.followed = number;
         self.copier.next = Some((number, order));
     }
 
-    /// After a start, once the cluster is known: goes on with what followed the newest backup, if that is this node's.
+    /// After a start: goes on with what followed the newest run, if that was this node's, and ended before anybody went on with it.
     fn resume_copies(&mut self) {
-        if !self.copier.is_fresh || self.consensus.leader().is_none() {
+        let Backups { run: None, last: Some(Ended { number, id, node, .. }), .. } =
+            self.state.backups()
+        else {
             return;
-        }
-        self.copier.is_fresh = false;
-        let here = self.identity.node.member();
-        if let Some(Ended { number, id, node, .. }) = self.state.backups().complete
-            && node.member() == here
-        {
+        };
+        let (number, id) = (*number, *id);
+        let is_ours = *node == self.identity.node && number <= self.copier.born;
+        if is_ours && number > self.copier.followed && self.consensus.leader().is_some() {
             self.plan_copies(number, id, None);
         }
+    }
+
+    /// What came of each store's last turn, as long as this node keeps the copies.
+    pub(super) fn copy_reports(&self) -> Vec<CopyReport> {
+        let last = self.state.backups().last.as_ref();
+        let keeps = last.is_none_or(|last| last.node == self.identity.node);
+        self.copier.reports.values().filter(|_| keeps).cloned().collect()
     }
 
     /// Gives out what is to be done.
     pub(super) fn drive_copies(&mut self) {
         self.resume_copies();
-        let run = self.state.backups().run.as_ref().map(|run| run.number);
-        let is_wanted = |number: u64| run.is_none_or(|run| run == number);
+        let Backups { run, last, .. } = self.state.backups();
+        let newest = run.as_ref().map(|run| run.number).or(last.as_ref().map(|last| last.number));
+        let is_wanted = |number: u64| newest.is_none_or(|newest| newest <= number);
         if self.copier.tend.is_none()
             && let Some((number, order)) =
                 self.copier.next.take_if(|(number, _)| is_wanted(*number))

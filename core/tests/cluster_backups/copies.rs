@@ -254,8 +254,8 @@ fn a_node_that_was_ended_goes_on_with_its_copies_and_says_how_they_are() {
     let maker = backups.complete.unwrap().node.member();
     scene.ticks(20);
     let reports = scene.copy_reports(maker);
-    let told = |(store, failed): (&str, bool)| {
-        reports.iter().any(|report| report.store == store && report.failed == failed)
+    let told = |(store, behind): (&str, bool)| {
+        reports.iter().any(|report| report.store == store && report.behind == behind)
     };
     assert!([("second", false), ("third", true)].into_iter().all(told), "{reports:?}");
     scene.cluster.crash(maker);
@@ -267,6 +267,6 @@ fn a_node_that_was_ended_goes_on_with_its_copies_and_says_how_they_are() {
     scene.ticks(700);
     assert_eq!(scene.complete_in(2).len(), 1);
     let reports = scene.copy_reports(maker);
-    assert!(reports.len() == 2 && reports.iter().all(|report| !report.failed), "{reports:?}");
+    assert!(reports.len() == 2 && reports.iter().all(|report| !report.behind), "{reports:?}");
     scene.assert_at_rest();
 }

@@ -1,5 +1,6 @@
-//! Whoever acts on a change of membership has seen to it that a crash does not make it forget that: it might look for a majority among
-//! nodes that are gone. raft-rs takes a change into account when it is applied, and tells nobody that the commit index must be kept for that.
+//! Whoever acts on a change of membership has asked its disk to keep that: a node that forgets it in a crash might look for a majority among
+//! nodes that are gone. What the disk has not kept yet is up to the atlas, which lets nobody go for good whom an old membership needs.
+//! Source: raft-rs takes a change into account when it is applied, and tells nobody that the commit index must be kept for that.
 
 use super::Violation;
 use raftkv_core::ids::NodeId;

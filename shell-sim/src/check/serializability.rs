@@ -8,7 +8,7 @@ use super::replay::{Replay, Step};
 use crate::history::{History, Operation, Outcome};
 use crate::time::SimTime;
 use raftkv_core::api::{
-    Consistency, RangeResponse, Request, Response, SessionRef, WriteOp, WriteResult,
+    Consistency, Error, RangeResponse, Request, Response, SessionRef, WriteOp, WriteResult,
 };
 use raftkv_core::kv::{self, Action};
 use std::collections::BTreeMap;
@@ -25,10 +25,11 @@ pub fn check(history: &History, replay: &Replay) -> Result<(), Violation> {
             (Outcome::Done(response), Request::Range(_)) => read(operation, response, replay)?,
             (Outcome::Done(response), _) => Some(write(operation, response, &places)?),
             (Outcome::Refused(error), _) => {
-                let was_done = places
-                    .find(&operation.request)
-                    .is_some_and(|step| step.outcome != kv::Outcome::Write(Err(error.clone())));
-                if was_done {
+                let is_told = |step: &Step| match &step.outcome {
+                    kv::Outcome::Write(Err(first)) => wordless(first) == wordless(error),
+                    _ => false,
+                };
+                if places.find(&operation.request).is_some_and(|step| !is_told(step)) {
                     return Err(violation(operation, format!("refused ({error}), but applied")));
                 }
                 None
@@ -39,6 +40,17 @@ pub fn check(history: &History, replay: &Replay) -> Result<(), Violation> {
         }
     }
     sweep(&placed)
+}
+
+/// A session may keep a refusal without its words.
+fn wordless(error: &Error) -> Error {
+    match error {
+        Error::Invalid(_) => Error::Invalid(String::new()),
+        Error::TooLarge { got, limit, .. } => {
+            Error::TooLarge { what: String::new(), got: *got, limit: *limit }
+        }
+        other => other.clone(),
+    }
 }
 
 /// A place in the one order: after the change that made a revision (`false`), or later but before the next (`true`).

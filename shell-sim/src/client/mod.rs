@@ -19,6 +19,9 @@ use workload::{Wish, Workload, WorkloadOptions};
 /// A client gives a request up after this long.
 const GIVE_UP_AFTER: Span = Span::from_millis(15_000);
 
+/// After so many attempts that nobody answered it asks another node first.
+const SILENCES: u64 = 10;
+
 /// What a client wants sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sending {
@@ -56,8 +59,10 @@ pub struct Client {
     stopping: bool,
     /// Requests answered well.
     pub acknowledged: u64,
-    /// How many got an answer, a refusal that is final included.
-    pub answered: u64,
+    /// How many were refused for good, because of what the state holds.
+    pub refused: u64,
+    /// Attempts in a row that nobody has answered.
+    silences: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +87,8 @@ impl Client {
             lanes: (0..options.pipeline.max(1)).map(|_| Lane::new()).collect(),
             stopping: false,
             acknowledged: 0,
-            answered: 0,
+            refused: 0,
+            silences: 0,
         }
     }
 
@@ -100,11 +106,11 @@ impl Client {
         history: &mut History,
     ) {
         let Some((lane, operation)) = self.waiting_for(attempt) else { return };
+        self.silences = 0;
         match response {
             Response::Error(error) => self.on_error(lane, now, operation, error, history),
             response => {
                 self.acknowledged += 1;
-                self.answered += 1;
                 self.learn(&response, &history.operations[operation].request);
                 if self.lanes[lane].follows {
                     self.node = self.lanes[lane].node;
@@ -280,23 +286,25 @@ impl Client {
                 self.end(lane, now, operation, outcome, history);
             }
             Error::LeaseNotFound(_) => {
-                self.answered += 1;
+                self.refused += 1;
                 self.workload.holds(0);
                 self.end(lane, now, operation, Outcome::Refused(error), history);
             }
-            _ => {
-                self.answered += 1;
+            Error::Compacted { .. } | Error::FutureRevision { .. } | Error::LeaseExists(_) => {
+                self.refused += 1;
                 self.end(lane, now, operation, Outcome::Refused(error), history);
             }
+            _ => self.end(lane, now, operation, Outcome::Refused(error), history),
         }
     }
 
-    /// The node that was asked says nothing: others are asked from now on.
+    /// The node that was asked says nothing: another is asked. In the end the client asks another one first, too.
     fn turn_away(&mut self, lane: usize) {
-        if self.lanes[lane].node == self.node {
-            self.node = self.some_node();
-        }
+        self.silences += 1;
         self.lanes[lane].node = self.some_node();
+        if self.silences.is_multiple_of(SILENCES) {
+            self.node = self.lanes[lane].node;
+        }
     }
 
     /// An attempt has ended without saying whether it was done.

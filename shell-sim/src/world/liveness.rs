@@ -1,12 +1,13 @@
 //! The second phase: everything is mended, and the cluster must be well again in bounded time.
 //!
-//! Well means: every member that should live runs; one leader, known to all; every client has had a write or read answered
+//! Well means: every member that should live runs; one leader, known to all; every client has had writes or reads answered
 //! since the mending, and every member by itself a read; a backup was made and restores in memory; after the clients have stopped, all nodes have applied the same and have equal state hashes.
 
 use super::World;
 use super::options::FaultKind;
 use super::slot::{Process, Slot};
 use crate::check::{Violation, bounded};
+use crate::client::Client;
 use crate::model::disk::Crash;
 use crate::random::Ppm;
 use crate::time::SimTime;
@@ -14,6 +15,8 @@ use raftkv_core::api::Role;
 use raftkv_core::kv::KvState;
 use raftkv_core::time::Span;
 
+/// A client that has heard so many refusals is served, though it wants nothing that can be done.
+const REFUSALS: u64 = 20;
 /// How often it is looked at.
 const LOOK_EVERY: Span = Span::from_millis(100);
 
@@ -22,7 +25,8 @@ impl World {
     pub(super) fn recover(&mut self) -> Result<(), Violation> {
         self.mend();
         let deadline = self.now + self.options.recovery;
-        let goals: Vec<u64> = self.clients.iter().map(|client| client.answered + 2).collect();
+        let goal = |client: &Client| (client.acknowledged + 2, client.refused + REFUSALS);
+        let goals: Vec<(u64, u64)> = self.clients.iter().map(goal).collect();
         self.backups.prove(self.now);
         self.wait_for(deadline, |world| world.is_serving(&goals))?;
         self.clients.iter_mut().for_each(|client| client.stop());
@@ -118,7 +122,7 @@ impl World {
         }
     }
 
-    fn is_serving(&mut self, goals: &[u64]) -> Result<(), String> {
+    fn is_serving(&mut self, goals: &[(u64, u64)]) -> Result<(), String> {
         let silent = self.probe().map(|at| self.slots[at].identity.node);
         self.one_leader()?;
         if let Some(node) = silent {
@@ -131,8 +135,8 @@ impl World {
         if !self.backups.is_proven() {
             return Err("no backup was made, or none restores".into());
         }
-        for (number, (client, goal)) in self.clients.iter().zip(goals).enumerate() {
-            if client.answered < *goal {
+        for (number, (client, (done, refused))) in self.clients.iter().zip(goals).enumerate() {
+            if client.acknowledged < *done && client.refused < *refused {
                 return Err(format!("client {number} gets no answers"));
             }
         }

@@ -265,13 +265,18 @@ impl Options {
             ..calm
         };
         options.config = config(&mut rng);
+        // Drawn by itself, so that it changes no other option.
+        if Seed::from_number(seed).fork("membership power cut").happens(Ppm::percent(50)) {
+            options.faults.push(FaultKind::MembershipPowerCut);
+        }
         options
     }
 }
 
 fn some_faults(rng: &mut Rng) -> Vec<FaultKind> {
     let kept = Ppm::percent(*rng.pick(&[20, 50, 80]));
-    FaultKind::ALL.into_iter().filter(|_| rng.happens(kept)).collect()
+    let others = FaultKind::ALL.into_iter().filter(|kind| *kind != FaultKind::MembershipPowerCut);
+    others.filter(|_| rng.happens(kept)).collect()
 }
 
 fn often(rng: &mut Rng, off: u32, max: Ppm) -> Ppm {

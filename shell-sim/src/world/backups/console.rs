@@ -9,7 +9,7 @@ use super::undoing::Undoing;
 use crate::check::Violation;
 use crate::check::nonces::Nonces;
 use crate::client::Sending;
-use crate::model::clock::START_WALL_MS;
+use crate::model::clock::calendar;
 use crate::model::store::{Answer, Call, Store};
 use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
@@ -21,7 +21,7 @@ use raftkv_core::backup::machine::{Action, ActionResult, Machine};
 use raftkv_core::backup::marker::Owner;
 use raftkv_core::backup::verify::Level;
 use raftkv_core::rng::Rng;
-use raftkv_core::time::{Span, Wall};
+use raftkv_core::time::Span;
 use std::collections::VecDeque;
 
 /// A node's answer is awaited this long.
@@ -133,8 +133,8 @@ impl Console {
             self.leave();
             self.answer(now, None, store);
         }
-        if let Some(farewell) = self.farewell.take() {
-            return Ok(Some(farewell));
+        if self.farewell.is_some() {
+            return Ok(self.farewell.take());
         }
         if matches!(self.job, Job::None) && self.next <= now {
             self.begin(now, store);
@@ -200,8 +200,8 @@ impl Console {
 
     /// A backup is about to go: now and then, if there is nothing else to do, it is restored in memory just then.
     pub(super) fn read_before_it_goes(&mut self, now: SimTime, id: BackupId) {
-        let is_free = self.options.every.is_some() && self.wants.is_empty();
-        if is_free && matches!(self.job, Job::None) && self.rng.happens(Ppm::percent(50)) {
+        let is_idle = self.options.every.is_some() && self.is_done() && self.steps().is_none();
+        if is_idle && self.rng.happens(Ppm::percent(50)) {
             self.want(now, Want::DrillOf(id));
         }
     }
@@ -282,13 +282,10 @@ impl Console {
                 let means = means(self.keys.access());
                 Job::Reading(Box::new(Reading::restore(*id, means, owner, wall)))
             }
-            Some(Want::Drill) => {
+            Some(want @ (Want::Drill | Want::Recovery)) => {
+                let goal = if *want == Want::Drill { Goal::DrillNewest } else { Goal::Recover };
                 let means = means(self.keys.access());
-                Job::Reading(Box::new(Reading::new(Goal::DrillNewest, means, owner, wall)))
-            }
-            Some(Want::Recovery) => {
-                let means = means(self.keys.access());
-                Job::Reading(Box::new(Reading::new(Goal::Recover, means, owner, wall)))
+                Job::Reading(Box::new(Reading::new(goal, means, owner, wall)))
             }
             None => {
                 let goal = match self.rng.below(10) {
@@ -500,9 +497,4 @@ impl Console {
             Job::None | Job::Planting | Job::Undoing(_) => false,
         }
     }
-}
-
-/// The operator's calendar, which is right.
-pub(super) fn calendar(now: SimTime) -> Wall {
-    Wall(START_WALL_MS + (now.0 / 1_000_000) as i64)
 }

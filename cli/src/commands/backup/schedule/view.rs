@@ -16,7 +16,7 @@ pub struct ScheduleView {
     last_complete: Option<EndedView>,
     /// What came of pruning after the last complete backup; nothing where its node has not pruned, or was started again since.
     pruned: Option<String>,
-    /// What came of each store of copies, by whoever brought it up to date last and was not started again since.
+    /// What came of each store of copies, by whoever worked on it last and was not started again since.
     copies: Vec<CopyView>,
     /// Failures in a row at the newest slot.
     failures: u32,
@@ -56,7 +56,8 @@ struct NodeView {
 #[derive(Debug, Serialize)]
 struct CopyView {
     store: String,
-    ok: bool,
+    /// Something is not there that should be.
+    behind: bool,
     at: String,
     /// Who did it.
     node: u32,
@@ -120,7 +121,7 @@ fn newest_copies(nodes: &[(String, Result<BackupStatus, String>)]) -> Vec<CopyVi
     }
     let view = |(node, report): (u32, &CopyReport)| CopyView {
         store: report.store.clone(),
-        ok: !report.failed,
+        behind: report.behind,
         at: rfc3339(report.at),
         node,
         what: report.what.clone(),
@@ -237,9 +238,9 @@ impl Report for ScheduleView {
         if let Some(pruned) = &self.pruned {
             rows.push(("pruning", pruned.clone()));
         }
-        for CopyView { store, ok, at, node, what } in &self.copies {
-            let failed = if *ok { "" } else { "FAILED, is tried again: " };
-            rows.push(("copies", format!("{store}: {failed}{what}; by node {node} at {at}")));
+        for CopyView { store, behind, at, node, what } in &self.copies {
+            let behind = if *behind { "BEHIND: " } else { "" };
+            rows.push(("copies", format!("{store}: {behind}{what}; by node {node} at {at}")));
         }
         if self.failures > 0 {
             rows.push(("failures", format!("{} in a row", self.failures)));
