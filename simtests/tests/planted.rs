@@ -8,6 +8,7 @@ use std::process::Output;
 const QUICK: &[&str] = &[
     "LogNotSynced",
     "VoteNotPersisted",
+    "CommitNotPersistedWithMembership",
     "AcknowledgedBeforeQuorum",
     "EarlierTermCommitted",
     "QuorumNotChecked",

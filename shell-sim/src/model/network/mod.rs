@@ -249,11 +249,18 @@ impl<T: Clone> Network<T> {
         }
     }
 
-    /// Makes it a good network from now on.
+    /// Makes it a good network from now on. What is under way arrives within a second: the word of a leader that is gone, repeated
+    /// for a minute, would keep the others from electing one.
     pub fn heal(&mut self, now: SimTime) {
         self.heal_links();
         self.speed_up(now);
         self.faults = NetworkFaults::none();
+        let soon = now + Span::from_millis(1_000);
+        let late: Vec<_> = self.under_way.extract_if(.., |(due, _), _| *due > soon).collect();
+        for (_, delivery) in late {
+            self.sequence += 1;
+            self.under_way.insert((soon, self.sequence), delivery);
+        }
     }
 
     /// Whether a frame from `from` to `to` would be lost to a cut.
