@@ -1,9 +1,10 @@
 //! Copies one complete backup from a store to another, as it is: no key is needed, and nothing is decrypted.
 //!
-//! Invariants: what is copied is what the catalog judged, and nothing is whose metadata or keys have changed since. `metadata.json` is the last object in the target, written only when every other one is there and the SHA-256 of all bytes
-//! of `data.db` is the one that the metadata names, so a damaged backup is never copied and half a copy never looks complete;
-//! memory is bounded. Nothing is ever deleted, only written over with the same bytes: a deletion whose answer is lost may happen later, when a
-//! next try has made the copy whole. What a try that failed leaves in the target is data without metadata, and the next one replaces it.
+//! Invariants: what is copied is what the catalog judged, and nothing is whose metadata or keys have changed since. `metadata.json` is the
+//! last object in the target, written only when every other one is there and the SHA-256 of all bytes of `data.db` is the one that the
+//! metadata names, so a damaged backup is never copied and half a copy never looks complete; memory is bounded. Nothing is ever deleted,
+//! only written over with the same bytes: a deletion whose answer is lost may happen later, when a next try has made the copy whole. What a
+//! try that failed leaves in the target is data without metadata, and the next one replaces it.
 
 use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName, Role, StoreIndex};
 use super::catalog::Judged;

@@ -27,7 +27,7 @@ pub fn check(steps: &[Step], events: &[Event]) -> Result<(), Violation> {
             _ => None,
         };
         let is_same = step.revision == reference.revision()
-            && (wordless(step.outcome.clone()) == wordless(expected.clone())
+            && (comparable(step.outcome.clone()) == comparable(expected.clone())
                 || is_in_short(&step.outcome, &expected, first));
         if !is_same {
             let detail = format!(
@@ -68,13 +68,22 @@ fn is_in_short(outcome: &Outcome, expected: &Outcome, first: Option<Revision>) -
 }
 
 /// The model does not know the words of a refusal, nor the rules of backups.
-fn wordless(outcome: Outcome) -> Outcome {
+fn comparable(outcome: Outcome) -> Outcome {
     match outcome {
-        Outcome::Write(Err(Error::Invalid(_))) => {
-            Outcome::Write(Err(Error::Invalid(String::new())))
-        }
+        Outcome::Write(Err(error)) => Outcome::Write(Err(wordless(&error))),
         Outcome::Backup(_) => Outcome::Backup(Ok(())),
         other => other,
+    }
+}
+
+/// A refusal without its words: a session may keep it so, and the model does not know them.
+pub fn wordless(error: &Error) -> Error {
+    match error {
+        Error::Invalid(_) => Error::Invalid(String::new()),
+        Error::TooLarge { got, limit, .. } => {
+            Error::TooLarge { what: String::new(), got: *got, limit: *limit }
+        }
+        other => other.clone(),
     }
 }
 

@@ -5,10 +5,11 @@
 
 use super::Violation;
 use super::replay::{Replay, Step};
+use super::semantics::wordless;
 use crate::history::{History, Operation, Outcome};
 use crate::time::SimTime;
 use raftkv_core::api::{
-    Consistency, Error, RangeResponse, Request, Response, SessionRef, WriteOp, WriteResult,
+    Consistency, RangeResponse, Request, Response, SessionRef, WriteOp, WriteResult,
 };
 use raftkv_core::kv::{self, Action};
 use std::collections::BTreeMap;
@@ -40,17 +41,6 @@ pub fn check(history: &History, replay: &Replay) -> Result<(), Violation> {
         }
     }
     sweep(&placed)
-}
-
-/// A session may keep a refusal without its words.
-fn wordless(error: &Error) -> Error {
-    match error {
-        Error::Invalid(_) => Error::Invalid(String::new()),
-        Error::TooLarge { got, limit, .. } => {
-            Error::TooLarge { what: String::new(), got: *got, limit: *limit }
-        }
-        other => other.clone(),
-    }
 }
 
 /// A place in the one order: after the change that made a revision (`false`), or later but before the next (`true`).
