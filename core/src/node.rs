@@ -15,6 +15,7 @@ mod making;
 mod members;
 mod peers;
 mod proposals;
+mod removal;
 mod snapshots;
 mod stop;
 mod views;
@@ -86,6 +87,7 @@ pub struct Node {
     gates: Gates,
     /// The newest term that is on stable storage here.
     durable_term: u64,
+    durable_commit: u64,
     disk: BTreeMap<OpId, DiskUse>,
     snapshots: Snapshots,
     views: Views,
@@ -93,6 +95,7 @@ pub struct Node {
     maker: making::Maker,
     copier: copies::Copier,
     duty: backups::Duty,
+    removal: removal::Removal,
     stopping: stop::Stopping,
     was: Standing,
     outbox: VecDeque<Output>,
@@ -163,13 +166,15 @@ impl Node {
             clock: LeaderClock::default(),
             gates: Gates::default(),
             durable_term: image.hard_state.term,
+            durable_commit: image.hard_state.commit,
             disk: BTreeMap::new(),
             snapshots: Snapshots::new(&config, image.snapshots, image.joining, image.identity, now),
             views: Views::new(config.limits.views),
-            members: members::Changes::default(),
+            members: members::Changes::new(image.snapshot.index),
             maker: making::Maker::new(&seed),
             copier: copies::Copier::new(born),
             duty: backups::Duty::default(),
+            removal: removal::Removal::default(),
             stopping: stop::Stopping::default(),
             was: Standing::default(),
             outbox: VecDeque::new(),
@@ -185,6 +190,7 @@ impl Node {
             node.disk(DiskOp::Remove { file }, DiskUse::Cleanup);
         }
         node.announce_peers();
+        node.notice_removal();
         if node.consensus.conf().voters == [node.identity.node] {
             node.consensus.campaign();
         }
@@ -287,6 +293,7 @@ impl Node {
     /// Work that hangs on raft's tick.
     fn on_tick(&mut self) {
         self.drive_membership();
+        self.drive_removal();
         self.drive_snapshots();
         self.drive_history();
         self.drive_backups();
@@ -315,6 +322,7 @@ impl Node {
                 return;
             }
         }
+        self.answer_membership();
         self.serve_watches();
     }
 
@@ -352,12 +360,13 @@ impl Node {
         self.send_all(at_once);
         // Only messages, or a commit index, which the log tells again: nothing to write, only earlier writes to wait for.
         let idle = hard_state.is_none() && entries.is_empty() && snapshot.is_none();
-        let mut last = None;
+        let (mut last, mut commit) = (None, 0);
         if !idle {
             let mut hard_state = hard_state.unwrap_or_else(|| self.consensus.hard_state());
             if planted::is(Bug::VoteNotPersisted) {
                 hard_state.vote = NodeId::NONE;
             }
+            commit = hard_state.commit;
             let hard_state = Some(hard_state);
             let ops = self.wal.append(&WalRecord { hard_state, snapshot, entries });
             let sequence = self.wal.sequence();
@@ -367,29 +376,15 @@ impl Node {
         }
         let term = self.consensus.term();
         let last = last.filter(|_| !planted::is(Bug::SentBeforeDurable));
-        self.gates.push(last, Released { number, term, messages });
+        self.gates.push(last, Released { number, term, commit, messages });
         self.release();
-    }
-
-    /// Writes down the commit index. Elsewhere it is learned again after a restart; but a node that forgot an applied change of membership
-    /// would look for a quorum among nodes that are gone.
-    fn persist_commit(&mut self) {
-        if planted::is(Bug::CommitNotPersistedWithMembership) {
-            return;
-        }
-        let hard_state = Some(self.consensus.hard_state());
-        let record = WalRecord { hard_state, snapshot: None, entries: Vec::new() };
-        let ops = self.wal.append(&record);
-        let sequence = self.wal.sequence();
-        for op in ops {
-            self.disk(op, DiskUse::Append { sequence });
-        }
     }
 
     /// Lets go of what the disk has made true.
     fn release(&mut self) {
         while let Some(released) = self.gates.pop() {
             self.durable_term = self.durable_term.max(released.term);
+            self.durable_commit = self.durable_commit.max(released.commit);
             self.consensus.persisted(released.number);
             self.send_all(released.messages);
         }

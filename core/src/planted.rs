@@ -46,6 +46,10 @@ bugs! {
     LoneVoterSpeaksEarly,
     /// The commit index is not written down with a change of membership.
     CommitNotPersistedWithMembership,
+    /// A removed node stops as soon as it has applied its removal.
+    RemovedNodeLeavesAtOnce,
+    /// A change of membership is answered before a majority keeps it.
+    RemovalAnsweredAtOnce,
     /// A leader commits what it alone has on its disk.
     AcknowledgedBeforeQuorum,
     /// A leader commits entries of earlier terms by counting copies.

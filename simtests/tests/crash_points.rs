@@ -238,6 +238,21 @@ fn when_a_leader_changes_the_membership() {
     });
 }
 
+#[test]
+fn when_one_of_two_members_is_removed() {
+    crash_everywhere(&Story {
+        name: "one of two removed",
+        options: |options| options.voters = 2,
+        begin: |scenario| {
+            let member = leader(scenario);
+            scenario.ask_operator(Request::MemberRemove { member: 3 - member });
+            Ok(member)
+        },
+        until: |scenario, member| scenario.voters() == [member] && !scenario.disk_is_busy(member),
+        points_min: 4,
+    });
+}
+
 fn lose_follower(scenario: &mut Scenario) -> Result<u32, Violation> {
     let lost = leader(scenario) % 3 + 1;
     scenario.run_until("there is a snapshot", |scenario| snapshot_index(scenario, lost) > 10)?;

@@ -3,6 +3,7 @@
 //! A single change is applied at once; several go through joint consensus (thesis §4.3), which the leader leaves by proposing
 //! an empty change as soon as the joint one is applied.
 
+use super::Consensus;
 use crate::ids::NodeId;
 use bytes::Bytes;
 use protobuf::Message as _;
@@ -48,6 +49,33 @@ impl ConfChange {
             Ok((change, [])) => Some(change),
             _ => None,
         }
+    }
+}
+
+impl Consensus {
+    /// Whether a majority of the voters, in a joint configuration of both kinds, is known to keep a commit index of at least `index` on its
+    /// disks; `own` is the one on this leader's disk.
+    pub fn majority_keeps_commit(&self, index: u64, own: u64) -> bool {
+        let keeps = |voter: &&NodeId| {
+            if **voter == self.node() {
+                return own >= index;
+            }
+            let progress = self.raw.raft.prs().get(voter.0);
+            progress.is_some_and(|progress| progress.committed_index >= index)
+        };
+        let majority = |voters: &Vec<NodeId>| {
+            voters.is_empty() || voters.iter().filter(keeps).count() * 2 > voters.len()
+        };
+        let conf = self.conf();
+        self.is_leader() && majority(&conf.voters) && majority(&conf.voters_outgoing)
+    }
+
+    /// Whether a node is a member of the configuration.
+    pub fn is_member(&self, node: NodeId) -> bool {
+        let conf = self.conf();
+        [&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next]
+            .iter()
+            .any(|nodes| nodes.contains(&node))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::ids::NodeId;
 use crate::log::{ConfState, HardState};
 use crate::planted::{self, Bug};
 use crate::wire::peer::SnapshotMeta;
-use raft::prelude::{Entry, Snapshot};
+use raft::prelude::{Entry, EntryType, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -86,6 +86,17 @@ impl MemLog {
     /// The configuration in force.
     pub fn conf(&self) -> &ConfState {
         &self.conf
+    }
+
+    /// Whether an entry behind `low`, up to `high`, changes the membership.
+    pub fn changes_membership(&self, low: u64, high: u64) -> bool {
+        let low = low.max(self.compacted.0);
+        let high = high.min(self.last());
+        low < high
+            && self
+                .entries
+                .range(self.position(low + 1)..=self.position(high))
+                .any(|entry| entry.entry_type == EntryType::EntryConfChangeV2)
     }
 
     /// Index before the first entry held.

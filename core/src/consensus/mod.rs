@@ -104,6 +104,8 @@ pub struct Progress {
 pub struct Consensus {
     raw: RawNode<MemLog>,
     pin: ElectionPin,
+    /// The commit index when last looked at.
+    commit_seen: u64,
     proposals: Vec<raft::prelude::Entry>,
 }
 
@@ -131,8 +133,9 @@ impl Consensus {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let raw = RawNode::new(&raft_config, log, &logger)
             .expect("the configuration above is valid and the log readable");
-        let mut consensus =
-            Consensus { raw, pin: ElectionPin::new(seed, election), proposals: Vec::new() };
+        let commit_seen = raw.raft.raft_log.committed;
+        let pin = ElectionPin::new(seed, election);
+        let mut consensus = Consensus { raw, pin, commit_seen, proposals: Vec::new() };
         consensus.pin.apply(&mut consensus.raw);
         // A node that starts has heard from no leader for who knows how long: it need not wait a whole timeout before it asks. With
         // pre-vote and check-quorum its asking disturbs nobody who has a leader.
@@ -252,9 +255,7 @@ impl Consensus {
         let entries = ready.take_entries();
         let snapshot = (!ready.snapshot().is_empty())
             .then(|| convert::snapshot_meta_out(ready.snapshot().get_metadata()));
-        let hard_state =
-            ready.must_sync().then(|| convert::hard_state_out(&self.raw.raft.hard_state()));
-        let hard_state = hard_state.filter(|_| !planted::is(Bug::TermNotPersisted));
+        let must_sync = ready.must_sync() && !planted::is(Bug::TermNotPersisted);
         if let Some(meta) = &snapshot {
             self.raw.mut_store().restart_behind(meta);
             effects.install = Some(meta.clone());
@@ -262,6 +263,8 @@ impl Consensus {
         if !entries.is_empty() {
             self.raw.mut_store().append(&entries);
         }
+        let must_sync = self.learns_of_membership() || must_sync;
+        let hard_state = must_sync.then(|| self.hard_state());
         effects.persist = Some(Persist {
             number: ready.number(),
             hard_state,
@@ -284,6 +287,15 @@ impl Consensus {
         Some(effects)
     }
 
+    /// Whether a change of membership was committed since last asked. Elsewhere a commit index is learned again after a restart; but a node
+    /// that forgot a change it has acted on, or told others it knows of, would look for a majority among nodes that are gone.
+    fn learns_of_membership(&mut self) -> bool {
+        let commit = self.commit_index();
+        let before = std::mem::replace(&mut self.commit_seen, commit);
+        self.raw.store().changes_membership(before, commit)
+            && !planted::is(Bug::CommitNotPersistedWithMembership)
+    }
+
     /// Everything up to this step is durable.
     pub fn persisted(&mut self, number: u64) {
         self.raw.on_persist_ready(number);
@@ -300,9 +312,13 @@ impl Consensus {
         self.pin.apply(&mut self.raw);
     }
 
-    /// Applies a membership entry; the configuration after it.
+    /// Applies a membership entry; the configuration after it. A leader that is no member in it leads no more.
     pub fn apply_membership(&mut self, step: &ConfStep) -> Result<ConfState, String> {
         let outcome = self.raw.apply_conf_change(&membership::to_raft(step));
+        if self.is_leader() && !self.raw.raft.promotable() {
+            // raft-rs leaves it leading, and panics when such a leader commits.
+            self.raw.raft.become_follower(self.term(), NodeId::NONE.0);
+        }
         self.pin.apply(&mut self.raw);
         match outcome {
             Ok(conf) => {

@@ -69,19 +69,13 @@ impl Node {
             self.state.apply_members(&member_change);
         }
         self.announce_peers();
-        self.persist_commit();
+        self.members.changed(entry.index);
         let voters = self.state.members().filter(|member| member.role == MemberRole::Voter).count();
         self.log(
             Level::Info,
             format!("membership changed: {voters} voters, {} learners", conf.learners.len()),
         );
-        let here = self.identity.node;
-        let gone = [&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next]
-            .iter()
-            .all(|nodes| !nodes.contains(&here));
-        if gone {
-            self.halt(Halt::Removed { node: here });
-        }
+        self.notice_removal();
         Ok(())
     }
 

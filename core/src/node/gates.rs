@@ -25,6 +25,8 @@ pub struct Released {
     pub number: u64,
     /// The term that is durable with it.
     pub term: u64,
+    /// The commit index that is durable with it; 0 when none was written.
+    pub commit: u64,
     /// To be sent.
     pub messages: Vec<RaftMessage>,
 }

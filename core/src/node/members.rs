@@ -1,7 +1,8 @@
 //! Membership: joining, promoting, removing, replacing, and handing over leadership.
 //!
 //! Invariants: one change at a time; a request is answered only when its entry was applied, because raft replaces a change it does not
-//! like by an empty entry and says nothing; a member that is alive is never replaced; no removal leaves less than a live quorum.
+//! like by an empty entry and says nothing, and when a majority keeps it, so that a removed node may be switched off (see `removal`);
+//! a member that is alive is never replaced; no removal leaves less than a live quorum.
 
 use super::Node;
 use crate::api::request::JoinGrant;
@@ -20,9 +21,13 @@ use std::collections::BTreeMap;
 const CAUGHT_UP_ENTRIES: u64 = 128;
 
 /// Changes under way, and who was heard when.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Changes {
     pending: Option<Pending>,
+    /// Applied, and answered once a majority keeps it.
+    applied: Option<(ReqId, Response)>,
+    /// The newest change is at this index, or before it.
+    changed_at: u64,
     transfer: Option<Transfer>,
     heard: BTreeMap<NodeId, Mono>,
 }
@@ -51,6 +56,22 @@ struct Plan {
 }
 
 impl Changes {
+    /// Nothing is under way, and no change is known to be newer than the state at index `base`.
+    pub(super) fn new(base: u64) -> Self {
+        Changes {
+            pending: None,
+            applied: None,
+            changed_at: base,
+            transfer: None,
+            heard: BTreeMap::new(),
+        }
+    }
+
+    /// The entry at `index` changed the membership.
+    pub(super) fn changed(&mut self, index: u64) {
+        self.changed_at = index;
+    }
+
     /// A peer gave a sign of life.
     pub(super) fn heard(&mut self, from: NodeId, now: Mono) {
         self.heard.insert(from, now);
@@ -84,10 +105,18 @@ impl Node {
         if !self.consensus.leads_and_knows_all() {
             return Err(Error::Unavailable("the leader is new; retry".into()));
         }
-        if self.members.pending.is_some() || self.consensus.membership_in_flux() {
+        if self.members.pending.is_some()
+            || self.consensus.membership_in_flux()
+            || !self.membership_is_kept()
+        {
             return Err(Error::Conflict("another change of membership is under way".into()));
         }
         Ok(())
+    }
+
+    /// Whether this node leads, and a majority keeps the newest change of membership on its disks.
+    pub(super) fn membership_is_kept(&self) -> bool {
+        self.consensus.majority_keeps_commit(self.members.changed_at, self.durable_commit)
     }
 
     fn plan_add(&self, member: u32, address: String, learner: bool) -> Result<Plan, Error> {
@@ -212,7 +241,7 @@ impl Node {
         let Some((req, response)) = pending.answer else { return };
         let ours = pending.index == index && pending.term == term;
         match kind {
-            EntryKind::Membership if ours => self.reply(req, response),
+            EntryKind::Membership if ours => self.members.applied = Some((req, response)),
             EntryKind::Normal if ours => {
                 let what = "another change of membership came first".into();
                 self.reply_error(req, Error::Conflict(what));
@@ -221,10 +250,22 @@ impl Node {
         }
     }
 
+    /// Answers a change that was applied, as soon as it cannot be forgotten.
+    pub(super) fn answer_membership(&mut self) {
+        let kept = self.membership_is_kept() || planted::is(Bug::RemovalAnsweredAtOnce);
+        if !kept && self.consensus.is_leader() {
+            return;
+        }
+        if let Some((req, response)) = self.members.applied.take() {
+            self.reply(req, if kept { response } else { Response::Error(Error::Unknown) });
+        }
+    }
+
     /// On every tick of the leader: leaves joint configurations, and promotes members that have caught up.
     pub(super) fn drive_membership(&mut self) {
         self.expire_transfer();
-        if !self.consensus.leads_and_knows_all() || self.members.pending.is_some() {
+        let is_free = self.members.pending.is_none() && self.membership_is_kept();
+        if !self.consensus.leads_and_knows_all() || !is_free {
             return;
         }
         if !self.consensus.conf().voters_outgoing.is_empty() {

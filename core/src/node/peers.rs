@@ -13,8 +13,11 @@ impl Node {
         match frame {
             // A snapshot is offered to raft only once its bytes are here and durable.
             PeerFrame::Raft(message) if message.kind == RaftKind::Snapshot => {}
-            PeerFrame::Raft(_) if self.was_removed(from) => self.send(from, PeerFrame::Removed),
+            PeerFrame::Raft(_) if self.was_removed(from) => self.dismiss(from),
             PeerFrame::Raft(message) => self.step(from, *message),
+            PeerFrame::MayLeave if self.was_removed(from) => self.dismiss(from),
+            // Only a leader can tell.
+            PeerFrame::MayLeave => {}
             PeerFrame::Removed => self.on_removed(from),
             PeerFrame::SnapshotChunk { snapshot: meta, term, offset, total_bytes, bytes } => {
                 self.on_snapshot_chunk(from, Piece { meta, term, offset, total_bytes, bytes });
@@ -30,21 +33,6 @@ impl Node {
             PeerFrame::SnapshotRefused { index, reason } => {
                 self.on_snapshot_refused(from, index, &reason);
             }
-        }
-    }
-
-    /// Whether this leader knows of the node that it was a member once and is none now. Only a leader that knows all of the past can tell:
-    /// to others a node that has just joined would look the same.
-    fn was_removed(&self, node: NodeId) -> bool {
-        self.consensus.leads_and_knows_all()
-            && node.incarnation() < self.state.next_incarnation(node.member())
-            && self.state.members().all(|member| member.node != node)
-    }
-
-    /// A node that leads says that this one is no member. It is believed if it is one itself.
-    fn on_removed(&mut self, from: NodeId) {
-        if self.state.members().any(|member| member.node == from) {
-            self.halt(Halt::Removed { node: self.identity.node });
         }
     }
 

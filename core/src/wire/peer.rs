@@ -38,7 +38,7 @@ pub enum PeerFrame {
         /// Why.
         reason: String,
     },
-    /// The leader tells a node that stands for election that it is no member any more: it was down when it was removed.
+    /// The leader tells a node that it is no member any more, and that the others can do without it.
     Removed,
     /// The leader asks who could make a backup now.
     BackupAsk {
@@ -59,6 +59,8 @@ pub enum PeerFrame {
         /// How it goes.
         report: BackupReport,
     },
+    /// A node that has learned of its removal asks whether the others can do without it.
+    MayLeave,
 }
 
 /// What a node that makes a backup says of it.

@@ -357,6 +357,7 @@ fn show_frame(frame: &PeerFrame) -> String {
         PeerFrame::SnapshotAck { index, next_offset } => format!("ack of {index} to {next_offset}"),
         PeerFrame::SnapshotRefused { index, reason } => format!("refuses {index}: {reason}"),
         PeerFrame::Removed => "removed".into(),
+        PeerFrame::MayLeave => "may leave".into(),
         PeerFrame::BackupAsk { round } => format!("who can make a backup? ({round})"),
         PeerFrame::BackupAnswer { round, life } => {
             format!("{} make a backup ({round})", if life.is_some() { "can" } else { "cannot" })

@@ -1,8 +1,9 @@
 //! The fault atlas: which losses the cluster must survive. Beyond it only silence or a refusal is right, so a run stays within.
 //!
 //! Rule: in every configuration that may be in force, for the oldest that some member may still act on up to any that may come next,
-//! a majority of the voters has a good disk and is not about to be removed. A disk is good again when it was read back whole, or when
-//! its member has joined anew, which is another node. A learner whose disk is bad counts as a voter: it may be promoted before anybody notices.
+//! and in what it becomes when those who are to be removed are gone, a majority of the voters has a good disk. A disk is good again when
+//! it was read back whole, or when its member has joined anew, which is another node. A learner whose disk is bad counts as a voter: it
+//! may be promoted before anybody notices. Who is removed counts until the others can do without it, which is the product's to see to.
 
 use crate::time::SimTime;
 use raftkv_core::ids::NodeId;
@@ -51,19 +52,43 @@ impl Atlas {
         in_force: &[ConfState],
         present: &BTreeSet<NodeId>,
     ) -> bool {
-        let is_good = |voter: &NodeId| {
-            *voter != node
-                && present.contains(voter)
-                && !self.lost.contains(voter)
-                && self.leaving.get(&voter.member()).is_none_or(|until| *until < now)
+        self.is_safe(now, Some(node), None, in_force, present)
+    }
+
+    /// Whether the member can be removed as things are.
+    pub fn can_remove(
+        &self,
+        now: SimTime,
+        member: u32,
+        in_force: &[ConfState],
+        present: &BTreeSet<NodeId>,
+    ) -> bool {
+        self.is_safe(now, None, Some(member), in_force, present)
+    }
+
+    fn is_safe(
+        &self,
+        now: SimTime,
+        lost: Option<NodeId>,
+        removed: Option<u32>,
+        in_force: &[ConfState],
+        present: &BTreeSet<NodeId>,
+    ) -> bool {
+        let is_lost = |node: &NodeId| Some(*node) == lost || self.lost.contains(node);
+        let is_good = |voter: &&NodeId| present.contains(*voter) && !is_lost(voter);
+        let leaves = |voter: &&NodeId| {
+            let member = voter.member();
+            let is_leaving = self.leaving.get(&member).is_some_and(|until| *until >= now);
+            is_leaving || Some(member) == removed
         };
-        let promotable = |learner: &&NodeId| **learner == node || self.lost.contains(*learner);
         in_force.iter().all(|conf| {
-            let bad_learners =
-                conf.learners.iter().chain(&conf.learners_next).filter(promotable).count();
+            let learners = conf.learners.iter().chain(&conf.learners_next);
+            let bad_learners = learners.filter(|learner| is_lost(learner)).count();
             [&conf.voters, &conf.voters_outgoing].into_iter().all(|voters| {
-                let good = voters.iter().filter(|voter| is_good(voter)).count();
-                voters.is_empty() || good * 2 > voters.len() + bad_learners
+                // At worst the good ones among those who are to go are gone, and the bad ones stay.
+                let good = voters.iter().filter(is_good).filter(|voter| !leaves(voter)).count();
+                let bad = voters.iter().filter(|voter| !is_good(voter)).count();
+                voters.is_empty() || good > bad + bad_learners
             })
         })
     }
@@ -111,9 +136,14 @@ mod tests {
         atlas.leave(2, SimTime::NEVER);
         atlas.stay(2);
         assert!(atlas.can_spare(SimTime(9), a, &conf, &present));
+        assert!(atlas.can_remove(SimTime(9), 1, &[voters(&[a, b])], &present), "b goes on alone");
+        assert!(!atlas.can_remove(SimTime(9), 1, &[voters(&[a])], &present), "nobody is left");
         let with_learner = [ConfState { learners: vec![d], ..voters(&[a, b, c]) }];
         assert!(atlas.can_spare(SimTime(9), d, &with_learner, &present));
         atlas.lose(d);
         assert!(!atlas.can_spare(SimTime(9), a, &with_learner, &present), "d may be promoted");
+        assert!(atlas.can_remove(SimTime(9), 1, &conf, &present));
+        atlas.lose(b);
+        assert!(!atlas.can_remove(SimTime(9), 1, &conf, &present), "b is half of those who stay");
     }
 }

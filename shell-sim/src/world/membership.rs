@@ -80,12 +80,15 @@ impl World {
         true
     }
 
-    /// A member is removed, if the cluster can do without it.
+    /// A member is removed, if those who stay can go on.
     pub(super) fn remove_one(&mut self, at: usize) -> bool {
-        if !self.is_member(at) || !self.can_spare(at) {
+        let slot = &self.slots[at];
+        let present: BTreeSet<NodeId> = self.present().collect();
+        let in_force = self.in_force(&present);
+        if !self.is_member(at) || !self.atlas.can_remove(self.now, slot.member, &in_force, &present)
+        {
             return false;
         }
-        let slot = &self.slots[at];
         self.atlas.leave(slot.member, SimTime::NEVER);
         self.operator.ask(Request::MemberRemove { member: slot.member });
         true
@@ -97,9 +100,6 @@ impl World {
         let voters = self.observer.configurations().newest().voters.clone();
         let here = self.slots[at].identity.node;
         let Some(heir) = voters.into_iter().find(|voter| *voter != here) else { return false };
-        if !self.can_spare(at) {
-            return false;
-        }
         self.operator.ask(Request::LeaderTransfer { member: heir.member() });
         self.remove_one(at)
     }
@@ -120,10 +120,7 @@ impl World {
         while let Some(ended) = self.operator.poll_ended() {
             match ended {
                 Ended::Joined(identity, peers) => self.settle(identity, peers),
-                Ended::Done(Request::MemberRemove { member }) => {
-                    self.atlas.stay(member);
-                    self.count("member removed");
-                }
+                Ended::Done(Request::MemberRemove { member }) => self.on_member_removed(member),
                 Ended::Done(Request::MemberPromote { .. }) => self.count("learner promoted"),
                 Ended::Done(Request::MemberAdd { .. }) => self.count("member added"),
                 Ended::Done(Request::LeaderTransfer { .. }) => {
@@ -136,6 +133,21 @@ impl World {
                 }
                 Ended::Refused(_) | Ended::Unknown(_) => {}
             }
+        }
+    }
+
+    /// The operator was told that a member is removed: it may switch the machine off, and put it to another use at once.
+    fn on_member_removed(&mut self, member: u32) {
+        self.atlas.stay(member);
+        self.count("member removed");
+        let at = member as usize - 1;
+        let slot = &self.slots[at];
+        if slot.is_running()
+            && self.observer.configurations().was_removed(slot.identity.node)
+            && self.nemesis_rng().happens(Ppm::percent(50))
+        {
+            self.sometimes("a removed node was switched off at once");
+            self.empty(at);
         }
     }
 

@@ -38,6 +38,7 @@ pub(super) fn summary(frame: &PeerFrame) -> String {
             format!("SnapshotChunk {} at {offset} {} of {total_bytes}", snapshot.index, bytes.len())
         }
         PeerFrame::Removed => "Removed".into(),
+        PeerFrame::MayLeave => "MayLeave".into(),
         PeerFrame::BackupAsk { round } => format!("BackupAsk {round}"),
         PeerFrame::BackupAnswer { round, life } => {
             format!("BackupAnswer {round} {}", if life.is_some() { "able" } else { "not able" })

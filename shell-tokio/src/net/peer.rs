@@ -89,6 +89,7 @@ impl Links {
             | PeerFrame::SnapshotAck { .. }
             | PeerFrame::SnapshotRefused { .. }
             | PeerFrame::Removed
+            | PeerFrame::MayLeave
             | PeerFrame::BackupAsk { .. }
             | PeerFrame::BackupAnswer { .. }
             | PeerFrame::BackupReport { .. } => &link.queues.raft,
