@@ -6,6 +6,7 @@ use super::options::BackupOptions;
 use super::reading::{Goal, Reading};
 use super::taking::{self, Step, Taking};
 use super::undoing::Undoing;
+use super::wants::{self, Want};
 use crate::check::Violation;
 use crate::check::nonces::Nonces;
 use crate::client::Sending;
@@ -16,7 +17,7 @@ use crate::time::SimTime;
 use bytes::Bytes;
 use raftkv_core::api::{PutRequest, Request, Response, WriteOp};
 use raftkv_core::backup::BackupId;
-use raftkv_core::backup::create::{Outcome, Settings};
+use raftkv_core::backup::create::Settings;
 use raftkv_core::backup::machine::{Action, ActionResult, Machine};
 use raftkv_core::backup::marker::Owner;
 use raftkv_core::backup::verify::Level;
@@ -67,22 +68,6 @@ enum Job {
     Taking(Box<Taking>),
     Reading(Box<Reading>),
     Undoing(Undoing),
-}
-
-/// Something that is done again and again until it succeeds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Want {
-    Plant,
-    Backup,
-    /// One attempt to restore the newest backup in memory.
-    Drill,
-    /// One attempt to restore this one.
-    DrillOf(BackupId),
-    /// Keys of this one are put back.
-    Undo(BackupId),
-    /// The backup made before it restores in memory.
-    Proof(Option<BackupId>),
-    Recovery,
 }
 
 impl Console {
@@ -376,27 +361,8 @@ impl Console {
 
     /// Crosses off what was wanted and is done.
     fn fulfil(&mut self, found: &Found) {
-        let is_done = match (self.wants.front(), found) {
-            (Some(Want::Backup), Found::Taken(Outcome::Complete(metadata))) => {
-                if let Some(Want::Proof(id)) = self.wants.get_mut(1) {
-                    *id = Some(metadata.id);
-                }
-                true
-            }
-            (Some(Want::Proof(Some(wanted))), Found::Restored { id, result: Ok(_), .. }) => {
-                wanted == id
-            }
-            (
-                Some(Want::Drill | Want::DrillOf(_)),
-                Found::Restored { .. } | Found::Unlisted(_) | Found::NotHeld { .. },
-            ) => true,
-            (Some(Want::Recovery), Found::Recovered { .. })
-            | (Some(Want::Undo(_)), Found::Undone { .. }) => true,
-            _ => false,
-        };
-        if is_done {
+        if wants::fulfil(&mut self.wants, found) {
             self.failures = 0;
-            self.wants.pop_front();
         }
     }
 

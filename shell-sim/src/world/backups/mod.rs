@@ -15,6 +15,7 @@ mod scenario;
 mod sweep;
 mod taking;
 mod undoing;
+mod wants;
 
 use super::{CONSOLE_HOST, World};
 use crate::check::backup_commit::Commits;
