@@ -5,7 +5,6 @@
 
 use super::create::Source;
 use super::seal::{Numbers, SealedChunk};
-use crate::kv::Item;
 use crate::snapshot::Decoder;
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
@@ -23,7 +22,6 @@ pub(super) struct Plain {
     /// SHA-256 of all of it, once it has ended.
     pub checksum: [u8; 32],
     decoder: Decoder,
-    items: Vec<Item>,
     is_labelled: bool,
 }
 
@@ -48,9 +46,8 @@ impl Plain {
     /// Takes a piece of the stream, and checks as much of it as is there.
     pub fn take(&mut self, piece: &[u8], source: &Source) -> Result<(), String> {
         self.decoder
-            .push_into(piece, &mut self.items)
+            .push_with(piece, &mut |_| Ok(()))
             .map_err(|error| format!("the snapshot stream is damaged: {error}"))?;
-        self.items.clear();
         if let Some(header) = self.decoder.header().filter(|_| !self.is_labelled) {
             self.is_labelled = true;
             source.check(header).map_err(|what| {
