@@ -384,6 +384,8 @@ impl Node {
         self.log(Level::Info, format!("snapshot {} is installed", meta.index));
         self.state = offered.state;
         self.applied = (meta.index, meta.term);
+        // Any change up to here may be in it, and this node may lead before it sees another.
+        self.members.changed(meta.index);
         self.snapshots.trigger.restart(meta.index, self.now.mono);
         if std::mem::take(&mut self.snapshots.joining) {
             for op in boot::joined(self.identity) {
