@@ -102,3 +102,30 @@ pub enum Command {
     /// Print a completion script for a shell
     Completions(completions::Completions),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn the_documented_cron_jobs_can_be_typed() {
+        let example = include_str!("../../docs/examples/cronjob.yaml");
+        let jobs: Vec<Value> = serde_saphyr::from_multiple(example).unwrap();
+        assert_eq!(jobs.len(), 2);
+        for job in jobs {
+            let template = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+            let container = &template["containers"][0];
+            let words = ["command", "args"].map(|key| container[key].as_array().unwrap());
+            let words = words.into_iter().flatten().map(|word| word.as_str().unwrap());
+            let words: Vec<&str> = words.collect();
+            assert!(Cli::try_parse_from(&words).is_ok(), "{words:?}");
+            let mounts = container["volumeMounts"].as_array().unwrap();
+            let volumes = template["volumes"].as_array().unwrap();
+            for mount in mounts {
+                let is_there = volumes.iter().any(|volume| volume["name"] == mount["name"]);
+                assert!(is_there, "{mount}");
+            }
+        }
+    }
+}

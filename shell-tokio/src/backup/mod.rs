@@ -183,6 +183,14 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_example_is_right() {
+        let example = include_str!("../../../docs/examples/backup.yaml");
+        let loaded = load(&example.replace("/etc/raftkv/backup-key\n", "KEY\n")).unwrap();
+        assert_eq!(loaded.keys.recipients.len(), 1);
+        assert_eq!(loaded.config.copies.len(), 1);
+    }
+
+    #[test]
     fn keys_are_read_and_plain_backups_refused_then() {
         let yaml = format!(
             "{LOCAL}backup:\n  encryption:\n    enabled: true\n    key_file: KEY\n    old_keys:\n      \
