@@ -36,7 +36,7 @@ const QUICK: &[&str] = &[
 ];
 
 /// Seeds that each of them may take.
-const SEEDS_MAX: u32 = 60;
+const SEEDS_MAX: u32 = 100;
 
 /// A short story has at most so many events.
 const EVENTS_MAX: u64 = 60;
