@@ -136,13 +136,14 @@ impl World {
         }
     }
 
-    /// The operator was told that a member is removed: it may switch the machine off, and put it to another use at once.
+    /// The operator was told that a member is removed: where trouble is asked for, it may switch the machine off at once, and empty it.
     fn on_member_removed(&mut self, member: u32) {
         self.atlas.stay(member);
         self.count("member removed");
         let at = member as usize - 1;
         let slot = &self.slots[at];
-        if slot.is_running()
+        if !self.options.faults.is_empty()
+            && slot.is_running()
             && self.observer.configurations().was_removed(slot.identity.node)
             && self.nemesis_rng().happens(Ppm::percent(50))
         {
