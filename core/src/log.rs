@@ -53,6 +53,16 @@ pub struct ConfState {
     pub auto_leave: bool,
 }
 
+impl ConfState {
+    /// Everybody in it, now and then twice.
+    pub fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
+        [&self.voters, &self.voters_outgoing, &self.learners, &self.learners_next]
+            .into_iter()
+            .flatten()
+            .copied()
+    }
+}
+
 /// How bad an [`Event`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {

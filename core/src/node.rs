@@ -87,6 +87,7 @@ pub struct Node {
     gates: Gates,
     /// The newest term that is on stable storage here.
     durable_term: u64,
+    /// The newest commit index that is; it is written with other things, and with the commit of a change of membership.
     durable_commit: u64,
     disk: BTreeMap<OpId, DiskUse>,
     snapshots: Snapshots,

@@ -6,7 +6,9 @@
 mod cluster;
 
 use cluster::Cluster;
-use raftkv_core::api::{Error, KeyRange, RangeRequest, Request, Response};
+use raftkv_core::api::{
+    Consistency, Error, KeyRange, RangeRequest, Request, Response, WatchRequest,
+};
 use raftkv_core::config::Config;
 use raftkv_core::io::{Halt, Input};
 
@@ -50,4 +52,52 @@ fn a_leader_that_is_told_to_stop_stays_until_another_one_leads() {
     assert_eq!(cluster.hosts[&old].halted, Some(Halt::Stopped));
     let mut others = cluster.hosts.values().filter_map(|host| host.node.as_ref());
     assert!(others.any(|node| node.consensus().is_leader()), "it has left, and nobody leads");
+}
+
+#[test]
+fn a_removed_node_that_must_wait_turns_clients_away() {
+    let mut cluster = Cluster::new(3, Config::default());
+    let leader = cluster.elect();
+    cluster.settle();
+    let gone = leader % 3 + 1;
+    // It hears everything, and is heard by nobody: nobody can tell it that it may go.
+    cluster.cut.extend((1..=3).map(|other| (gone, other)));
+    let range = RangeRequest::new(KeyRange::all());
+    let stale = RangeRequest { consistency: Consistency::Stale, ..range.clone() };
+    let watch = WatchRequest { range: KeyRange::all(), from_revision: 0, with_previous: false };
+    let waiting = [Request::Range(range), Request::Watch(watch)];
+    let waiting = waiting.map(|request| cluster.ask(gone, request));
+    let removed = cluster.ask(leader, Request::MemberRemove { member: gone });
+    cluster.settle();
+    assert_eq!(cluster.answer(removed), &Response::Done);
+    assert_eq!(cluster.hosts[&gone].halted, None);
+    let late = cluster.ask(gone, Request::Range(stale));
+    for req in waiting.into_iter().chain([late]) {
+        let answer = cluster.answer(req);
+        assert!(matches!(answer, Response::Error(Error::Unavailable(_))), "{answer:?}");
+    }
+    let status = cluster.ask(gone, Request::Status);
+    assert!(matches!(cluster.answer(status), Response::Status(_)));
+    cluster.cut.clear();
+    (0..30).for_each(|_| cluster.pass_tick());
+    assert!(matches!(cluster.hosts[&gone].halted, Some(Halt::Removed { .. })));
+}
+
+#[test]
+fn a_change_of_membership_that_nobody_confirms_is_answered_before_a_stop() {
+    let mut cluster = Cluster::new(3, Config::default());
+    let leader = cluster.elect();
+    cluster.settle();
+    let (gone, stays) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    // The one that goes acknowledges its removal; the one that stays is not heard.
+    cluster.cut.insert((stays, leader));
+    let removed = cluster.ask(leader, Request::MemberRemove { member: gone });
+    cluster.settle();
+    assert_eq!(cluster.replies.get(&removed), None);
+    let again = cluster.ask(leader, Request::MemberRemove { member: stays });
+    assert!(matches!(cluster.answer(again), Response::Error(Error::Unavailable(_))));
+    cluster.input(leader, Input::Shutdown);
+    (0..30).for_each(|_| cluster.pass_tick());
+    assert_eq!(cluster.hosts[&leader].halted, Some(Halt::Stopped));
+    assert_eq!(cluster.answer(removed), &Response::Error(Error::Unknown));
 }

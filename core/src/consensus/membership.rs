@@ -69,14 +69,6 @@ impl Consensus {
         let conf = self.conf();
         self.is_leader() && majority(&conf.voters) && majority(&conf.voters_outgoing)
     }
-
-    /// Whether a node is a member of the configuration.
-    pub fn is_member(&self, node: NodeId) -> bool {
-        let conf = self.conf();
-        [&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next]
-            .iter()
-            .any(|nodes| nodes.contains(&node))
-    }
 }
 
 /// raft's form of a step.

@@ -72,7 +72,7 @@ pub struct Effects {
 pub struct Persist {
     /// Hand this to [`Consensus::persisted`] when it and everything before it is durable.
     pub number: u64,
-    /// Term or vote changed, or entries follow: must be durable. `None` if only messages wait for earlier steps.
+    /// Term or vote changed, entries follow, or a change of membership was committed: must be durable. `None` if only messages wait for earlier steps.
     pub hard_state: Option<HardState>,
     /// To be appended; replaces whatever the log holds from the first one's index on.
     pub entries: Vec<Entry>,

@@ -84,6 +84,12 @@ impl Watches {
         self.watches.remove(&req).is_some()
     }
 
+    /// Closes all; whose they were.
+    pub fn take_all(&mut self) -> impl Iterator<Item = ReqId> + use<> {
+        self.ready.clear();
+        std::mem::take(&mut self.watches).into_keys()
+    }
+
     /// The next answer, `None` until the state moves on. To be asked after every command that is applied, so that no compaction
     /// overtakes what a watch has not read. Watches with much to read take turns.
     pub fn poll(&mut self, state: &KvState) -> Option<(ReqId, Response)> {

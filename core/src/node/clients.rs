@@ -1,6 +1,7 @@
 //! Requests of clients and operators: who answers what, and when.
 
 use super::Node;
+use super::removal::NOT_HERE;
 use crate::api::{
     Consistency, Error, NodeStatus, RangeRequest, Request, Response, SessionRef, WriteOp,
 };
@@ -86,6 +87,18 @@ impl Node {
         self.reading.remove(&req);
     }
 
+    /// Answers everybody who waits: nothing more is done here, though what was appended may still be.
+    pub(super) fn turn_clients_away(&mut self, why: &str) {
+        let unknown = self.proposals.take_appended().into_iter().chain(self.members.take_asked());
+        let unknown: Vec<ReqId> = unknown.collect();
+        let reads = self.reads.take_all().into_iter().filter(|req| self.reading.contains_key(req));
+        let waiting = reads.chain(self.watches.take_all()).chain(self.proposals.take_queued());
+        let waiting: Vec<ReqId> = waiting.collect();
+        self.reading.clear();
+        unknown.into_iter().for_each(|req| self.reply_error(req, Error::Unknown));
+        waiting.into_iter().for_each(|req| self.reply_error(req, Error::Unavailable(why.into())));
+    }
+
     /// What every request must pass before anything is done for it.
     fn admit(&self, request: &Request) -> Result<(), Error> {
         validate(request, &self.config.limits)?;
@@ -95,6 +108,9 @@ impl Node {
         if self.snapshots.is_joining() && !matches!(request, Request::Status) {
             // It has nothing yet, which is not the same as the cluster having nothing.
             return Err(Error::Unavailable("the node is joining; ask another".into()));
+        }
+        if self.removal.is_known() && !matches!(request, Request::Status | Request::MemberList) {
+            return Err(Error::Unavailable(NOT_HERE.into()));
         }
         if request.needs_leader() && !self.consensus.is_leader() {
             return Err(self.not_leader());

@@ -72,6 +72,14 @@ impl Changes {
         self.changed_at = index;
     }
 
+    /// Gives up what was asked for and not answered; whose it was. It may have been done, or may still be.
+    pub(super) fn take_asked(&mut self) -> impl Iterator<Item = ReqId> + use<> {
+        let pending = self.pending.take().and_then(|pending| pending.answer);
+        let transfer = self.transfer.take().map(|transfer| transfer.req);
+        let changes = pending.into_iter().chain(self.applied.take()).map(|(req, _)| req);
+        changes.chain(transfer)
+    }
+
     /// A peer gave a sign of life.
     pub(super) fn heard(&mut self, from: NodeId, now: Mono) {
         self.heard.insert(from, now);
@@ -105,11 +113,12 @@ impl Node {
         if !self.consensus.leads_and_knows_all() {
             return Err(Error::Unavailable("the leader is new; retry".into()));
         }
-        if self.members.pending.is_some()
-            || self.consensus.membership_in_flux()
-            || !self.membership_is_kept()
-        {
+        if self.members.pending.is_some() || self.consensus.membership_in_flux() {
             return Err(Error::Conflict("another change of membership is under way".into()));
+        }
+        if !self.membership_is_kept() {
+            let what = "a majority has not confirmed the last change of membership yet; retry";
+            return Err(Error::Unavailable(what.into()));
         }
         Ok(())
     }

@@ -2,8 +2,9 @@
 //!
 //! raft-rs acts on a change of membership when it is applied (the thesis, §4.1, when it is in the log). Nodes that have not heard of the
 //! commit yet, or forget it in a crash, still count the removed node among their voters. So it goes on to vote and to acknowledge until
-//! a majority of those who stay has the commit index on its disks. From then on any majority has a node that knows, and one that knows
-//! tells the others when it asks them for their votes (raft-rs, `maybe_commit_by_vote`).
+//! a majority of those who stay has the commit index on its disks. From then on any majority of them has a node that knows, and that is
+//! enough to elect: one that knows needs no others, and tells a candidate that does not when it refuses its vote, or is refused (raft-rs,
+//! `maybe_commit_by_vote`). Clients are turned away meanwhile.
 
 use super::Node;
 use crate::ids::NodeId;
@@ -13,6 +14,9 @@ use crate::planted::{self, Bug};
 use crate::time::Mono;
 use crate::wire::peer::PeerFrame;
 
+/// What clients of a removed node are told: it hears of nothing new.
+pub(super) const NOT_HERE: &str = "the node was removed from the cluster; ask another";
+
 /// What a node knows of its own removal.
 #[derive(Debug, Default)]
 pub(super) struct Removal {
@@ -20,20 +24,29 @@ pub(super) struct Removal {
     next_ask: Option<Mono>,
 }
 
+impl Removal {
+    /// Whether this node knows that it is no member any more.
+    pub(super) fn is_known(&self) -> bool {
+        self.next_ask.is_some()
+    }
+}
+
 impl Node {
     /// Looks whether this node is a member still. One that waits for its first snapshot is, although it knows of no configuration.
     pub(super) fn notice_removal(&mut self) {
         let here = self.identity.node;
-        let is_gone = !self.consensus.conf().voters.is_empty() && !self.consensus.is_member(here);
-        if is_gone && planted::is(Bug::RemovedNodeLeavesAtOnce) {
-            self.halt(Halt::Removed { node: here });
+        let conf = self.consensus.conf();
+        let is_member = conf.voters.is_empty() || conf.members().any(|node| node == here);
+        if is_member || self.removal.is_known() {
+            return;
         }
-        if is_gone && self.removal.next_ask.is_none() {
-            self.removal.next_ask = Some(self.now.mono);
-            let waits =
-                "no member any more; stopping as soon as a majority of the others keeps that";
-            self.log(Level::Info, waits.into());
+        if planted::is(Bug::RemovedNodeLeavesAtOnce) {
+            return self.halt(Halt::Removed { node: here });
         }
+        self.removal.next_ask = Some(self.now.mono);
+        let waits = "no member any more; stopping as soon as a majority of the others keeps that";
+        self.log(Level::Info, waits.into());
+        self.turn_clients_away(NOT_HERE);
     }
 
     /// On every tick: a removed node asks all whether it may go.

@@ -1,7 +1,7 @@
 //! Stopping as asked: leadership first, then the log, then nothing.
 
 use super::Node;
-use crate::api::{Error, MemberRole};
+use crate::api::MemberRole;
 use crate::io::Halt;
 use crate::planted::{self, Bug};
 use crate::time::{Mono, Span};
@@ -56,17 +56,7 @@ impl Node {
         if !(flushed && (served || late)) {
             return;
         }
-        for req in self.proposals.take_queued() {
-            self.reply_error(req, Error::Unavailable("the node is stopping".into()));
-        }
-        for req in self.proposals.take_appended() {
-            self.reply_error(req, Error::Unknown);
-        }
-        for req in self.reads.take_all() {
-            if self.reading.remove(&req).is_some() {
-                self.reply_error(req, Error::Unavailable("the node is stopping".into()));
-            }
-        }
+        self.turn_clients_away("the node is stopping");
         self.halt(Halt::Stopped);
     }
 }

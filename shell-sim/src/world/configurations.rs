@@ -52,9 +52,9 @@ impl Configurations {
         }
         let Some(step) = step else { return false };
         let next = after(self.newest(), &step);
-        let before: BTreeSet<NodeId> = members(self.newest()).collect();
+        let before: BTreeSet<NodeId> = self.newest().members().collect();
         let gone: Vec<NodeId> =
-            before.into_iter().filter(|node| members(&next).all(|other| other != *node)).collect();
+            before.into_iter().filter(|node| next.members().all(|other| other != *node)).collect();
         self.removed.extend(gone);
         self.applied.insert(index, next);
         true
@@ -112,14 +112,6 @@ impl Configurations {
     pub fn was_removed(&self, node: NodeId) -> bool {
         self.removed.contains(&node)
     }
-}
-
-/// Everybody in a configuration, now and then twice.
-pub fn members(conf: &ConfState) -> impl Iterator<Item = NodeId> {
-    [&conf.voters, &conf.voters_outgoing, &conf.learners, &conf.learners_next]
-        .into_iter()
-        .flatten()
-        .copied()
 }
 
 /// Whether two say the same; order means nothing.

@@ -1,7 +1,6 @@
 //! Membership: what changes it, what has come of a change, and which machines the cluster can do without.
 
 use super::World;
-use super::configurations;
 use super::operator::Ended;
 use super::slot::Process;
 use crate::model::disk::Crash;
@@ -39,7 +38,7 @@ impl World {
     fn in_force(&self, present: &BTreeSet<NodeId>) -> Vec<ConfState> {
         let confs = self.observer.configurations();
         let any = confs.in_force(u64::MAX);
-        let members: BTreeSet<NodeId> = any.iter().flat_map(configurations::members).collect();
+        let members: BTreeSet<NodeId> = any.iter().flat_map(ConfState::members).collect();
         let knowing = members.intersection(present).filter(|node| !self.atlas.is_lost(**node));
         // A member that waits for its first snapshot knows of no configuration at all.
         let known =
@@ -179,7 +178,7 @@ impl World {
         let slot = &self.slots[at];
         let conf = self.observer.configurations().newest();
         !matches!(slot.process, Process::Vacant)
-            && configurations::members(conf).any(|node| node == slot.identity.node)
+            && conf.members().any(|node| node == slot.identity.node)
     }
 
     /// Whether nothing is left to do about membership that is done without an operator.
