@@ -4,8 +4,8 @@
 //! very last object, so that what is complete there is complete in all of them.
 //!
 //! Invariants: memory is bounded by the [`Bounds`], whatever the size of the state; nothing that looks complete exists before every
-//! byte of `data.db` is on stable storage in every one of its stores; the stream is decoded on its way through, so that a source that breaks off,
-//! damages its stream or gives another state than it said makes no backup; after a failure the upload is aborted or the data deleted, unless it is not
+//! byte of `data.db` is on stable storage in every one of its stores; a stream from elsewhere is decoded on its way through, so that a source that
+//! breaks off, damages its stream or gives another state than it said makes no backup; after a failure the upload is aborted or the data deleted, unless it is not
 //! known whether the metadata arrived: then the data stays, because deleting it could leave a complete-looking backup without data.
 //! A new attempt is a new machine, with a new id, salt and data key.
 
@@ -20,6 +20,7 @@ use super::seal::{OutOfNumbers, SealKey, Trailer, seal_final};
 use crate::ids::OpId;
 use crate::planted::{self, Bug};
 use crate::rng::Rng;
+use crate::snapshot::Encoder;
 use crate::time::Wall;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -144,32 +145,27 @@ impl Create {
 
     /// Takes the next piece of the snapshot stream, of any length; a piece is best no longer than a chunk.
     pub fn push(&mut self, plain: &[u8]) {
-        if self.outcome.is_some() {
-            return;
-        }
-        if let Err(cause) = self.plain.take(plain, &self.source) {
-            return self.fail(Cause::Source(cause));
-        }
-        let chunk_bytes = self.settings.bounds.chunk_bytes as usize;
-        while self.plain.pending.len() >= chunk_bytes {
-            let chunk = self.plain.pending.split_to(chunk_bytes).freeze();
-            self.seal(chunk);
+        if self.outcome.is_none() {
+            let taken = self.plain.take(plain, &self.source);
+            self.taken(taken);
         }
     }
 
     /// The stream is complete.
     pub fn finish(&mut self) {
-        if self.outcome.is_some() || self.plain.has_ended {
-            return;
+        if self.outcome.is_none() && !self.plain.has_ended {
+            let ended = self.plain.end();
+            self.taken(ended);
         }
-        if let Err(cause) = self.plain.end() {
-            return self.fail(Cause::Source(cause));
+    }
+
+    /// As [`Create::push`] and [`Create::finish`], with the next piece of a stream that this process encodes. One backup takes all of its
+    /// stream in one way or the other.
+    pub fn pull(&mut self, encoder: &mut Encoder) {
+        if self.outcome.is_none() && !self.plain.has_ended {
+            let taken = self.plain.take_from(encoder, &self.source);
+            self.taken(taken);
         }
-        let rest = self.plain.pending.split().freeze();
-        if !rest.is_empty() {
-            self.seal(rest);
-        }
-        self.advance();
     }
 
     /// Whether the data is whole, and only [`Create::permit_commit`] is waited for.
@@ -200,6 +196,27 @@ impl Create {
     /// How it ended, once it has.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.as_ref().filter(|_| self.outbox.is_idle() && self.clean_up.is_empty())
+    }
+
+    /// Gives whole chunks out for sealing, and what is left of the stream when it has ended.
+    fn taken(&mut self, taken: Result<(), String>) {
+        if let Err(cause) = taken {
+            return self.fail(Cause::Source(cause));
+        }
+        let chunk_bytes = self.settings.bounds.chunk_bytes as usize;
+        while self.plain.pending.len() >= chunk_bytes {
+            let chunk = self.plain.pending.split_to(chunk_bytes).freeze();
+            // Room for the next one at once: growing bit by bit would copy what is there again and again.
+            self.plain.pending.reserve(chunk_bytes);
+            self.seal(chunk);
+        }
+        if self.plain.has_ended {
+            let rest = self.plain.pending.split().freeze();
+            if !rest.is_empty() {
+                self.seal(rest);
+            }
+            self.advance();
+        }
     }
 
     fn seal(&mut self, plain: Bytes) {

@@ -175,10 +175,7 @@ impl Making {
         let Some(create) = self.create.as_mut().filter(|create| create.wants_input()) else {
             return;
         };
-        match self.encoder.next_chunk() {
-            Some(piece) => create.push(&piece),
-            None => create.finish(),
-        }
+        create.pull(&mut self.encoder);
         self.advance();
     }
 

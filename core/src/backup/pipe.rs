@@ -1,11 +1,11 @@
 //! The two ends of the pipeline that makes a backup: the plain stream on its way in, `data.db` on its way out.
 //!
-//! Invariants: what is taken in was decoded, and is of the state that was announced; chunks leave in the order of their numbers,
-//! whatever the order in which they were sealed.
+//! Invariants: what is taken in was decoded, or comes straight from the encoder of this process, and is of the state that was announced;
+//! chunks leave in the order of their numbers, whatever the order in which they were sealed.
 
 use super::create::Source;
 use super::seal::{Numbers, SealedChunk};
-use crate::snapshot::Decoder;
+use crate::snapshot::{Decoder, Encoder, Header};
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -50,15 +50,28 @@ impl Plain {
             .map_err(|error| format!("the snapshot stream is damaged: {error}"))?;
         if let Some(header) = self.decoder.header().filter(|_| !self.is_labelled) {
             self.is_labelled = true;
-            source.check(header).map_err(|what| {
-                format!(
-                    "the snapshot stream holds another state than announced: its {what} differs"
-                )
-            })?;
+            check(header, source)?;
         }
+        self.append(piece);
+        Ok(())
+    }
+
+    /// Takes the next piece from an encoder in this process, which made no mistake that decoding would find: its checksum is the stream's.
+    pub fn take_from(&mut self, encoder: &mut Encoder, source: &Source) -> Result<(), String> {
+        check(encoder.header(), source)?;
+        match encoder.next_chunk() {
+            Some(piece) => self.append(&piece),
+            None => {
+                self.has_ended = true;
+                self.checksum = encoder.sha256();
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, piece: &[u8]) {
         self.len_bytes += piece.len() as u64;
         self.pending.extend_from_slice(piece);
-        Ok(())
     }
 
     /// Nothing more comes: checks that the stream is whole. What checks it has hashed every byte, so that nobody else need.
@@ -68,6 +81,12 @@ impl Plain {
         let whole = std::mem::take(&mut self.decoder).finish();
         whole.map(drop).map_err(|error| format!("the snapshot stream is not whole: {error}"))
     }
+}
+
+fn check(header: &Header, source: &Source) -> Result<(), String> {
+    source.check(header).map_err(|what| {
+        format!("the snapshot stream holds another state than announced: its {what} differs")
+    })
 }
 
 impl Sealed {
@@ -111,7 +130,11 @@ impl Sealed {
         let len = self.pending.len().min(part_bytes);
         let number = self.next_part;
         self.next_part += 1;
-        Some((number, self.pending.split_to(len).freeze()))
+        let part = self.pending.split_to(len).freeze();
+        if part.len() == part_bytes {
+            self.pending.reserve(part_bytes);
+        }
+        Some((number, part))
     }
 
     /// SHA-256 of all of it so far.

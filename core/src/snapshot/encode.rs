@@ -60,6 +60,11 @@ impl Encoder {
         self.offset
     }
 
+    /// SHA-256 of the bytes handed out so far: of the whole file, once that is complete.
+    pub fn sha256(&self) -> [u8; 32] {
+        self.sha256.clone().finalize().into()
+    }
+
     /// The next bytes of the file, about [`CHUNK_BYTES`]; `None` when it is complete.
     pub fn next_chunk(&mut self) -> Option<Bytes> {
         let bytes = match self.stage {
@@ -135,8 +140,7 @@ impl Encoder {
         let mut body = BytesMut::with_capacity(FOOTER_BYTES);
         body.put_u64_le(self.items_done);
         body.put_u64_le(self.offset);
-        let sha256: [u8; 32] = self.sha256.clone().finalize().into();
-        body.put_slice(&sha256);
+        body.put_slice(&self.sha256());
         let mut out = BytesMut::with_capacity(CHUNK_HEAD_BYTES + FOOTER_BYTES);
         self.chunk(Kind::Footer, &body, &mut out);
         out.freeze()

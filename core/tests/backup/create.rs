@@ -2,12 +2,14 @@
 
 use super::sample::*;
 use super::store::{Fault, Store};
-use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::{BlobErrorKind, BlobOp};
 use raftkv_core::backup::compress::Compression;
 use raftkv_core::backup::create::{Create, Failure, Outcome, SettingsError, Step};
 use raftkv_core::backup::machine::{Action, ActionResult, Machine as _};
 use raftkv_core::backup::verify::Level;
+use raftkv_core::backup::{BackupId, Key};
+use raftkv_core::kv::KvState;
+use raftkv_core::snapshot::{Encoder, Header};
 use raftkv_core::time::Wall;
 use std::collections::BTreeSet;
 
@@ -34,6 +36,47 @@ fn order_of_work_does_not_matter() {
         (store.objects[&format!("{id}/data.db")].clone(), store.objects.len())
     };
     assert_eq!(bytes(false), bytes(true));
+}
+
+#[test]
+fn an_encoder_beside_it_makes_the_same_backup_as_its_stream() {
+    let state = state(1000);
+    let mut streamed = Store::default();
+    let id = backup(&mut streamed, &state, 9, settings(GZIP, &[key(1)]));
+
+    let mut encoder = encoder(&state, 9);
+    let mut create = begin(encoder.header(), &state, &[key(1)]);
+    let mut store = Store::default();
+    pull(&mut store, &mut create, &mut encoder);
+    let Some(Outcome::Complete(made)) = create.outcome() else { panic!("{:?}", create.outcome()) };
+    assert_eq!(made.id, id);
+    let data = format!("{id}/data.db");
+    assert!(store.objects[&data] == streamed.objects[&data], "the bytes differ");
+    assert!(restore(&mut store, id, access(&[key(1)])).is_ok());
+}
+
+#[test]
+fn an_encoder_of_another_state_makes_no_backup() {
+    let state = state(10);
+    let mut create = begin(encoder(&state, 10).header(), &state, &[]);
+    let mut store = Store::default();
+    pull(&mut store, &mut create, &mut encoder(&state, 9));
+    let Some(Outcome::Failed(failure)) = create.outcome() else { panic!("{:?}", create.outcome()) };
+    assert!(failure.cause.to_string().contains("index"), "{failure}");
+    assert!(store.objects.is_empty() && store.uploads.is_empty());
+}
+
+fn begin(header: &Header, state: &KvState, keys: &[Key]) -> Create {
+    let now = Wall(1_764_930_645_009);
+    Create::new(source(header, state), settings(GZIP, keys), now, &mut rng(9)).unwrap()
+}
+
+fn pull(store: &mut Store, create: &mut Create, encoder: &mut Encoder) {
+    store.drive(create);
+    while create.wants_input() {
+        create.pull(encoder);
+        store.drive(create);
+    }
 }
 
 #[test]

@@ -48,8 +48,8 @@ pub fn state(keys: u64) -> KvState {
     state
 }
 
-/// The snapshot stream of a state.
-pub fn stream(state: &KvState, index: u64) -> (Header, Vec<Bytes>) {
+/// What writes the snapshot stream of a state.
+pub fn encoder(state: &KvState, index: u64) -> Encoder {
     let conf = ConfState { voters: vec![NODE], ..ConfState::default() };
     let header = Header {
         cluster: CLUSTER,
@@ -60,9 +60,13 @@ pub fn stream(state: &KvState, index: u64) -> (Header, Vec<Bytes>) {
         keys: state.keys(),
         bytes: state.bytes(),
     };
-    let mut encoder = Encoder::new(header.clone(), state.items());
-    let chunks = std::iter::from_fn(|| encoder.next_chunk()).collect();
-    (header, chunks)
+    Encoder::new(header, state.items())
+}
+
+/// The snapshot stream of a state.
+pub fn stream(state: &KvState, index: u64) -> (Header, Vec<Bytes>) {
+    let encoder = encoder(state, index);
+    (encoder.header().clone(), encoder.collect())
 }
 
 pub fn source(header: &Header, state: &KvState) -> Source {
