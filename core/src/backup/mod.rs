@@ -42,6 +42,7 @@ pub mod prune;
 pub mod read;
 mod read_error;
 pub mod rebuild;
+pub mod recall;
 pub mod remove;
 pub mod replicas;
 pub mod restore;

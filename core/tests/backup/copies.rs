@@ -2,13 +2,15 @@
 
 use super::sample::*;
 use super::store::{Fault, Store, drive};
-use raftkv_core::backup::blob::{BlobErrorKind, ObjectName, Role, StoreIndex};
+use raftkv_core::backup::blob::{BlobError, BlobErrorKind, ObjectName, Role, StoreIndex};
 use raftkv_core::backup::catalog::{Catalog, Judged, ReadCatalog};
 use raftkv_core::backup::catch_up::{CatchUp, CatchUpError, CaughtUp};
 use raftkv_core::backup::compress::Compression;
 use raftkv_core::backup::copy::{Copied, CopyBackup, CopyError, Present, Route};
 use raftkv_core::backup::create::{Create, Failure, Outcome, Settings};
 use raftkv_core::backup::machine::{Action, ActionResult, Machine as _};
+use raftkv_core::backup::read::ReadError;
+use raftkv_core::backup::recall::{Next, Recall};
 use raftkv_core::backup::replicas::Replicas;
 use raftkv_core::backup::verify::Level;
 use raftkv_core::backup::{BackupId, KeyRing};
@@ -388,10 +390,7 @@ fn several_stores_are_seen_as_one() {
     assert_eq!(both.places(ids[0]), [first]);
     assert_eq!(both.places(ids[1]), [first, second]);
     assert_eq!(both.places(ids[2]), [second], "damaged in the first");
-    let down = raftkv_core::backup::blob::BlobError {
-        kind: BlobErrorKind::Transient,
-        message: "down".into(),
-    };
+    let down = BlobError { kind: BlobErrorKind::Transient, message: "down".into() };
     let one = Replicas::new(vec![Err(down.clone()), Ok(catalog(&mut stores[1]))]);
     assert_eq!(one.silent().map(|(store, _)| store).collect::<Vec<_>>(), [first]);
     assert_eq!(one.merged().unwrap().entries.len(), 3);
@@ -401,4 +400,48 @@ fn several_stores_are_seen_as_one() {
         "nowhere complete, it is looked at where something is"
     );
     assert_eq!(Replicas::new(vec![Err(down.clone())]).merged(), Err(down));
+}
+
+#[test]
+fn another_copy_is_tried_first_and_an_older_backup_only_for_one_that_no_store_has_whole() {
+    let mut stores = pair();
+    let ids: Vec<_> = (5..8)
+        .map(|index| backup(&mut stores[0], &state(50), index, settings(GZIP, &[key(1)])))
+        .collect();
+    stores[1].objects = stores[0].objects.clone();
+    stores[1].objects.remove(&format!("{}/metadata.json", ids[1]));
+    let (first, second) = (StoreIndex(0), StoreIndex(1));
+    let replicas = Replicas::new(stores.iter_mut().map(|store| Ok(catalog(store))).collect());
+    let merged = replicas.merged().unwrap();
+    let recall = |or_older| Recall::new(replicas.clone(), merged.clone(), ids[2], or_older);
+    let damaged = ReadError::State { id: ids[2], what: "the test says so".into() };
+    let down = ReadError::Store {
+        object: ObjectName::data(ids[2]),
+        error: BlobError { kind: BlobErrorKind::Transient, message: "down".into() },
+    };
+
+    let mut all = recall(true);
+    assert_eq!(all.place(), Some((ids[2], first)));
+    assert_eq!(all.failed(damaged.clone()), Next::Copy(second));
+    assert_eq!(all.place(), Some((ids[2], second)));
+    assert_eq!(all.failed(damaged.clone()), Next::Older(first));
+    assert_eq!(all.place(), Some((ids[1], first)));
+    assert_eq!(all.failed(damaged.clone()), Next::Older(first));
+    assert_eq!(all.failed(damaged.clone()), Next::Copy(second));
+    let end = Next::Nothing { error: damaged.clone(), older: None };
+    assert_eq!(all.failed(damaged.clone()), end);
+    assert_eq!(all.place(), None);
+
+    let mut unasked = recall(false);
+    assert_eq!(unasked.failed(damaged.clone()), Next::Copy(second));
+    let end = Next::Nothing { error: damaged.clone(), older: Some(ids[1]) };
+    assert_eq!(unasked.failed(damaged.clone()), end);
+
+    // As long as one store may yet give it, no older one takes its place, and that store's failure is what is told.
+    for failures in [[&damaged, &down], [&down, &damaged]] {
+        let mut hopeful = recall(true);
+        assert_eq!(hopeful.failed(failures[0].clone()), Next::Copy(second));
+        let end = Next::Nothing { error: down.clone(), older: None };
+        assert_eq!(hopeful.failed(failures[1].clone()), end);
+    }
 }

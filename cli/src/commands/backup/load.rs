@@ -13,6 +13,7 @@ use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::catalog::{Catalog, Entry, Standing};
 use raftkv_core::backup::metadata::rfc3339;
 use raftkv_core::backup::read::{ReadBounds, ReadError, ReadTrouble};
+use raftkv_core::backup::recall::{Next, Recall};
 use raftkv_core::backup::restore::{Restore, Restored};
 use raftkv_node::backup::lock::Guard;
 use raftkv_node::blob::drive;
@@ -36,8 +37,39 @@ impl Loading {
         let mut setup = self.config.open()?;
         let replicas = setup.replicas().await?;
         let catalog = replicas.merged().map_err(|error| store_failure(&error))?;
-        let mut entry = pick(&catalog, asked)?;
-        let passed_over = passed_over(&catalog, entry, asked);
+        let id = self.choose(&catalog, asked)?;
+        let mut recall = Recall::new(replicas, catalog, id, self.or_older);
+        loop {
+            let (id, store) = recall.place().expect("a backup that was picked is in some store");
+            let hold = setup.hold(store, id, "a restore").await?;
+            let error = match self.read(context, &mut setup, store, id, hold).await {
+                Ok(restored) => return Ok(restored),
+                Err(error) => error,
+            };
+            let here = setup.in_store(store, read_failure(&error));
+            match recall.failed(error) {
+                Next::Copy(next) => {
+                    let next = setup.name(next);
+                    eprintln!("raftkv-cli: {here}; going on with the copy in {next}");
+                }
+                Next::Older(_) => {
+                    let older = recall.entry().map(described).unwrap_or_default();
+                    eprintln!("raftkv-cli: {here}; going on with the next older one, {older}");
+                }
+                Next::Nothing { error, older } => {
+                    if setup.has_several() {
+                        eprintln!("raftkv-cli: {here}");
+                    }
+                    return Err(nothing_read(&error, older.and_then(|id| recall.find(id))));
+                }
+            }
+        }
+    }
+
+    /// The backup that `asked` selects, if nothing newer had to be passed over unasked.
+    fn choose(&self, catalog: &Catalog, asked: &str) -> Result<BackupId, Failure> {
+        let entry = pick(catalog, asked)?;
+        let passed_over = passed_over(catalog, entry, asked);
         if let Some((id, exit, what)) = passed_over.first()
             && !self.or_older
         {
@@ -52,57 +84,7 @@ impl Loading {
             let chosen = described(entry);
             eprintln!("raftkv-cli: backup {id} is newer, but not usable: {what}; using {chosen}");
         }
-        loop {
-            let places = replicas.places(entry.id);
-            let error = match self.read_from(context, &mut setup, &places, entry).await? {
-                Ok(restored) => return Ok(restored),
-                Err(error) => error,
-            };
-            let older = catalog.next_older(entry.id).filter(|_| is_beyond_repair(&error));
-            match older {
-                Some(older) if self.or_older => {
-                    let (failed, older_one) = (read_failure(&error), described(older));
-                    eprintln!(
-                        "raftkv-cli: {failed}; going on with the next older one, {older_one}"
-                    );
-                    entry = older;
-                }
-                older => return Err(nothing_read(&error, older)),
-            }
-        }
-    }
-
-    /// Reads it from the first of these stores that has it whole. Fails as the first one did whose copy may yet turn out good, else as the
-    /// very first.
-    async fn read_from(
-        &self,
-        context: &Context,
-        setup: &mut Setup,
-        places: &[StoreIndex],
-        entry: &Entry,
-    ) -> Result<Result<Restored, ReadError>, Failure> {
-        let mut first = None;
-        for (at, &store) in places.iter().enumerate() {
-            let hold = setup.hold(store, entry.id, "a restore").await?;
-            let error = match self.read(context, setup, store, entry, hold).await {
-                Ok(restored) => return Ok(Ok(restored)),
-                Err(error) => error,
-            };
-            let failed = setup.in_store(store, read_failure(&error));
-            match places.get(at + 1) {
-                Some(next) => {
-                    let next = setup.name(*next);
-                    eprintln!("raftkv-cli: {failed}; going on with the copy in {next}");
-                }
-                None if at > 0 => eprintln!("raftkv-cli: {failed}"),
-                None => {}
-            }
-            let is_hopeless = first.as_ref().is_some_and(is_beyond_repair);
-            if first.is_none() || is_hopeless && !is_beyond_repair(&error) {
-                first = Some(error);
-            }
-        }
-        Ok(Err(first.expect("a backup that was picked is in some store")))
+        Ok(entry.id)
     }
 
     async fn read(
@@ -110,11 +92,11 @@ impl Loading {
         context: &Context,
         setup: &mut Setup,
         store: StoreIndex,
-        entry: &Entry,
+        id: BackupId,
         hold: Option<Guard>,
     ) -> Result<Restored, ReadError> {
         let access = setup.loaded.access(self.allow_plaintext);
-        let mut machine = Restore::new(entry.id, access, ReadBounds::default());
+        let mut machine = Restore::new(id, access, ReadBounds::default());
         let meter = Meter::new(context);
         let place = setup.stores.get(store).expect("places are stores of the configuration");
         drive(&mut machine, place, |progress| meter.show(progress)).await;
@@ -126,23 +108,18 @@ impl Loading {
     }
 }
 
-/// Whether another backup is the way out: this one will not become better.
-fn is_beyond_repair(error: &ReadError) -> bool {
-    match error.trouble() {
-        ReadTrouble::Verification | ReadTrouble::NotFound => true,
-        ReadTrouble::Store | ReadTrouble::Key | ReadTrouble::Refused => false,
-    }
-}
-
+/// `older` is the backup that could be used instead, if this one is beyond repair and there is one.
 fn nothing_read(error: &ReadError, older: Option<&Entry>) -> Failure {
     let failure = read_failure(error);
-    let advice = match older {
-        Some(older) => format!(
+    let advice = match (older, error.trouble()) {
+        (Some(older), _) => format!(
             "the next older complete backup is {}: ask for it, or repeat with --or-older",
             described(older)
         ),
-        None if is_beyond_repair(error) => "backup list shows what else there is".to_owned(),
-        None => return failure,
+        (None, ReadTrouble::Verification | ReadTrouble::NotFound) => {
+            "backup list shows what else there is".to_owned()
+        }
+        (None, _) => return failure,
     };
     Failure::new(failure.exit(), format!("{failure}; nothing of it was used; {advice}"))
 }
