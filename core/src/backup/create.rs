@@ -15,7 +15,7 @@ use super::id::BackupId;
 use super::label::{header, metadata};
 use super::machine::{Action, ActionResult, Machine, Outbox, Progress, Work, WorkDone};
 use super::metadata::{Checksum, MAX_METADATA_BYTES, Metadata, MetadataError, MetadataKey, Status};
-use super::pipe::{Plain, Sealed};
+use super::pipe::{Plain, Sealed, make_room};
 use super::seal::{OutOfNumbers, SealKey, Trailer, seal_final};
 use crate::ids::OpId;
 use crate::planted::{self, Bug};
@@ -206,8 +206,7 @@ impl Create {
         let chunk_bytes = self.settings.bounds.chunk_bytes as usize;
         while self.plain.pending.len() >= chunk_bytes {
             let chunk = self.plain.pending.split_to(chunk_bytes).freeze();
-            // Room for the next one at once: growing bit by bit would copy what is there again and again.
-            self.plain.pending.reserve(chunk_bytes);
+            make_room(&mut self.plain.pending, chunk_bytes);
             self.seal(chunk);
         }
         if self.plain.has_ended {

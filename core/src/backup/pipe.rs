@@ -83,6 +83,12 @@ impl Plain {
     }
 }
 
+/// Makes room for the next so many bytes at once, and for what may come with the last of them: growing bit by bit would copy what is there
+/// again and again, and leave more room than is needed.
+pub(super) fn make_room(pending: &mut BytesMut, bytes: usize) {
+    pending.reserve(bytes + bytes / 4);
+}
+
 fn check(header: &Header, source: &Source) -> Result<(), String> {
     source.check(header).map_err(|what| {
         format!("the snapshot stream holds another state than announced: its {what} differs")
@@ -132,7 +138,7 @@ impl Sealed {
         self.next_part += 1;
         let part = self.pending.split_to(len).freeze();
         if part.len() == part_bytes {
-            self.pending.reserve(part_bytes);
+            make_room(&mut self.pending, part_bytes);
         }
         Some((number, part))
     }
