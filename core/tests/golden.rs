@@ -14,11 +14,10 @@ mod cluster;
 mod store;
 
 use backups::Backups;
-use cluster::{Cluster, Disk};
+use cluster::Cluster;
 use raftkv_core::api::{
     Consistency, KeyRange, PutRequest, RangeRequest, Request, Response, WriteOp,
 };
-use raftkv_core::boot;
 use raftkv_core::config::Config;
 use raftkv_core::io::Input;
 use std::fmt::Write;
@@ -106,7 +105,7 @@ fn run(cluster: &mut Option<Cluster>, backups: &mut Backups, line: &str) -> Resu
         "heal" => cluster.cut.clear(),
         "crash" => cluster.crash(number(1)?),
         "start" => cluster.start(number(1)?),
-        "join" => join(cluster, number(1)?, number(2)?),
+        "join" => cluster.join(number(1)?, number(2)?, false),
         "promote" => {
             cluster.ask(number(1)?, Request::MemberPromote { member: number(2)? });
         }
@@ -124,20 +123,6 @@ fn run(cluster: &mut Option<Cluster>, backups: &mut Backups, line: &str) -> Resu
         _ => return Err(format!("{line}: not known. Commands:{COMMANDS}{}", backups::COMMANDS)),
     }
     Ok(())
-}
-
-fn join(cluster: &mut Cluster, member: u32, via: u32) {
-    let address = cluster::address(member);
-    let req = cluster.ask(via, Request::Join { member, address, learner: false });
-    cluster.settle();
-    let Response::Joined { identity, grant } = cluster.answer(req).clone() else {
-        panic!("the join was refused: {:?}", cluster.answer(req));
-    };
-    let mut disk = Disk::default();
-    for op in boot::joining(identity, grant.members) {
-        disk.carry_out(&op).unwrap();
-    }
-    cluster.add_host(member, disk);
 }
 
 fn check(path: &Path) {

@@ -84,6 +84,27 @@ fn a_removed_node_that_must_wait_turns_clients_away() {
 }
 
 #[test]
+fn a_learner_that_missed_its_own_removal_asks_and_goes() {
+    let mut cluster = Cluster::new(3, Config::default());
+    let leader = cluster.elect();
+    cluster.settle();
+    let learner = 4;
+    cluster.join(learner, leader, true);
+    (0..30).for_each(|_| cluster.pass_tick());
+    let applied = |member| cluster.hosts[&member].node.as_ref().unwrap().applied_index();
+    assert_eq!(applied(learner), applied(leader), "it has not caught up");
+    cluster.cut.extend((1..=3).map(|other| (other, learner)));
+    let removed = cluster.ask(leader, Request::MemberRemove { member: learner });
+    cluster.settle();
+    assert_eq!(cluster.answer(removed), &Response::Done);
+    (0..100).for_each(|_| cluster.pass_tick());
+    assert_eq!(cluster.hosts[&learner].halted, None, "nobody could tell it");
+    cluster.cut.clear();
+    (0..100).for_each(|_| cluster.pass_tick());
+    assert!(matches!(cluster.hosts[&learner].halted, Some(Halt::Removed { .. })));
+}
+
+#[test]
 fn a_change_of_membership_that_nobody_confirms_is_answered_before_a_stop() {
     let mut cluster = Cluster::new(3, Config::default());
     let leader = cluster.elect();

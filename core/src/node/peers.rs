@@ -2,6 +2,7 @@
 
 use super::Node;
 use super::snapshots::Piece;
+use crate::api::MemberInfo;
 use crate::ids::NodeId;
 use crate::io::{Halt, Output};
 use crate::wire::peer::{PeerFrame, RaftKind, RaftMessage};
@@ -60,12 +61,17 @@ impl Node {
         self.outbox.push_back(Output::Send { to, frame });
     }
 
-    /// Tells the shell whom to connect to. A node that waits for its first snapshot knows its peers only from who took it in.
+    /// Tells the shell whom to connect to.
     pub(super) fn announce_peers(&mut self) {
         let here = self.identity.node;
-        let known = if self.applied.0 == 0 { self.first_peers.clone() } else { Vec::new() };
-        let peers = self.state.members().chain(&known).filter(|member| member.node != here);
+        let peers = self.known_members().filter(|member| member.node != here);
         let peers = peers.map(|member| (member.node, member.address.clone())).collect();
         self.outbox.push_back(Output::Peers(peers));
+    }
+
+    /// The members as far as this node knows of them: one that waits for its first snapshot knows them from who took it in.
+    pub(super) fn known_members(&self) -> impl Iterator<Item = &MemberInfo> {
+        let first = (self.applied.0 == 0).then_some(&self.first_peers);
+        self.state.members().chain(first.into_iter().flatten())
     }
 }

@@ -136,6 +136,20 @@ impl Cluster {
         cluster
     }
 
+    /// A new host joins through a member.
+    pub fn join(&mut self, member: u32, via: u32, learner: bool) {
+        let req = self.ask(via, Request::Join { member, address: address(member), learner });
+        self.settle();
+        let Response::Joined { identity, grant } = self.answer(req).clone() else {
+            panic!("the join was refused: {:?}", self.answer(req));
+        };
+        let mut disk = Disk::default();
+        for op in boot::joining(identity, grant.members) {
+            disk.carry_out(&op).unwrap();
+        }
+        self.add_host(member, disk);
+    }
+
     /// Adds a host with this disk and starts its node.
     pub fn add_host(&mut self, member: u32, disk: Disk) {
         let lives = self.hosts.get(&member).map_or(0, |host| host.lives);
