@@ -170,6 +170,8 @@ bugs! {
     DataRemovedFirst,
     /// Data goes, though somebody who reads it has said so.
     HoldIgnored,
+    /// When one store does not give a backup whole, the others are not asked for theirs.
+    OtherCopiesNotTried,
     /// A data directory gets its identity before the rest is there.
     IdentityPublishedFirst,
     /// A restored cluster has the epoch of the old one.

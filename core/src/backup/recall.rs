@@ -8,6 +8,7 @@ use super::catalog::{Catalog, Entry};
 use super::id::BackupId;
 use super::read::{ReadError, ReadTrouble};
 use super::replicas::Replicas;
+use crate::planted::{self, Bug};
 use std::collections::VecDeque;
 
 /// What has been tried, and what is left.
@@ -67,6 +68,9 @@ impl Recall {
     /// out good did.
     pub fn failed(&mut self, error: ReadError) -> Next {
         self.places.pop_front();
+        if planted::is(Bug::OtherCopiesNotTried) {
+            self.places.clear();
+        }
         let worst = self.error.take().filter(|worst| is_hopeful(worst) || !is_hopeful(&error));
         let error = worst.unwrap_or(error);
         if let Some(store) = self.places.front() {

@@ -69,6 +69,11 @@ impl Commits {
         self.was_complete(backup) && !self.deleted.contains(&backup)
     }
 
+    /// Whether it is a copy that was deleted and made again.
+    pub fn was_made_again(&self, backup: BackupId) -> bool {
+        self.again.contains(&backup)
+    }
+
     /// The metadata of every backup that became complete and that nobody asked to delete.
     pub fn complete(&self) -> impl Iterator<Item = &Metadata> {
         self.complete.values().filter(|metadata| !self.deleted.contains(&metadata.id))

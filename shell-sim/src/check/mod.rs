@@ -21,6 +21,7 @@ pub mod leader_quorum;
 pub mod lease_bounds;
 pub mod log_matching;
 pub mod loss;
+pub mod newest_restored;
 pub mod nonces;
 pub mod own_term;
 pub mod promises;

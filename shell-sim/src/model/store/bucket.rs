@@ -96,6 +96,11 @@ impl Bucket {
         self.objects.get(&object)
     }
 
+    /// When an object was written last.
+    pub fn written(&self, object: ObjectName) -> Option<SimTime> {
+        self.written.get(&object).copied().filter(|_| self.objects.contains_key(&object))
+    }
+
     /// All objects.
     pub fn objects(&self) -> impl Iterator<Item = (&ObjectName, &Bytes)> {
         self.objects.iter()
@@ -206,6 +211,16 @@ impl Bucket {
             Some(other) => format!("{object}: {} with {other}", damage.name()),
             None => format!("{object}: {}", damage.name()),
         })
+    }
+
+    /// Everything is gone.
+    pub(super) fn lose_all(&mut self, now: SimTime) {
+        let objects: Vec<ObjectName> = self.objects.keys().copied().collect();
+        for object in objects {
+            self.replace(now, object, None);
+            self.deleted.insert(object);
+            self.tampered.entry(object.backup).or_insert(now);
+        }
     }
 
     /// The same object of some other backup.

@@ -7,7 +7,7 @@
 //! It may answer `Unknown` to a write that was done, is done later, or never; answer `Exists` to a write that its own first try did; list
 //! what has just gone and not what has just come; keep the parts of uploads that nobody ends, and show them as strangers; carry out
 //! or not what was under way when the asking process died; be down, slow, full, or deny everything or only deletion, for as long as
-//! it is told to; damage objects when told to ([`Damage`]).
+//! it is told to; damage objects, or lose all of them, when told to ([`Damage`]).
 
 mod bucket;
 mod faults;
@@ -165,6 +165,16 @@ impl Store {
         let what = self.bucket.damage(now, object, damage, &mut self.rng)?;
         *self.counts.damaged.entry(damage.name()).or_default() += 1;
         Some(what)
+    }
+
+    /// It loses all that is in it, unless a write is under way. Says whether it did.
+    pub fn lose_all(&mut self, now: SimTime) -> bool {
+        if self.effects.values().any(|effect| !faults::reads(&effect.op)) {
+            return false;
+        }
+        self.bucket.lose_all(now);
+        *self.counts.damaged.entry("store lost").or_default() += 1;
+        true
     }
 
     /// What is really there.

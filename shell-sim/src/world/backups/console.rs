@@ -4,6 +4,7 @@ use super::found::{Found, Means};
 use super::keys::Keys;
 use super::options::BackupOptions;
 use super::reading::{Goal, Reading};
+use super::shelf::Shelf;
 use super::taking::{self, Step, Taking};
 use super::undoing::Undoing;
 use super::wants::{self, Want};
@@ -11,12 +12,13 @@ use crate::check::Violation;
 use crate::check::nonces::Nonces;
 use crate::client::Sending;
 use crate::model::clock::calendar;
-use crate::model::store::{Answer, Call, Store};
+use crate::model::store::{Answer, Call};
 use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
 use bytes::Bytes;
 use raftkv_core::api::{PutRequest, Request, Response, WriteOp};
 use raftkv_core::backup::BackupId;
+use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::create::Settings;
 use raftkv_core::backup::machine::{Action, ActionResult, Machine};
 use raftkv_core::backup::marker::Owner;
@@ -110,21 +112,21 @@ impl Console {
     pub(super) fn poll(
         &mut self,
         now: SimTime,
-        store: &mut Store,
+        stores: &mut Shelf<'_>,
         nonces: &mut Nonces,
     ) -> Result<Option<Sending>, Violation> {
         self.has_input = false;
         if self.asked.is_some_and(|until| until <= now) {
             self.leave();
-            self.answer(now, None, store);
+            self.answer(now, None, stores);
         }
         if self.farewell.is_some() {
             return Ok(self.farewell.take());
         }
         if matches!(self.job, Job::None) && self.next <= now {
-            self.begin(now, store);
+            self.begin(now, stores);
         }
-        self.work(now, store, nonces)?;
+        self.work(now, stores, nonces)?;
         Ok(if self.asked.is_none() && self.next <= now { self.ask(now) } else { None })
     }
 
@@ -134,22 +136,28 @@ impl Console {
         now: SimTime,
         attempt: u64,
         response: Option<Response>,
-        store: &mut Store,
+        stores: &mut Shelf<'_>,
     ) {
         if attempt == self.attempts && self.asked.take().is_some() {
-            self.answer(now, response, store);
+            self.answer(now, response, stores);
         }
     }
 
     /// The store's answer.
-    pub(super) fn hear(&mut self, now: SimTime, call: Call, result: Answer, store: &mut Store) {
+    pub(super) fn hear(
+        &mut self,
+        now: SimTime,
+        call: Call,
+        result: Answer,
+        stores: &mut Shelf<'_>,
+    ) {
         if call.session != self.session {
             return;
         }
         if let Some(machine) = self.machine() {
             machine.handle(ActionResult::Blob { op: call.op, result });
         }
-        self.step(now, store);
+        self.step(now, stores);
     }
 
     /// The next thing it found out.
@@ -206,8 +214,8 @@ impl Console {
     }
 
     /// Find a backup to start a cluster of so many nodes from, before anything else.
-    pub(super) fn recover(&mut self, now: SimTime, nodes: usize, store: &mut Store) {
-        self.die(now, store);
+    pub(super) fn recover(&mut self, now: SimTime, nodes: usize, stores: &mut Shelf<'_>) {
+        self.die(now, stores);
         self.nodes = nodes;
         self.wants.push_front(Want::Recovery);
         self.next = now + PAUSE;
@@ -229,11 +237,11 @@ impl Console {
     }
 
     /// The process ends in the middle of what it does.
-    pub(super) fn die(&mut self, now: SimTime, store: &mut Store) {
+    pub(super) fn die(&mut self, now: SimTime, stores: &mut Shelf<'_>) {
         if matches!(self.job, Job::None) {
             return;
         }
-        store.abandon(self.session);
+        stores.abandon(self.session);
         if self.asked.is_some() {
             self.leave();
         }
@@ -254,23 +262,24 @@ impl Console {
         self.farewell = Some(Sending::Leave { node: self.node, attempt: self.attempts });
     }
 
-    fn begin(&mut self, now: SimTime, store: &Store) {
+    fn begin(&mut self, now: SimTime, stores: &Shelf<'_>) {
         self.session += 1;
         self.steps = 0;
-        let refusals_before = store.counts().refusals();
-        let means = |access| Means { access, began: now, refusals_before, held: false };
+        let refusals_before = stores.refusals();
+        let means =
+            |store, access| Means { store, access, began: now, refusals_before, held: false };
         let (owner, wall) = (Owner(self.rng.bytes()), calendar(now));
         self.job = match self.wants.front() {
             Some(Want::Plant) => Job::Planting,
             Some(Want::Backup | Want::Proof(None)) => self.take(now),
             Some(Want::Proof(Some(id)) | Want::DrillOf(id) | Want::Undo(id)) => {
-                let means = means(self.keys.access());
+                let means = means(StoreIndex::PRIMARY, self.keys.access());
                 Job::Reading(Box::new(Reading::restore(*id, means, owner, wall)))
             }
             Some(want @ (Want::Drill | Want::Recovery)) => {
                 let goal = if *want == Want::Drill { Goal::DrillNewest } else { Goal::Recover };
-                let means = means(self.keys.access());
-                Job::Reading(Box::new(Reading::new(goal, means, owner, wall)))
+                let means = means(StoreIndex::PRIMARY, self.keys.access());
+                Job::Reading(Box::new(Reading::new(goal, means, owner, wall, stores.count())))
             }
             None => {
                 let goal = match self.rng.below(10) {
@@ -287,7 +296,13 @@ impl Console {
                 match goal {
                     None => self.take(now),
                     Some(goal) => {
-                        Job::Reading(Box::new(Reading::new(goal, means(access), owner, wall)))
+                        let count = stores.count();
+                        let store = match count {
+                            1 => StoreIndex::PRIMARY,
+                            _ => StoreIndex(self.rng.below(count.into()) as u8),
+                        };
+                        let means = means(store, access);
+                        Job::Reading(Box::new(Reading::new(goal, means, owner, wall, count)))
                     }
                 }
             }
@@ -310,15 +325,17 @@ impl Console {
     fn work(
         &mut self,
         now: SimTime,
-        store: &mut Store,
+        stores: &mut Shelf<'_>,
         nonces: &mut Nonces,
     ) -> Result<(), Violation> {
         let session = self.session;
-        while let Some(machine) = self.machine() {
+        loop {
+            let store = self.store();
+            let Some(machine) = self.machine() else { return Ok(()) };
             while let Some(action) = machine.poll_action() {
                 match action {
                     Action::Blob { op, action, .. } => {
-                        store.submit(now, Call { session, op }, action)
+                        stores.submit(now, store, Call { session, op }, action);
                     }
                     Action::Work(work) => {
                         nonces.working(&work)?;
@@ -337,7 +354,14 @@ impl Console {
                 }
             }
         }
-        Ok(())
+    }
+
+    /// The store with which it works just now.
+    fn store(&self) -> StoreIndex {
+        match &self.job {
+            Job::Reading(reading) => reading.store(),
+            Job::None | Job::Planting | Job::Taking(_) | Job::Undoing(_) => StoreIndex::PRIMARY,
+        }
     }
 
     fn conclude(&mut self) -> Option<Found> {
@@ -421,7 +445,7 @@ impl Console {
         Request::Write { session: None, op: WriteOp::Put(put) }
     }
 
-    fn answer(&mut self, now: SimTime, response: Option<Response>, store: &mut Store) {
+    fn answer(&mut self, now: SimTime, response: Option<Response>, stores: &mut Shelf<'_>) {
         match &mut self.job {
             Job::Planting => {
                 if matches!(response, Some(Response::Write(_))) {
@@ -444,15 +468,15 @@ impl Console {
             }
             Job::None | Job::Reading(_) => {}
         }
-        self.step(now, store);
+        self.step(now, stores);
     }
 
     /// One more input was taken in; now and then the process dies of it.
-    fn step(&mut self, now: SimTime, store: &mut Store) {
+    fn step(&mut self, now: SimTime, stores: &mut Shelf<'_>) {
         self.steps += 1;
         self.has_input = true;
         if self.rng.happens(self.options.kill) {
-            self.die(now, store);
+            self.die(now, stores);
         }
     }
 

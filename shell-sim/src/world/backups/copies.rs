@@ -11,11 +11,11 @@ use crate::model::store::{Answer, Call, Fact, Outage, Store};
 use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
 use crate::world::World;
-use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::{BlobOp, ObjectName, Role, StoreIndex};
 use raftkv_core::backup::catalog::ReadCatalog;
 use raftkv_core::backup::read::ReadBounds;
 use raftkv_core::backup::restore::Restore;
+use raftkv_core::backup::{BackupId, Metadata};
 use raftkv_core::node::copies::Copies as CopyPlan;
 use raftkv_core::rng::{Rng, Seed};
 use std::collections::BTreeSet;
@@ -64,6 +64,20 @@ impl Copies {
         self.sites.iter().map(|site| &site.store)
     }
 
+    pub(super) fn stores_mut(&mut self) -> impl Iterator<Item = &mut Store> {
+        self.sites.iter_mut().map(|site| &mut site.store)
+    }
+
+    /// Backups that are complete in one of them, there since before this moment, and that nobody has damaged.
+    pub(super) fn good(&self, before: SimTime) -> impl Iterator<Item = &Metadata> {
+        self.sites.iter().flat_map(move |site| good(&site.commits, &site.store, before))
+    }
+
+    /// Whether no listing of any of them is ever stale.
+    pub(super) fn list_truly(&self) -> bool {
+        self.stores().all(Store::lists_truly)
+    }
+
     /// The next answer of any of them.
     pub(super) fn poll(&mut self, now: SimTime) -> Option<(Call, Answer)> {
         self.sites.iter_mut().find_map(|site| site.store.poll(now))
@@ -92,6 +106,25 @@ impl Copies {
     pub(super) fn site(&mut self, at: usize) -> &mut Site {
         &mut self.sites[at]
     }
+
+    /// What really happened in one of them, and what is there.
+    pub(super) fn truth(&self, at: usize) -> (&Commits, &Store) {
+        (&self.sites[at].commits, &self.sites[at].store)
+    }
+}
+
+/// Backups that are complete in a store, there since before this moment, and that nobody has damaged.
+pub(super) fn good<'a>(
+    commits: &'a Commits,
+    store: &'a Store,
+    before: SimTime,
+) -> impl Iterator<Item = &'a Metadata> {
+    let bucket = store.bucket();
+    let is_there = move |metadata: &&Metadata| {
+        let written = bucket.written(ObjectName::metadata(metadata.id));
+        !bucket.is_tampered(metadata.id) && written.is_some_and(|written| written < before)
+    };
+    commits.complete().filter(is_there)
 }
 
 impl Backups {
@@ -116,16 +149,12 @@ impl Backups {
         {
             self.copies.of_nodes.insert(object.backup);
         }
-        match usize::from(store.0).checked_sub(1) {
-            None => self.store.submit(now, call, op),
-            Some(at) => self.copies.sites[at].store.submit(now, call, op),
-        }
+        self.shelf().submit(now, store, call, op);
     }
 
     /// The process that asked is gone.
     pub(in crate::world) fn abandon(&mut self, session: u64) {
-        self.store.abandon(session);
-        self.copies.sites.iter_mut().for_each(|site| site.store.abandon(session));
+        self.shelf().abandon(session);
     }
 
     /// A backup became complete in the primary store.

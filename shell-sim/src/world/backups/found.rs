@@ -3,7 +3,7 @@
 use crate::time::SimTime;
 use bytes::Bytes;
 use raftkv_core::backup::BackupId;
-use raftkv_core::backup::blob::BlobError;
+use raftkv_core::backup::blob::{BlobError, StoreIndex};
 use raftkv_core::backup::catalog::Catalog;
 use raftkv_core::backup::create::Outcome;
 use raftkv_core::backup::mark::MarkError;
@@ -14,11 +14,13 @@ use raftkv_core::backup::verify::Report;
 /// With what a job works.
 #[derive(Clone, Debug)]
 pub(super) struct Means {
+    /// The store in which it reads.
+    pub(super) store: StoreIndex,
     /// Its keys.
     pub(super) access: Access,
     /// When it began.
     pub(super) began: SimTime,
-    /// How often the store had refused something before the job began.
+    /// How often stores had refused something before the job began.
     pub(super) refusals_before: u64,
     /// The backup was marked as in use before its metadata were read.
     pub(super) held: bool,
@@ -35,10 +37,10 @@ pub(super) enum Found {
     NoView,
     /// The operator's process died during a job.
     Died,
-    /// What is in the store.
-    Listed(Catalog),
-    /// The store cannot be listed.
-    Unlisted(BlobError),
+    /// What is in a store.
+    Listed(StoreIndex, Catalog),
+    /// A store cannot be listed.
+    Unlisted(StoreIndex, BlobError),
     /// A backup is marked as in use.
     Held(BackupId),
     /// It could not be.

@@ -1,6 +1,7 @@
 //! What goes wrong with the store, with objects in it and with keys, and when.
 //!
-//! Within the atlas of backups: at least one complete backup stays good, so that there is something to come back from.
+//! Within the atlas of backups: at least one complete backup stays good, in the primary store or, when that is lost, in another one, so
+//! that there is something to come back from.
 
 use super::options::BackupOptions;
 use super::{Backups, rotate_key};
@@ -75,7 +76,27 @@ impl World {
         }
     }
 
+    /// With the data centre, the primary store loses all it has, or its newest backup is damaged, if another store has that one whole.
+    pub(in crate::world) fn lose_in_primary_store(&mut self) {
+        let Some((newest, has_copy)) = self.backups.newest_good() else { return };
+        if !has_copy {
+            return;
+        }
+        match self.backups.mischief.rng.below(3) {
+            0 if self.backups.store.lose_all(self.now) => {
+                self.sometimes("the primary store lost with the data centre");
+                self.tell("lost", format_args!("all of the primary store"));
+            }
+            1 => self.damage_object(ObjectName::data(newest), Damage::Flip),
+            _ => {}
+        }
+    }
+
     fn damage_some_backup(&mut self, damage: Damage) {
+        // What the primary store has lost, copies must give.
+        if self.backups.good_and_kept() == 0 {
+            return;
+        }
         if let Some((at, object)) = self.backups.copies.pick_object() {
             let now = self.now;
             if let Some(what) = self.backups.copies.site(at).store.damage(now, object, damage) {

@@ -12,6 +12,7 @@ pub mod options;
 mod pruning;
 mod reading;
 mod scenario;
+mod shelf;
 mod sweep;
 mod taking;
 mod undoing;
@@ -22,7 +23,7 @@ use crate::check::backup_commit::Commits;
 use crate::check::backup_restore::{self, Truth};
 use crate::check::canaries::Canaries;
 use crate::check::nonces::Nonces;
-use crate::check::{Violation, backup_listing, retention_kept};
+use crate::check::{Violation, backup_listing, newest_restored, retention_kept};
 use crate::model::clock::calendar;
 use crate::model::network::Host;
 use crate::model::store::{Call, Fact, Store};
@@ -34,7 +35,7 @@ use janitor::{JANITOR_SESSIONS, Janitor, Swept};
 use mischief::Mischief;
 use options::BackupOptions;
 use raftkv_core::api::Response;
-use raftkv_core::backup::blob::{BlobErrorKind, Role};
+use raftkv_core::backup::blob::{BlobErrorKind, Role, StoreIndex};
 use raftkv_core::backup::create::{Cause, Outcome, Settings};
 use raftkv_core::backup::read::{ReadError, ReadTrouble};
 use raftkv_core::backup::restore::Restored;
@@ -43,6 +44,7 @@ use raftkv_core::backup::{BackupId, Metadata};
 use raftkv_core::io::Input;
 use raftkv_core::kv::StateHash;
 use raftkv_core::rng::{Rng, Seed};
+use shelf::Shelf;
 use std::collections::BTreeMap;
 
 /// Sessions of nodes in the store are numbered from here on; those of the command line from 1.
@@ -120,9 +122,21 @@ impl Backups {
         self.nodes_are_able.then(|| Settings { stores, ..self.console.settings() })
     }
 
+    /// All stores.
+    fn shelf(&mut self) -> Shelf<'_> {
+        Shelf { primary: &mut self.store, copies: &mut self.copies }
+    }
+
+    /// The command line, beside all stores.
+    fn desk(&mut self) -> (&mut Console, Shelf<'_>) {
+        let shelf = Shelf { primary: &mut self.store, copies: &mut self.copies };
+        (&mut self.console, shelf)
+    }
+
     /// A node's answer to the command line.
     pub(super) fn handle(&mut self, now: SimTime, attempt: u64, response: Option<Response>) {
-        self.console.handle(now, attempt, response, &mut self.store);
+        let (console, mut shelf) = self.desk();
+        console.handle(now, attempt, response, &mut shelf);
     }
 
     /// Everything is good from now on; a backup is made, and restored in memory.
@@ -141,7 +155,8 @@ impl Backups {
 
     /// Find a backup from which a cluster of so many nodes can start.
     pub(super) fn recover(&mut self, now: SimTime, nodes: usize) {
-        self.console.recover(now, nodes, &mut self.store);
+        let (console, mut shelf) = self.desk();
+        console.recover(now, nodes, &mut shelf);
     }
 
     /// Whether a backup is under way.
@@ -153,6 +168,24 @@ impl Backups {
     pub(super) fn good(&self) -> usize {
         let bucket = self.store.bucket();
         self.commits.complete().filter(|metadata| !bucket.is_tampered(metadata.id)).count()
+    }
+
+    /// The newest of these in the primary store, and whether another one has it as well.
+    fn newest_good(&self) -> Option<(BackupId, bool)> {
+        let good = copies::good(&self.commits, &self.store, SimTime::NEVER);
+        let newest = good.max_by_key(|metadata| (metadata.epoch, metadata.index))?.id;
+        Some((newest, self.copies.good(SimTime::NEVER).any(|copy| copy.id == newest)))
+    }
+
+    /// Checks that nothing newer than this was whole anywhere when it was looked for.
+    fn judge_newest(&self, restored: &Metadata, means: &Means) -> Result<(), Violation> {
+        if !self.store.lists_truly() || !self.copies.list_truly() {
+            return Ok(());
+        }
+        let whole = copies::good(&self.commits, &self.store, means.began);
+        let whole = whole.chain(self.copies.good(means.began));
+        let opens = |metadata: &&Metadata| keys::opens(&means.access, metadata);
+        newest_restored::check(restored, whole.filter(opens))
     }
 
     /// How many of these are among the newest, which retention leaves alone: a list does not show all damage.
@@ -191,6 +224,12 @@ impl Backups {
         all.into_iter().collect()
     }
 
+    /// How often any store has refused something.
+    fn refusals(&self) -> u64 {
+        let all = std::iter::once(&self.store).chain(self.copies.stores());
+        all.map(|store| store.counts().refusals()).sum()
+    }
+
     /// Judges an attempt to read a backup.
     fn judge(
         &self,
@@ -198,18 +237,24 @@ impl Backups {
         result: Result<(&Metadata, Option<StateHash>), &ReadError>,
         means: &Means,
     ) -> Result<(), Violation> {
-        let metadata = self.commits.metadata(id);
-        let mut is_gone = metadata.is_some() && !self.commits.is_complete(id);
-        if is_gone && means.held && self.store.lists_truly() {
+        let (commits, store) = match usize::from(means.store.0).checked_sub(1) {
+            None => (&self.commits, &self.store),
+            Some(at) => self.copies.truth(at),
+        };
+        let metadata = commits.metadata(id);
+        let mut is_gone = metadata.is_some() && !commits.is_complete(id);
+        if is_gone && means.held && store.lists_truly() {
             // Whoever found the metadata finds the data, too.
             is_gone = matches!(result, Err(ReadError::NotComplete { .. }));
         }
+        let is_copy = means.store != StoreIndex::PRIMARY;
         let truth = Truth {
             metadata,
-            was_tampered: self.store.bucket().was_tampered(id, means.began),
-            is_tampered: is_gone || self.store.bucket().is_tampered(id),
+            // A copy that was damaged may have been made again, and what it then restores to is compared.
+            was_tampered: !is_copy && store.bucket().was_tampered(id, means.began),
+            is_tampered: is_gone || store.bucket().is_tampered(id) || commits.was_made_again(id),
             has_key: metadata.is_none_or(|metadata| keys::opens(&means.access, metadata)),
-            store_may_fail: self.store.counts().refusals() > means.refusals_before,
+            store_may_fail: self.refusals() > means.refusals_before,
         };
         backup_restore::check(result, truth)
     }
@@ -236,7 +281,8 @@ impl World {
         {
             let Call { session, op } = call;
             if session < JANITOR_SESSIONS {
-                backups.console.hear(self.now, call, result, &mut backups.store);
+                let (console, mut shelf) = backups.desk();
+                console.hear(self.now, call, result, &mut shelf);
             } else if session < NODE_SESSIONS {
                 backups.janitor.hear(self.now, call, result, &mut backups.store);
             } else if let Some(slot) = self.slots.iter_mut().find(|it| it.store_session == session)
@@ -247,8 +293,9 @@ impl World {
         self.note_facts()?;
         self.run_janitor()?;
         loop {
-            let Backups { console, store, nonces, .. } = &mut self.backups;
-            let sending = console.poll(self.now, store, nonces)?;
+            let Backups { console, store, copies, nonces, .. } = &mut self.backups;
+            let mut shelf = Shelf { primary: store, copies };
+            let sending = console.poll(self.now, &mut shelf, nonces)?;
             while let Some(found) = self.backups.console.found() {
                 self.on_found(found)?;
             }
@@ -325,11 +372,18 @@ impl World {
                 self.sometimes("operator died during a job");
                 self.tell("died", format_args!(""));
             }
-            Found::Listed(catalog) => {
-                self.tell("listed", format_args!("{} backups", catalog.entries.len()));
-                backup_listing::check(&catalog, &self.backups.commits)?;
+            Found::Listed(store, catalog) => {
+                let entries = catalog.entries.len();
+                self.tell("listed", format_args!("{entries} backups in store {}", store.0));
+                let commits = match usize::from(store.0).checked_sub(1) {
+                    None => &self.backups.commits,
+                    Some(at) => self.backups.copies.truth(at).0,
+                };
+                backup_listing::check(&catalog, commits)?;
             }
-            Found::Unlisted(error) => self.tell("unlisted", format_args!("{error}")),
+            Found::Unlisted(store, error) => {
+                self.tell("unlisted", format_args!("store {}: {error}", store.0));
+            }
             Found::Held(id) => self.tell("held", format_args!("{id}")),
             Found::NotHeld { id, error } => self.tell("not held", format_args!("{id} {error}")),
             Found::Released => self.tell("released", format_args!("")),
@@ -355,6 +409,10 @@ impl World {
             Found::Recovered { restored, skipped, means } => {
                 let id = restored.metadata.id;
                 self.on_restored(id, Ok(restored.as_ref()), &means)?;
+                self.backups.judge_newest(&restored.metadata, &means)?;
+                if means.store != StoreIndex::PRIMARY {
+                    self.sometimes("a cluster restored from a copy");
+                }
                 let skipped = skipped.len();
                 self.tell("recovered", format_args!("{id}, {skipped} newer ones do not restore"));
                 self.on_recovered(Recovery { restored, skipped })?;

@@ -1,15 +1,17 @@
-//! Jobs that read the store: list what is there, verify a backup, restore one in memory, and find the newest backup from which a lost
-//! cluster can be brought back.
+//! Jobs that read stores: list what is there, verify a backup, restore one in memory, and find the newest backup from which a lost
+//! cluster can be brought back, in any of them.
 
 use super::found::{Found, Means};
 use crate::random::{Draw, Ppm};
 use raftkv_core::backup::BackupId;
-use raftkv_core::backup::blob::ObjectName;
+use raftkv_core::backup::blob::{ObjectName, StoreIndex};
 use raftkv_core::backup::catalog::{Catalog, Entry, ReadCatalog, Standing};
 use raftkv_core::backup::machine::Machine;
 use raftkv_core::backup::mark::Mark;
 use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::backup::read::{ReadBounds, ReadError, ReadTrouble};
+use raftkv_core::backup::recall::{Next, Recall};
+use raftkv_core::backup::replicas::Replicas;
 use raftkv_core::backup::restore::{Restore, Restored};
 use raftkv_core::backup::select::Selector;
 use raftkv_core::backup::verify::{Level, Verify};
@@ -37,13 +39,18 @@ pub(super) struct Reading {
     goal: Goal,
     means: Means,
     reader: Reader,
-    catalog: Catalog,
+    /// How many stores there are.
+    stores: u8,
+    /// What those have that were looked through for a recovery.
+    catalogs: Vec<Catalog>,
+    /// What a recovery has tried, and what is left.
+    recall: Option<Recall>,
     skipped: Vec<(BackupId, ReadError)>,
     /// Who reads, for holds.
     owner: Owner,
     wall: Wall,
     /// Holds that were put, to be taken away at the end.
-    holds: Vec<ObjectName>,
+    holds: Vec<(StoreIndex, ObjectName)>,
 }
 
 #[derive(Debug)]
@@ -58,19 +65,31 @@ enum Reader {
     None,
 }
 
+impl Reader {
+    fn catalog(means: &Means) -> Self {
+        Reader::Catalog(Box::new(ReadCatalog::new(means.access.keys.clone())))
+    }
+}
+
 impl Reading {
     /// Begins with a look at the catalog.
-    pub(super) fn new(goal: Goal, means: Means, owner: Owner, wall: Wall) -> Self {
-        let reader = Reader::Catalog(Box::new(ReadCatalog::new(means.access.keys.clone())));
-        let (catalog, skipped, holds) = (Catalog::default(), Vec::new(), Vec::new());
-        Reading { goal, means, reader, catalog, skipped, owner, wall, holds }
+    pub(super) fn new(goal: Goal, means: Means, owner: Owner, wall: Wall, stores: u8) -> Self {
+        let reader = Reader::catalog(&means);
+        let (catalogs, skipped, holds) = (Vec::new(), Vec::new(), Vec::new());
+        let recall = None;
+        Reading { goal, means, reader, stores, catalogs, recall, skipped, owner, wall, holds }
     }
 
     /// Begins to restore this backup in memory.
     pub(super) fn restore(id: BackupId, means: Means, owner: Owner, wall: Wall) -> Self {
-        let mut reading = Reading::new(Goal::Drill, means, owner, wall);
+        let mut reading = Reading::new(Goal::Drill, means, owner, wall, 1);
         reading.begin_hold(id);
         reading
+    }
+
+    /// The store in which it reads now.
+    pub(super) fn store(&self) -> StoreIndex {
+        self.means.store
     }
 
     /// The machine that runs; `None` when the job has ended.
@@ -90,10 +109,17 @@ impl Reading {
             return None;
         }
         match std::mem::replace(&mut self.reader, Reader::None) {
-            Reader::Catalog(machine) => Some(match machine.outcome()?.clone() {
-                Ok(catalog) => self.listed(catalog, rng),
-                Err(error) => Found::Unlisted(error),
-            }),
+            Reader::Catalog(machine) => {
+                let store = self.means.store;
+                Some(match machine.outcome()?.clone() {
+                    Ok(catalog) if self.goal == Goal::Recover => self.listed_one(catalog),
+                    Ok(catalog) => {
+                        self.listed(&catalog, rng);
+                        Found::Listed(store, catalog)
+                    }
+                    Err(error) => Found::Unlisted(store, error),
+                })
+            }
             Reader::Verify(machine) => {
                 let report = Box::new(machine.report()?);
                 self.release();
@@ -130,68 +156,94 @@ impl Reading {
 
     /// Takes the next hold away, if one is left.
     fn release(&mut self) {
-        if let Some(hold) = self.holds.pop() {
+        if let Some((store, hold)) = self.holds.pop() {
+            self.means.store = store;
             self.reader = Reader::Release(Box::new(Mark::remove(hold)));
         }
     }
 
-    fn listed(&mut self, catalog: Catalog, rng: &mut Rng) -> Found {
-        let is_readable = |entry: &Entry| !matches!(entry.standing, Standing::Unreadable(_));
-        if self.goal == Goal::Recover && !catalog.entries.iter().all(is_readable) {
-            // What the store would not give now may be the newest of all.
-            return Found::Listed(catalog);
-        }
+    fn listed(&mut self, catalog: &Catalog, rng: &mut Rng) {
         let all: Vec<BackupId> = catalog.entries.iter().map(|entry| entry.id).collect();
-        let wants_newest =
-            matches!(self.goal, Goal::Recover | Goal::DrillNewest) || rng.happens(Ppm::percent(50));
+        let wants_newest = self.goal == Goal::DrillNewest || rng.happens(Ppm::percent(50));
         let chosen = match catalog.select(&Selector::Latest) {
             Ok(newest) if wants_newest => Some(newest.id),
-            _ if all.is_empty() || self.goal == Goal::Recover => None,
+            _ if all.is_empty() => None,
             _ => Some(*rng.pick(&all)),
         };
-        match (self.goal, chosen) {
-            (Goal::Recover, None) => return Found::Lost { skipped: Vec::new() },
-            (Goal::Recover, Some(id)) => {
-                self.catalog = catalog.clone();
-                self.begin_hold(id);
-            }
-            (Goal::Verify(_) | Goal::Drill | Goal::DrillNewest, Some(id)) => self.begin_hold(id),
-            (Goal::List, _) | (_, None) => {}
+        if let Some(id) = chosen.filter(|_| self.goal != Goal::List) {
+            self.begin_hold(id);
         }
-        Found::Listed(catalog)
+    }
+
+    /// One more store was looked through for a recovery; behind the last one begins the newest backup that any of them has.
+    fn listed_one(&mut self, catalog: Catalog) -> Found {
+        let store = self.means.store;
+        self.catalogs.push(catalog.clone());
+        if store.0 + 1 < self.stores {
+            self.means.store = StoreIndex(store.0 + 1);
+            self.reader = Reader::catalog(&self.means);
+            return Found::Listed(store, catalog);
+        }
+        let is_readable = |entry: &Entry| !matches!(entry.standing, Standing::Unreadable(_));
+        let replicas = Replicas::new(self.catalogs.drain(..).map(Ok).collect());
+        let merged = replicas.merged().unwrap_or_default();
+        // What a store would not give now may be the newest of all.
+        if !merged.entries.iter().all(is_readable) {
+            return Found::Listed(store, catalog);
+        }
+        match merged.select(&Selector::Latest).map(|newest| newest.id) {
+            Ok(newest) => {
+                self.recall = Some(Recall::new(replicas, merged, newest, true));
+                self.hold_next();
+                Found::Listed(store, catalog)
+            }
+            Err(_) => Found::Lost { skipped: Vec::new() },
+        }
+    }
+
+    /// Begins with what a recovery is to read next.
+    fn hold_next(&mut self) {
+        if let Some((id, store)) = self.recall.as_ref().and_then(Recall::place) {
+            self.means.store = store;
+            self.begin_hold(id);
+        }
     }
 
     fn restored(&mut self, id: BackupId, result: Result<Box<Restored>, ReadError>) -> Found {
         let means = self.means.clone();
-        if self.goal != Goal::Recover {
-            self.release();
-            return Found::Restored { id, result, means };
-        }
-        match result {
-            Ok(restored) => {
+        let error = match (&mut self.recall, result) {
+            (None, result) => {
                 self.release();
-                Found::Recovered { restored, skipped: std::mem::take(&mut self.skipped), means }
+                return Found::Restored { id, result, means };
             }
-            // What the store would not give now is no reason to take an older backup.
-            Err(error) if error.trouble() == ReadTrouble::Store => {
-                Found::Restored { id, result: Err(error), means }
+            (Some(_), Ok(restored)) => {
+                self.release();
+                let skipped = std::mem::take(&mut self.skipped);
+                return Found::Recovered { restored, skipped, means };
             }
-            Err(error) => {
-                self.skipped.push((id, error.clone()));
-                match self.catalog.next_older(id).map(|entry| entry.id) {
-                    None => Found::Lost { skipped: std::mem::take(&mut self.skipped) },
-                    Some(older) => {
-                        self.begin_hold(older);
-                        Found::Restored { id, result: Err(error), means }
-                    }
+            (Some(recall), Err(error)) => match recall.failed(error.clone()) {
+                Next::Copy(_) => error,
+                Next::Older(_) => {
+                    self.skipped.push((id, error.clone()));
+                    error
                 }
-            }
-        }
+                // What a store would not give now is no reason to take an older backup.
+                Next::Nothing { error: hopeful, .. } if hopeful.trouble() == ReadTrouble::Store => {
+                    error
+                }
+                Next::Nothing { .. } => {
+                    self.skipped.push((id, error));
+                    return Found::Lost { skipped: std::mem::take(&mut self.skipped) };
+                }
+            },
+        };
+        self.hold_next();
+        Found::Restored { id, result: Err(error), means }
     }
 
     fn begin_hold(&mut self, id: BackupId) {
         let hold = ObjectName::hold(id, self.owner);
-        self.holds.push(hold);
+        self.holds.push((self.means.store, hold));
         let marker = Marker::new(hold, self.owner, "simulated reader", self.wall);
         self.reader = Reader::Hold(id, Box::new(Mark::put(&marker)));
     }

@@ -82,7 +82,8 @@ impl Scenario {
     /// The operator's process dies.
     pub fn kill_operator(&mut self) {
         let World { backups, now, .. } = &mut self.world;
-        backups.console.die(*now, &mut backups.store);
+        let (console, mut shelf) = backups.desk();
+        console.die(*now, &mut shelf);
     }
 
     /// The operator has another key than before, and no old one.

@@ -10,6 +10,7 @@ use crate::model::store::Store;
 use crate::random::Draw;
 use crate::time::SimTime;
 use raftkv_core::backup::BackupId;
+use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::catalog::ReadCatalog;
 use raftkv_core::backup::machine::{Action, ActionResult, Machine};
 use raftkv_core::backup::read::ReadBounds;
@@ -58,6 +59,7 @@ impl Backups {
     fn sweep_backup(&mut self, now: SimTime, id: BackupId) -> Result<(), Violation> {
         let access = self.console.keys().access();
         let means = Means {
+            store: StoreIndex::PRIMARY,
             access: access.clone(),
             began: SimTime::NEVER,
             refusals_before: u64::MAX,

@@ -36,7 +36,7 @@ pub(super) fn fulfil(wants: &mut VecDeque<Want>, found: &Found) -> bool {
         }
         (
             Some(Want::Drill | Want::DrillOf(_)),
-            Found::Restored { .. } | Found::Unlisted(_) | Found::NotHeld { .. },
+            Found::Restored { .. } | Found::Unlisted(..) | Found::NotHeld { .. },
         ) => true,
         (Some(Want::Recovery), Found::Recovered { .. })
         | (Some(Want::Undo(_)), Found::Undone { .. }) => true,

@@ -159,6 +159,7 @@ impl World {
         self.go_on(&history);
         self.disaster.ended = Some(Ended { bounds, replay, history, machines });
         self.backups.recover(self.now, self.slots.len());
+        self.lose_in_primary_store();
         Ok(())
     }
 
