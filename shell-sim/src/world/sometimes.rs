@@ -5,6 +5,7 @@
 /// States that the seeds of the default test must reach all together.
 pub const REQUIRED: &[&str] = &[
     "a change of membership was lost to another leader",
+    "a cluster restored from a copy",
     "a cluster restored onto new machines",
     "a deletion was undone from a backup",
     "a leader that was told to stop handed over before",
