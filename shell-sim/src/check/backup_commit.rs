@@ -48,6 +48,11 @@ impl Commits {
             Fact::Removed(object)
                 if object.role == Role::Data && self.is_complete(object.backup) =>
             {
+                // Somebody had taken the metadata away before whoever removes the backup did.
+                let metadata = bucket.get(ObjectName::metadata(object.backup));
+                if metadata.is_none() && bucket.is_tampered(object.backup) {
+                    return Ok(());
+                }
                 // The late end of a removal, after which the copy was made again: it is made once more.
                 if self.repeats && self.again.contains(&object.backup) {
                     self.deleted.insert(object.backup);
@@ -141,5 +146,18 @@ mod tests {
         maker.lose(data);
         let mut commits = Commits::default();
         assert!(commits.fact(&Fact::Appeared(object), maker.bucket()).is_err(), "without data");
+    }
+
+    #[test]
+    fn data_may_go_when_somebody_else_took_the_metadata() {
+        let mut maker = BackupMaker::new(1);
+        let metadata = maker.make(settings(&[]), "a");
+        let mut commits = Commits::default();
+        for fact in maker.facts() {
+            assert_eq!(commits.fact(&fact, maker.bucket()), Ok(()));
+        }
+        maker.steal(ObjectName::metadata(metadata.id));
+        let removed = Fact::Removed(ObjectName::data(metadata.id));
+        assert_eq!(commits.fact(&removed, maker.bucket()), Ok(()));
     }
 }

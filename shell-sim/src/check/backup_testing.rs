@@ -1,6 +1,6 @@
 //! Small real backups for the tests of the checkers.
 
-use crate::model::store::{Bucket, Call, Fact, Store, StoreFaults};
+use crate::model::store::{Bucket, Call, Damage, Fact, Store, StoreFaults};
 use crate::time::SimTime;
 use raftkv_core::api::{PutRequest, WriteOp};
 use raftkv_core::backup::blob::{BlobOp, ObjectName};
@@ -102,6 +102,11 @@ impl BackupMaker {
         let call = Call { session: self.session, op: OpId(1) };
         self.store.submit(SimTime(0), call, BlobOp::Delete { object });
         while self.store.poll(self.store.next_wake()).is_none() {}
+    }
+
+    /// Somebody takes an object away who has no business there.
+    pub fn steal(&mut self, object: ObjectName) {
+        self.store.damage(SimTime(0), object, Damage::Delete);
     }
 
     /// What a catalog shows.
