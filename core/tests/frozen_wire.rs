@@ -4,14 +4,14 @@
 #![allow(clippy::disallowed_methods, reason = "frozen examples are files")]
 
 use raftkv_core::api::{
-    KeyRange, PutRequest, RangeRequest, Request, SessionRef, TxnOp, TxnRequest, WriteOp,
+    KeyRange, PutRequest, RangeRequest, Request, RunOutcome, SessionRef, TxnOp, TxnRequest, WriteOp,
 };
 use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId};
 use raftkv_core::log::{ConfState, Entry, EntryKind};
 use raftkv_core::wire::client::RequestFrame;
 use raftkv_core::wire::frame::{self, Decoder};
 use raftkv_core::wire::handshake::Hello;
-use raftkv_core::wire::peer::{PeerFrame, RaftKind, RaftMessage, SnapshotMeta};
+use raftkv_core::wire::peer::{BackupReport, PeerFrame, RaftKind, RaftMessage, SnapshotMeta};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -72,6 +72,16 @@ fn snapshot_chunk() {
     let frame =
         PeerFrame::SnapshotChunk { snapshot, term: 8, offset: 1000, total_bytes: 1005, bytes };
     check("snapshot-chunk-v1.bin", &frame);
+}
+
+#[test]
+fn leaving_and_backups() {
+    check("may-leave-v1.bin", &PeerFrame::MayLeave);
+    check("removed-v1.bin", &PeerFrame::Removed);
+    check("backup-ask-v1.bin", &PeerFrame::BackupAsk { round: 300 });
+    check("backup-answer-v1.bin", &PeerFrame::BackupAnswer { round: 300, life: Some(7) });
+    let report = BackupReport::Ended(RunOutcome::Complete { data_bytes: 1 << 20 });
+    check("backup-report-v1.bin", &PeerFrame::BackupReport { number: 300, report });
 }
 
 #[test]

@@ -41,9 +41,9 @@ pub struct Making {
     pub compression: CompressionConfig,
     /// How they are encrypted.
     pub encryption: EncryptionConfig,
-    /// A name for the node that makes them, for people.
+    /// Accepted for old files; metadata records the true node.
     pub node_id: Option<String>,
-    /// A name for the cluster, for people; the true id is the cluster's own.
+    /// Accepted for old files; metadata records the cluster's own id.
     pub cluster_id: Option<String>,
     /// Accepted for old files; metadata records the software's own version.
     pub version: Option<String>,

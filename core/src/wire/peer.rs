@@ -59,7 +59,7 @@ pub enum PeerFrame {
         /// How it goes.
         report: BackupReport,
     },
-    /// A node that has learned of its removal asks whether the others can do without it.
+    /// A node that was removed, or may have been, asks whether the others can do without it.
     MayLeave,
 }
 
