@@ -15,6 +15,7 @@ pub mod duration;
 pub mod failure;
 pub mod output;
 pub mod publish;
+pub mod stop;
 
 use args::Cli;
 use clap::Parser as _;

@@ -4,6 +4,7 @@ use super::Storage;
 use bytes::Bytes;
 use raftkv_core::backup::create::Create;
 use raftkv_core::backup::machine::{Action, ActionResult, Machine, Progress};
+use std::pin::pin;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -35,13 +36,15 @@ pub async fn drive(
     }
 }
 
-/// Runs a backup to its end, with the stream it takes.
+/// Runs a backup to its end, with the stream it takes. When `stop` ends it is given up, unless all that is left is to say that it is complete.
 pub async fn drive_create(
     create: &mut Create,
     store: &mut (impl Storage + ?Sized),
     mut stream: mpsc::Receiver<Piece>,
+    stop: impl Future<Output = ()>,
     mut observe: impl FnMut(Progress),
 ) {
+    let (mut stop, mut is_stopped) = (pin!(stop), false);
     let mut under_way = UnderWay::default();
     loop {
         under_way.start(create, store);
@@ -51,6 +54,10 @@ pub async fn drive_create(
         }
         let wants_input = create.wants_input();
         tokio::select! {
+            () = &mut stop, if !is_stopped => {
+                is_stopped = true;
+                create.abandon("it was told to stop");
+            }
             piece = stream.recv(), if wants_input => match piece {
                 Some(Piece::Bytes(bytes)) => create.push(&bytes),
                 Some(Piece::End) => create.finish(),

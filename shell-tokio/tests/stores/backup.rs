@@ -22,7 +22,8 @@ use raftkv_core::snapshot::{Encoder, Header};
 use raftkv_core::time::Wall;
 use raftkv_core::wire::peer::SnapshotMeta;
 use raftkv_node::blob::{BlobStore, Piece, drive, drive_create, open_provider};
-use tokio::sync::mpsc;
+use std::future::pending;
+use tokio::sync::{mpsc, oneshot};
 
 const NODE: NodeId = NodeId::new(1, 0);
 /// Values that do not compress, so that there are several parts.
@@ -52,8 +53,48 @@ pub async fn goes_around(provider: &Provider) {
     assert_eq!(restore.take().unwrap().unwrap().state.hash(), state.hash());
 }
 
+/// Begins one whose stream stays open, and is told to stop when most of it is in the store.
+pub async fn is_taken_back_when_told_to_stop(provider: &Provider) {
+    let mut store = open_provider(provider, "backups/", POLICY).unwrap();
+    let state = state();
+    let mut create = begin(&state, &Key::draw(&mut Seed::from_number(1).fork("key")));
+    let (pieces, stream) = mpsc::channel(2);
+    let (stop, stopped) = oneshot::channel();
+    let encoder = Encoder::new(header(&state), state.items());
+    tokio::spawn(async move {
+        for bytes in encoder.take(200) {
+            pieces.send(Piece::Bytes(bytes)).await.unwrap();
+        }
+        stop.send(()).unwrap();
+        pieces.closed().await;
+    });
+    let stop = async move { stopped.await.unwrap() };
+    drive_create(&mut create, store.as_mut(), stream, stop, |_| {}).await;
+    let Some(Outcome::Failed(failure)) = create.outcome() else { panic!("{:?}", create.outcome()) };
+    assert!(failure.cause.to_string().contains("told to stop") && !failure.left_behind);
+    let mut catalog = ReadCatalog::new(KeyRing::default());
+    drive(&mut catalog, store.as_mut(), |_| {}).await;
+    assert_eq!(catalog.outcome().unwrap().as_ref().unwrap().entries, []);
+}
+
 /// A backup of a state, sealed for a key.
 pub async fn create(store: &mut dyn BlobStore, state: &KvState, key: &Key) -> Outcome {
+    let mut create = begin(state, key);
+    let (pieces, stream) = mpsc::channel(2);
+    let encoder = Encoder::new(header(state), state.items());
+    tokio::spawn(async move {
+        for bytes in encoder {
+            if pieces.send(Piece::Bytes(bytes)).await.is_err() {
+                return;
+            }
+        }
+        let _ = pieces.send(Piece::End).await;
+    });
+    drive_create(&mut create, store, stream, pending(), |_| {}).await;
+    create.outcome().unwrap().clone()
+}
+
+fn begin(state: &KvState, key: &Key) -> Create {
     let header = header(state);
     let settings = Settings {
         compression: Compression::Gzip { level: 1 },
@@ -64,19 +105,7 @@ pub async fn create(store: &mut dyn BlobStore, state: &KvState, key: &Key) -> Ou
     };
     let source = Source::new(&header, NODE, Vec::new());
     let mut rng = Seed::from_number(2).fork("backup");
-    let mut create = Create::new(source, settings, Wall(1_764_930_600_000), &mut rng).unwrap();
-    let (pieces, stream) = mpsc::channel(2);
-    let encoder = Encoder::new(header, state.items());
-    tokio::spawn(async move {
-        for bytes in encoder {
-            if pieces.send(Piece::Bytes(bytes)).await.is_err() {
-                return;
-            }
-        }
-        let _ = pieces.send(Piece::End).await;
-    });
-    drive_create(&mut create, store, stream, |_| {}).await;
-    create.outcome().unwrap().clone()
+    Create::new(source, settings, Wall(1_764_930_600_000), &mut rng).unwrap()
 }
 
 /// A state of some megabytes.

@@ -10,6 +10,7 @@ use super::source::{self, Frozen};
 use super::view::{BackupView, OneBackup};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::stop;
 use clap::Args;
 use raftkv_core::backup::Metadata;
 use raftkv_core::backup::create::{Cause, Create as Machine, Outcome, Settings};
@@ -18,6 +19,10 @@ use raftkv_core::backup::making::status;
 use raftkv_core::backup::mark::Mark;
 use raftkv_node::blob::drive_create;
 use std::path::PathBuf;
+
+/// What is said when a backup could not be taken back in time.
+pub const BROKEN_OFF: &str =
+    "stopped at work on a backup: `backup list` shows whether it is complete";
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -49,7 +54,7 @@ pub async fn run(context: &Context, create: Create) -> Result<(), Failure> {
         Some(path) => source::stopped(path)?,
         None => source::live(&context.client().await?).await?,
     };
-    back_up(context, &mut setup, frozen).await
+    stop::in_time(back_up(context, &mut setup, frozen), BROKEN_OFF).await
 }
 
 /// Backs up a frozen state and prints what was made. One backup at a time is made in a store; afterwards older ones go, if the
@@ -88,7 +93,8 @@ async fn make(
     let in_progress = status(id, &who("backup create"), since, false);
     mark(setup, Mark::write(&in_progress)).await?;
     let meter = Meter::new(context);
-    drive_create(&mut machine, &mut setup.stores, stream, |progress| {
+    let stop = stop::told()?;
+    drive_create(&mut machine, &mut setup.stores, stream, stop, |progress| {
         let total_bytes = progress.total_bytes.or(Some(bytes_estimate.max(progress.done_bytes)));
         meter.show(Progress { total_bytes, ..progress });
     })

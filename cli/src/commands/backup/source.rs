@@ -82,14 +82,7 @@ fn read_view(mut view: View) -> Frozen {
     let info = view.info().clone();
     tokio::spawn(async move {
         for number in 0.. {
-            let read = tokio::select! {
-                read = view.read(number) => read,
-                _ = tokio::signal::ctrl_c() => {
-                    let _ = sender.send(Piece::Broken("it was interrupted".into())).await;
-                    return;
-                }
-            };
-            let (piece, last) = match read {
+            let (piece, last) = match view.read(number).await {
                 Ok((bytes, last)) => (Piece::Bytes(bytes), last),
                 Err(error) => (Piece::Broken(error.to_string()), true),
             };

@@ -5,12 +5,13 @@
 //! other clusters take no slot, and neither do those that come from further in the future than clocks may differ.
 
 use super::cron_of;
-use crate::commands::backup::create::back_up;
+use crate::commands::backup::create::{BROKEN_OFF, back_up};
 use crate::commands::backup::setup::{ConfigFile, Setup, now};
 use crate::commands::backup::source;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Report;
+use crate::stop;
 use raftkv_core::backup::Metadata;
 use raftkv_core::backup::metadata::rfc3339;
 use raftkv_core::time::Wall;
@@ -18,7 +19,6 @@ use raftkv_node::client::Client;
 use serde::Serialize;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
 /// The longest sleep: a calendar that is set right meanwhile is noticed.
@@ -27,10 +27,6 @@ const NAP_MS: u64 = 30_000;
 const RETRY_MS: u64 = 60_000;
 const RETRY_MS_MAX: u64 = 3_600_000;
 
-/// How long a backup that is being made may go on when the process is told to stop.
-const GRACE: Duration = Duration::from_secs(10);
-/// What is said when that was not enough.
-const BROKEN_OFF: &str = "stopped at work on a backup: `backup list` shows whether it is complete";
 /// What is said when it is told to stop after a failure.
 const NOT_MADE: &str = "stopped before the backup that is due was made";
 
@@ -44,7 +40,7 @@ struct Unchanged {
 /// Runs until it is interrupted.
 pub async fn run(context: &Context, config: &ConfigFile) -> Result<(), Failure> {
     let cron = cron_of(&config.open()?.loaded.config.schedule)?;
-    let mut stop = pin!(stop()?);
+    let mut stop = pin!(stop::told()?);
     let began = now();
     let (mut settled, mut failures) = (None, 0);
     loop {
@@ -57,7 +53,7 @@ pub async fn run(context: &Context, config: &ConfigFile) -> Result<(), Failure> 
                     taken = &mut work => taken,
                     () = &mut stop => {
                         let broken_off = |_| Err(Failure::new(Exit::Failed, BROKEN_OFF));
-                        return timeout(GRACE, work).await.unwrap_or_else(broken_off);
+                        return timeout(stop::GRACE, work).await.unwrap_or_else(broken_off);
                     }
                 };
                 match taken {
@@ -130,19 +126,6 @@ async fn newest(setup: &mut Setup, client: &Client) -> Result<Option<Metadata>, 
 fn until(slot: Option<Wall>) -> u64 {
     let ahead = slot.map_or(i64::MAX, |slot| slot.0 - now().0);
     u64::try_from(ahead).unwrap_or(0)
-}
-
-/// Ends when the process is told to stop.
-fn stop() -> Result<impl Future<Output = ()>, Failure> {
-    let told = |kind| signal(kind).map_err(|error| Failure::new(Exit::Failed, error));
-    let (mut interrupt, mut terminate) =
-        (told(SignalKind::interrupt())?, told(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }
 
 impl Report for Unchanged {
