@@ -284,6 +284,9 @@ impl Node {
             self.next_tick = self.next_tick + self.config.tick;
             self.consensus.tick();
         }
+        // A lone voter may have elected itself just now. What hangs on leadership, the clock of its stamps above all, begins before anything
+        // is proposed.
+        self.notice_standing();
         if ticks > 0 {
             self.on_tick();
         }

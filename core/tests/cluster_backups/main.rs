@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../cluster/mod.rs"]
+#[allow(dead_code, reason = "only a part is used")]
 mod cluster;
 mod copies;
 mod scene;
@@ -17,6 +18,7 @@ use raftkv_core::backup::catalog::Standing;
 use raftkv_core::backup::lock::Renew;
 use raftkv_core::backup::making::status;
 use raftkv_core::backup::metadata::Status;
+use raftkv_core::config::Config;
 use raftkv_core::time::Wall;
 use scene::{Scene, tidy};
 use std::collections::VecDeque;
@@ -64,6 +66,27 @@ fn a_leader_alone_makes_it_itself_and_who_cannot_says_so() {
     without.schedule("14 22 * * *");
     without.ticks(2_400);
     assert_eq!(without.warnings("a backup is due, but no member can make"), 1);
+}
+
+#[test]
+fn log_time_does_not_jump_when_a_lone_node_ends_its_run_as_soon_as_it_leads() {
+    let mut scene = Scene::new(2);
+    let here = scene.leader();
+    scene.ask_leader(Request::MemberRemove { member: 3 - here });
+    scene.ask_leader(Request::BackupRun);
+    let run = scene.begin();
+    // With each write goes the commit index of those before: after a start all of this is applied at once.
+    scene.put("a", "1");
+    let before_ms = scene.node(here).state().log_time_ms();
+    scene.cluster.crash(here);
+    scene.cluster.start(here);
+    // By its snapshot it was one of two, so it did not stand for election at once. Now it does, and ends the run in one go.
+    (0..1_000).for_each(|_| scene.cluster.advance());
+    scene.cluster.pass_tick();
+    let ended = scene.node(here).state().backups().last.clone().unwrap();
+    assert_eq!(ended.number, run.number);
+    let passed_ms = scene.node(here).state().log_time_ms() - before_ms;
+    assert!(passed_ms <= Config::default().tick.as_millis(), "log time went on by {passed_ms} ms");
 }
 
 #[test]
