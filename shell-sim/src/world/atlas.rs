@@ -39,6 +39,11 @@ impl Atlas {
         self.leaving.remove(&member);
     }
 
+    /// Whether somebody has asked for the removal of this member, and it may yet be carried out.
+    fn is_leaving(&self, now: SimTime, member: u32) -> bool {
+        self.leaving.get(&member).is_some_and(|until| *until >= now)
+    }
+
     /// Whether this node's disk is bad.
     pub fn is_lost(&self, node: NodeId) -> bool {
         self.lost.contains(&node)
@@ -55,7 +60,7 @@ impl Atlas {
         self.is_safe(now, Some(node), None, in_force, present)
     }
 
-    /// Whether the member can be removed as things are.
+    /// Whether the member can be removed as things are, and nobody has asked for that yet.
     pub fn can_remove(
         &self,
         now: SimTime,
@@ -63,7 +68,7 @@ impl Atlas {
         in_force: &[ConfState],
         present: &BTreeSet<NodeId>,
     ) -> bool {
-        self.is_safe(now, None, Some(member), in_force, present)
+        !self.is_leaving(now, member) && self.is_safe(now, None, Some(member), in_force, present)
     }
 
     fn is_safe(
@@ -78,8 +83,7 @@ impl Atlas {
         let is_good = |voter: &&NodeId| present.contains(*voter) && !is_lost(voter);
         let leaves = |voter: &&NodeId| {
             let member = voter.member();
-            let is_leaving = self.leaving.get(&member).is_some_and(|until| *until >= now);
-            is_leaving || Some(member) == removed
+            self.is_leaving(now, member) || Some(member) == removed
         };
         in_force.iter().all(|conf| {
             let learners = conf.learners.iter().chain(&conf.learners_next);
@@ -142,6 +146,9 @@ mod tests {
         assert!(atlas.can_spare(SimTime(9), d, &with_learner, &present));
         atlas.lose(d);
         assert!(!atlas.can_spare(SimTime(9), a, &with_learner, &present), "d may be promoted");
+        assert!(atlas.can_remove(SimTime(9), 1, &conf, &present));
+        atlas.leave(1, SimTime(8));
+        assert!(!atlas.can_remove(SimTime(8), 1, &conf, &present), "asked for twice");
         assert!(atlas.can_remove(SimTime(9), 1, &conf, &present));
         atlas.lose(b);
         assert!(!atlas.can_remove(SimTime(9), 1, &conf, &present), "b is half of those who stay");
