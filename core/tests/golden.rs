@@ -15,9 +15,7 @@ mod store;
 
 use backups::Backups;
 use cluster::Cluster;
-use raftkv_core::api::{
-    Consistency, KeyRange, PutRequest, RangeRequest, Request, Response, WriteOp,
-};
+use raftkv_core::api::{Consistency, KeyRange, PutRequest, RangeRequest, Request, WriteOp};
 use raftkv_core::config::Config;
 use raftkv_core::io::Input;
 use std::fmt::Write;

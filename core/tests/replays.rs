@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[allow(dead_code, reason = "only a part is used")]
 mod cluster;
 
 use cluster::Cluster;
