@@ -33,7 +33,10 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(commands::run(Context::new(global), command)) {
+    let done = runtime.block_on(commands::run(Context::new(global), command));
+    // What nobody waits for any more must not keep the process, be it stuck in a file system that does not answer.
+    runtime.shutdown_background();
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.report();

@@ -10,7 +10,7 @@ use super::source::{self, Frozen};
 use super::view::{BackupView, OneBackup};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::stop;
+use crate::stop::Stop;
 use clap::Args;
 use raftkv_core::backup::Metadata;
 use raftkv_core::backup::create::{Cause, Create as Machine, Outcome, Settings};
@@ -54,28 +54,46 @@ pub async fn run(context: &Context, create: Create) -> Result<(), Failure> {
         Some(path) => source::stopped(path)?,
         None => source::live(&context.client().await?).await?,
     };
-    stop::in_time(back_up(context, &mut setup, frozen), BROKEN_OFF).await
+    let stop = Stop::listen()?;
+    stop.in_time(back_up(context, &mut setup, frozen, &stop), BROKEN_OFF).await
 }
 
 /// Backs up a frozen state and prints what was made. One backup at a time is made in a store; afterwards older ones go, if the
-/// configuration says so, and the stores that have copies are brought up to date.
-pub async fn back_up(context: &Context, setup: &mut Setup, frozen: Frozen) -> Result<(), Failure> {
+/// configuration says so, and the stores that have copies are brought up to date. When the process is told to stop, a backup that is not
+/// complete is taken back, and what would follow one that is complete is left undone.
+pub async fn back_up(
+    context: &Context,
+    setup: &mut Setup,
+    frozen: Frozen,
+    stop: &Stop,
+) -> Result<(), Failure> {
     let settings = setup
         .loaded
         .settings(env!("CARGO_PKG_VERSION"))
         .map_err(|error| Failure::new(Exit::Usage, error))?;
-    let locks = setup.lock_first(settings.stores, "backup create").await?;
-    let made = make(context, setup, settings, frozen).await;
+    let locks = tokio::select! {
+        locks = setup.lock_first(settings.stores, "backup create") => locks?,
+        () = stop.told() => return Err(Failure::new(Exit::Failed, "stopped before a backup was begun")),
+    };
+    let made = make(context, setup, settings, frozen, stop).await;
     let is_made = made.is_ok();
     let printed = made.and_then(|made| context.print(&OneBackup(BackupView::of_metadata(&made))));
     if is_made {
-        after_backup(setup).await;
+        tokio::select! {
+            () = after_backup(setup) => {}
+            () = stop.told() => {}
+        }
     }
     for lock in locks {
         lock.release().await;
     }
-    if is_made {
-        copy::after_backup(context, setup).await;
+    if is_made && setup.has_several() {
+        tokio::select! {
+            () = copy::after_backup(context, setup) => {}
+            () = stop.told() => {
+                eprintln!("raftkv-cli: stopped before every store had its copy; backup copy makes up for this");
+            }
+        }
     }
     printed
 }
@@ -85,6 +103,7 @@ async fn make(
     setup: &mut Setup,
     settings: Settings,
     frozen: Frozen,
+    stop: &Stop,
 ) -> Result<Metadata, Failure> {
     let Frozen { source, bytes_estimate, stream } = frozen;
     let mut machine = Machine::new(source, settings, now(), &mut rng("backup")?)
@@ -93,8 +112,7 @@ async fn make(
     let in_progress = status(id, &who("backup create"), since, false);
     mark(setup, Mark::write(&in_progress)).await?;
     let meter = Meter::new(context);
-    let stop = stop::told()?;
-    drive_create(&mut machine, &mut setup.stores, stream, stop, |progress| {
+    drive_create(&mut machine, &mut setup.stores, stream, stop.told(), |progress| {
         let total_bytes = progress.total_bytes.or(Some(bytes_estimate.max(progress.done_bytes)));
         meter.show(Progress { total_bytes, ..progress });
     })

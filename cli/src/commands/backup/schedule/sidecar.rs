@@ -11,15 +11,14 @@ use crate::commands::backup::source;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Report;
-use crate::stop;
+use crate::stop::Stop;
 use raftkv_core::backup::Metadata;
 use raftkv_core::backup::metadata::rfc3339;
 use raftkv_core::time::Wall;
 use raftkv_node::client::Client;
 use serde::Serialize;
-use std::pin::pin;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 /// The longest sleep: a calendar that is set right meanwhile is noticed.
 const NAP_MS: u64 = 30_000;
@@ -40,7 +39,7 @@ struct Unchanged {
 /// Runs until it is interrupted.
 pub async fn run(context: &Context, config: &ConfigFile) -> Result<(), Failure> {
     let cron = cron_of(&config.open()?.loaded.config.schedule)?;
-    let mut stop = pin!(stop::told()?);
+    let stop = Stop::listen()?;
     let began = now();
     let (mut settled, mut failures) = (None, 0);
     loop {
@@ -48,14 +47,11 @@ pub async fn run(context: &Context, config: &ConfigFile) -> Result<(), Failure> 
         let wait_ms = match due {
             None => until(cron.next_after(now())).min(NAP_MS),
             Some(slot) => {
-                let mut work = pin!(take_up(context, config, slot, began));
-                let taken = tokio::select! {
-                    taken = &mut work => taken,
-                    () = &mut stop => {
-                        let broken_off = |_| Err(Failure::new(Exit::Failed, BROKEN_OFF));
-                        return timeout(stop::GRACE, work).await.unwrap_or_else(broken_off);
-                    }
-                };
+                let work = take_up(context, config, slot, began, &stop);
+                let taken = stop.in_time(work, BROKEN_OFF).await;
+                if stop.was_told() {
+                    return taken;
+                }
                 match taken {
                     Ok(()) => {
                         (settled, failures) = (Some(slot), 0);
@@ -72,7 +68,7 @@ pub async fn run(context: &Context, config: &ConfigFile) -> Result<(), Failure> 
         };
         tokio::select! {
             () = sleep(Duration::from_millis(wait_ms)) => {}
-            () = &mut stop => return match failures {
+            () = stop.told() => return match failures {
                 0 => Ok(()),
                 _ => Err(Failure::new(Exit::Failed, NOT_MADE)),
             },
@@ -86,6 +82,7 @@ async fn take_up(
     config: &ConfigFile,
     slot: Wall,
     began: Wall,
+    stop: &Stop,
 ) -> Result<(), Failure> {
     let mut setup = config.open()?;
     let client = context.client().await?;
@@ -100,7 +97,7 @@ async fn take_up(
             let unchanged_since = newest.id.to_string();
             context.print(&Unchanged { slot: rfc3339(slot), unchanged_since })
         }
-        None => back_up(context, &mut setup, frozen).await,
+        None => back_up(context, &mut setup, frozen, stop).await,
     }
 }
 
