@@ -58,7 +58,13 @@ impl Plain {
 
     /// Takes the next piece from an encoder in this process, which made no mistake that decoding would find: its checksum is the stream's.
     pub fn take_from(&mut self, encoder: &mut Encoder, source: &Source) -> Result<(), String> {
-        check(encoder.header(), source)?;
+        if !self.is_labelled {
+            self.is_labelled = true;
+            check(encoder.header(), source)?;
+        }
+        if encoder.offset() != self.len_bytes {
+            return Err("the state was read from the middle, or not by this backup alone".into());
+        }
         match encoder.next_chunk() {
             Some(piece) => self.append(&piece),
             None => {

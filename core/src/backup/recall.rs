@@ -1,7 +1,8 @@
 //! Which copy of which backup is read next when reading one has failed: first the same backup from every other store in which it is
-//! complete; then, if that is wanted, the next older one.
+//! complete, and from those that could not tell; then, if that is wanted, the next older one.
 //!
-//! Invariants: nothing is tried twice; an older backup takes the place of one only when no store can ever give that one whole.
+//! Invariants: nothing is tried twice; an older backup takes the place of one only when no store that can be listed may ever give that one
+//! whole. Which stores could not be listed is for the caller to say.
 
 use super::blob::StoreIndex;
 use super::catalog::{Catalog, Entry};
@@ -45,7 +46,7 @@ impl Recall {
     /// Begins with this backup, of which some store has something; `catalog` is what [`Replicas::merged`] gave. With `or_older`, complete
     /// backups that are older take the place of one that is beyond repair.
     pub fn new(replicas: Replicas, catalog: Catalog, id: BackupId, or_older: bool) -> Self {
-        let places = replicas.places(id).into();
+        let places = places(&replicas, id);
         Recall { replicas, catalog, or_older, id, places, error: None }
     }
 
@@ -82,7 +83,7 @@ impl Recall {
         match older.filter(|_| self.or_older) {
             Some(id) => {
                 self.id = id;
-                self.places = self.replicas.places(id).into();
+                self.places = places(&self.replicas, id);
                 match self.places.front() {
                     Some(store) => Next::Older(*store),
                     None => Next::Nothing { error, older: None },
@@ -91,6 +92,15 @@ impl Recall {
             None => Next::Nothing { error, older },
         }
     }
+}
+
+/// Where a backup may be whole: in the stores that show it so, and behind these in those that would not give its small objects.
+fn places(replicas: &Replicas, id: BackupId) -> VecDeque<StoreIndex> {
+    let mut places = replicas.places(id);
+    let others = replicas.unreadable(id).filter(|store| !places.contains(store));
+    let others: Vec<StoreIndex> = others.collect();
+    places.extend(others);
+    places.into()
 }
 
 /// Whether the same backup may be read another time, or by other means.

@@ -4,7 +4,7 @@
 //! comes first wherever it is as good as another.
 
 use super::blob::{BlobError, StoreIndex};
-use super::catalog::{Catalog, Entry};
+use super::catalog::{Catalog, Entry, Standing};
 use super::id::BackupId;
 use std::collections::BTreeMap;
 
@@ -54,6 +54,17 @@ impl Replicas {
             true => has(|_| true).map(|(store, _)| store).take(1).collect(),
             false => whole,
         }
+    }
+
+    /// The stores that have something of a backup, but would not give what tells how it stands.
+    pub fn unreadable(&self, id: BackupId) -> impl Iterator<Item = StoreIndex> {
+        let is_unreadable = move |entry: &Entry| {
+            entry.id == id && matches!(entry.standing, Standing::Unreadable(_))
+        };
+        let answered = self.answered();
+        answered
+            .filter(move |(_, catalog)| catalog.entries.iter().any(is_unreadable))
+            .map(|(store, _)| store)
     }
 
     /// What one store has of a backup.

@@ -3,7 +3,7 @@
 use super::sample::*;
 use super::store::{Fault, Store, drive};
 use raftkv_core::backup::blob::{BlobError, BlobErrorKind, ObjectName, Role, StoreIndex};
-use raftkv_core::backup::catalog::{Catalog, Judged, ReadCatalog};
+use raftkv_core::backup::catalog::{Catalog, Judged, ReadCatalog, Standing};
 use raftkv_core::backup::catch_up::{CatchUp, CatchUpError, CaughtUp};
 use raftkv_core::backup::compress::Compression;
 use raftkv_core::backup::copy::{Copied, CopyBackup, CopyError, Present, Route};
@@ -444,4 +444,14 @@ fn another_copy_is_tried_first_and_an_older_backup_only_for_one_that_no_store_ha
         let end = Next::Nothing { error: down.clone(), older: None };
         assert_eq!(hopeful.failed(failures[1].clone()), end);
     }
+
+    // Nor as long as one could not tell whether it has it.
+    let mut torn = merged.clone();
+    torn.entries[2].standing = Standing::Unreadable("down".into());
+    let replicas = Replicas::new(vec![Ok(torn), Ok(merged.clone())]);
+    let mut unsure = Recall::new(replicas, merged, ids[2], true);
+    assert_eq!(unsure.place(), Some((ids[2], second)));
+    assert_eq!(unsure.failed(damaged), Next::Copy(first));
+    let end = Next::Nothing { error: down.clone(), older: None };
+    assert_eq!(unsure.failed(down), end);
 }

@@ -66,6 +66,18 @@ fn an_encoder_of_another_state_makes_no_backup() {
     assert!(store.objects.is_empty() && store.uploads.is_empty());
 }
 
+#[test]
+fn an_encoder_that_was_read_from_before_makes_no_backup() {
+    let state = state(1000);
+    let mut used = encoder(&state, 9);
+    let mut create = begin(used.header(), &state, &[]);
+    used.next_chunk();
+    let mut store = Store::default();
+    pull(&mut store, &mut create, &mut used);
+    let Some(Outcome::Failed(failure)) = create.outcome() else { panic!("{:?}", create.outcome()) };
+    assert!(failure.cause.to_string().contains("from the middle"), "{failure}");
+}
+
 fn begin(header: &Header, state: &KvState, keys: &[Key]) -> Create {
     let now = Wall(1_764_930_645_009);
     Create::new(source(header, state), settings(GZIP, keys), now, &mut rng(9)).unwrap()
