@@ -51,4 +51,5 @@ pub const REQUIRED: &[&str] = &[
     "retention removed a backup",
     "snapshot on its way during a joint configuration",
     "the node that made a backup lost power",
+    "the primary store lost with the data centre",
 ];

@@ -122,6 +122,14 @@ impl Bucket {
         !is_undone && self.tampered.get(&backup).is_some_and(|at| *at < before)
     }
 
+    /// Whether the data or the metadata of a backup was written once more after something was done to it that no operation asked for.
+    pub fn is_mended(&self, backup: BackupId) -> bool {
+        let objects = [ObjectName::data(backup), ObjectName::metadata(backup)];
+        let written = objects.into_iter().filter_map(|object| self.written(object)).max();
+        let tampered = self.tampered.get(&backup);
+        tampered.zip(written).is_some_and(|(tampered, written)| written > *tampered)
+    }
+
     pub(super) fn poll_fact(&mut self) -> Option<Fact> {
         self.facts.pop_front()
     }

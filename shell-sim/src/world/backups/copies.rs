@@ -13,6 +13,7 @@ use crate::time::SimTime;
 use crate::world::World;
 use raftkv_core::backup::blob::{BlobOp, ObjectName, Role, StoreIndex};
 use raftkv_core::backup::catalog::ReadCatalog;
+use raftkv_core::backup::metadata::{Checksum, Signed};
 use raftkv_core::backup::read::ReadBounds;
 use raftkv_core::backup::restore::Restore;
 use raftkv_core::backup::{BackupId, Metadata};
@@ -105,6 +106,19 @@ impl Copies {
 
     pub(super) fn site(&mut self, at: usize) -> &mut Site {
         &mut self.sites[at]
+    }
+
+    /// Whether one of them has had something else in the place of a backup since before this moment.
+    pub(super) fn has_spoiled(&self, at: usize, id: BackupId, before: SimTime) -> bool {
+        let (commits, store) = self.truth(at);
+        let bucket = store.bucket();
+        let Some(truth) = commits.metadata(id) else { return false };
+        let data = bucket.get(ObjectName::data(id));
+        let metadata = bucket.get(ObjectName::metadata(id));
+        let is_whole = data.is_some_and(|data| Checksum::of(data) == truth.checksum)
+            && metadata
+                .is_some_and(|said| Signed::parse(said).is_ok_and(|it| it.claims() == truth));
+        bucket.was_tampered(id, before) && !bucket.is_mended(id) && !is_whole
     }
 
     /// What really happened in one of them, and what is there.

@@ -20,8 +20,8 @@ pub(super) struct Means {
     pub(super) access: Access,
     /// When it began.
     pub(super) began: SimTime,
-    /// How often stores had refused something before the job began.
-    pub(super) refusals_before: u64,
+    /// How often each store had refused something before the job began.
+    pub(super) refusals_before: Vec<u64>,
     /// The backup was marked as in use before its metadata were read.
     pub(super) held: bool,
 }

@@ -224,12 +224,6 @@ impl Backups {
         all.into_iter().collect()
     }
 
-    /// How often any store has refused something.
-    fn refusals(&self) -> u64 {
-        let all = std::iter::once(&self.store).chain(self.copies.stores());
-        all.map(|store| store.counts().refusals()).sum()
-    }
-
     /// Judges an attempt to read a backup.
     fn judge(
         &self,
@@ -247,14 +241,18 @@ impl Backups {
             // Whoever found the metadata finds the data, too.
             is_gone = matches!(result, Err(ReadError::NotComplete { .. }));
         }
-        let is_copy = means.store != StoreIndex::PRIMARY;
+        // A copy that was damaged may have been made again.
+        let was_tampered = match usize::from(means.store.0).checked_sub(1) {
+            None => store.bucket().was_tampered(id, means.began),
+            Some(at) => self.copies.has_spoiled(at, id, means.began),
+        };
+        let before = means.refusals_before.get(usize::from(means.store.0));
         let truth = Truth {
             metadata,
-            // A copy that was damaged may have been made again, and what it then restores to is compared.
-            was_tampered: !is_copy && store.bucket().was_tampered(id, means.began),
+            was_tampered,
             is_tampered: is_gone || store.bucket().is_tampered(id) || commits.was_made_again(id),
             has_key: metadata.is_none_or(|metadata| keys::opens(&means.access, metadata)),
-            store_may_fail: self.refusals() > means.refusals_before,
+            store_may_fail: before.is_some_and(|before| store.counts().refusals() > *before),
         };
         backup_restore::check(result, truth)
     }

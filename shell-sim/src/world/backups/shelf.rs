@@ -27,10 +27,10 @@ impl Shelf<'_> {
         self.copies.stores_mut().for_each(|store| store.abandon(session));
     }
 
-    /// How often any of them has refused something.
-    pub(super) fn refusals(&self) -> u64 {
+    /// How often each of them has refused something.
+    pub(super) fn refusals(&self) -> Vec<u64> {
         let all = std::iter::once(&*self.primary).chain(self.copies.stores());
-        all.map(|store| store.counts().refusals()).sum()
+        all.map(|store| store.counts().refusals()).collect()
     }
 
     /// How many there are.

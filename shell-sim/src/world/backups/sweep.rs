@@ -62,7 +62,7 @@ impl Backups {
             store: StoreIndex::PRIMARY,
             access: access.clone(),
             began: SimTime::NEVER,
-            refusals_before: u64::MAX,
+            refusals_before: Vec::new(),
             held: false,
         };
         let mut machine = Restore::new(id, access, ReadBounds::default());
