@@ -88,8 +88,7 @@ impl DurableLogs {
                 && **index > snapshot_index
                 && found.get(index).is_none_or(|found| found < term)
         });
-        if let Some((index, term)) = lost.filter(|(index, term)| !replaced(&found, **index, **term))
-        {
+        if let Some((index, term)) = lost.filter(|(_, term)| !replaced(&found, **term)) {
             let detail = format!(
                 "node {node} had entry {index} of term {term} on stable storage and restarts without it"
             );
@@ -102,9 +101,10 @@ impl DurableLogs {
     }
 }
 
-/// Whether the log found ends with entries newer than a lost one, which then was cut off on purpose.
-fn replaced(found: &BTreeMap<u64, u64>, index: u64, term: u64) -> bool {
-    found.range(..=index).next_back().is_some_and(|(_, last)| *last > term)
+/// Whether the log found ends with entries of a later term than a lost one, which then was cut off on purpose. What stands in its place may
+/// be older: a later leader passes on what it has of earlier terms.
+fn replaced(found: &BTreeMap<u64, u64>, term: u64) -> bool {
+    found.last_key_value().is_some_and(|(_, last)| *last > term)
 }
 
 #[cfg(test)]
@@ -131,6 +131,15 @@ mod tests {
         assert!(!check.holds(node, 3, 1));
         assert!(check.recovered(node, (0, 0), &all).is_err());
         assert_eq!(check.recovered(node, (2, 2), &[]), Ok(()), "a snapshot covers them");
+    }
+
+    #[test]
+    fn an_older_entry_replaces_a_newer_one_only_in_front_of_a_newer_still() {
+        let node = NodeId::new(1, 0);
+        let mut check = DurableLogs::default();
+        check.appended(node, &[(1, 5), (2, 6), (3, 6)]);
+        assert!(check.recovered(node, (0, 0), &[entry(1, 5), entry(2, 5)]).is_err());
+        assert_eq!(check.recovered(node, (0, 0), &[entry(1, 5), entry(2, 5), entry(3, 7)]), Ok(()));
     }
 
     #[test]
