@@ -26,6 +26,15 @@ fn pair() -> [Store; 2] {
     Default::default()
 }
 
+/// Both have the same three backups, the oldest first.
+fn pair_with_three() -> ([Store; 2], Vec<BackupId>) {
+    let mut stores = pair();
+    let make = |index| backup(&mut stores[0], &state(50), index, settings(GZIP, &[key(1)]));
+    let ids = (5..8).map(make).collect();
+    stores[1].objects = stores[0].objects.clone();
+    (stores, ids)
+}
+
 /// A backup that has to be in two stores.
 fn create(stores: &mut [Store; 2]) -> (BackupId, Result<(), Failure>) {
     let state = state(300);
@@ -375,11 +384,7 @@ fn a_lost_primary_store_is_filled_from_a_copy() {
 
 #[test]
 fn several_stores_are_seen_as_one() {
-    let mut stores = pair();
-    let ids: Vec<_> = (5..8)
-        .map(|index| backup(&mut stores[0], &state(50), index, settings(GZIP, &[key(1)])))
-        .collect();
-    stores[1].objects = stores[0].objects.clone();
+    let (mut stores, ids) = pair_with_three();
     stores[0].objects.get_mut(&format!("{}/data.db", ids[2])).unwrap().pop();
     stores[1].objects.remove(&format!("{}/metadata.json", ids[0]));
     let (first, second) = (StoreIndex(0), StoreIndex(1));
@@ -404,11 +409,7 @@ fn several_stores_are_seen_as_one() {
 
 #[test]
 fn another_copy_is_tried_first_and_an_older_backup_only_for_one_that_no_store_has_whole() {
-    let mut stores = pair();
-    let ids: Vec<_> = (5..8)
-        .map(|index| backup(&mut stores[0], &state(50), index, settings(GZIP, &[key(1)])))
-        .collect();
-    stores[1].objects = stores[0].objects.clone();
+    let (mut stores, ids) = pair_with_three();
     stores[1].objects.remove(&format!("{}/metadata.json", ids[1]));
     let (first, second) = (StoreIndex(0), StoreIndex(1));
     let replicas = Replicas::new(stores.iter_mut().map(|store| Ok(catalog(store))).collect());

@@ -174,3 +174,31 @@ fn a_deleted_object_that_is_written_again_is_whole() {
     assert!(!store.bucket().was_tampered(object.backup, SimTime(20)));
     assert!(store.bucket().is_tampered(object.backup), "attempts under way may fail");
 }
+
+#[test]
+fn a_damaged_object_is_mended_by_what_replaces_it_and_not_by_its_damage() {
+    let mut store = store(StoreFaults::none());
+    let object = names(1)[0];
+    ask(&mut store, SimTime(0), 1, put(object, "abcdef")).unwrap();
+    let later = SimTime::from_millis(1_000);
+    assert!(!store.bucket().is_mended(object.backup), "nothing was wrong");
+    store.damage(later, object, Damage::Flip).expect("something is there");
+    assert!(!store.bucket().is_mended(object.backup));
+    let again = BlobOp::Put { object, bytes: "abcdef".into(), if_absent: false };
+    ask(&mut store, later + Span(1), 2, again).unwrap();
+    assert!(store.bucket().is_mended(object.backup));
+}
+
+#[test]
+fn a_store_loses_all_only_when_no_write_is_under_way() {
+    let mut store = store(StoreFaults::none());
+    let [one, other] = names(2)[..] else { panic!() };
+    ask(&mut store, SimTime(0), 1, put(one, "abcdef")).unwrap();
+    let call = Call { session: 1, op: OpId(2) };
+    store.submit(SimTime::from_millis(1_000), call, put(other, "uvwxyz"));
+    assert!(!store.lose_all(SimTime::from_millis(1_000)), "a write is under way");
+    while store.poll(store.next_wake()).is_none() {}
+    assert!(store.lose_all(SimTime::from_millis(2_000)));
+    assert_eq!(store.bucket().objects().count(), 0);
+    assert!(store.bucket().is_tampered(one.backup) && store.bucket().is_tampered(other.backup));
+}

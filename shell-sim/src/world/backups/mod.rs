@@ -224,6 +224,14 @@ impl Backups {
         all.into_iter().collect()
     }
 
+    /// What really happened in a store, and what is there.
+    fn truth(&self, store: StoreIndex) -> (&Commits, &Store) {
+        match usize::from(store.0).checked_sub(1) {
+            None => (&self.commits, &self.store),
+            Some(at) => self.copies.truth(at),
+        }
+    }
+
     /// Judges an attempt to read a backup.
     fn judge(
         &self,
@@ -231,10 +239,7 @@ impl Backups {
         result: Result<(&Metadata, Option<StateHash>), &ReadError>,
         means: &Means,
     ) -> Result<(), Violation> {
-        let (commits, store) = match usize::from(means.store.0).checked_sub(1) {
-            None => (&self.commits, &self.store),
-            Some(at) => self.copies.truth(at),
-        };
+        let (commits, store) = self.truth(means.store);
         let metadata = commits.metadata(id);
         let mut is_gone = metadata.is_some() && !commits.is_complete(id);
         if is_gone && means.held && store.lists_truly() {
@@ -373,11 +378,7 @@ impl World {
             Found::Listed(store, catalog) => {
                 let entries = catalog.entries.len();
                 self.tell("listed", format_args!("{entries} backups in store {}", store.0));
-                let commits = match usize::from(store.0).checked_sub(1) {
-                    None => &self.backups.commits,
-                    Some(at) => self.backups.copies.truth(at).0,
-                };
-                backup_listing::check(&catalog, commits)?;
+                backup_listing::check(&catalog, self.backups.truth(store).0)?;
             }
             Found::Unlisted(store, error) => {
                 self.tell("unlisted", format_args!("store {}: {error}", store.0));
