@@ -456,7 +456,7 @@ impl Machine for Create {
                 self.outbox.work_done();
                 self.data.take(chunk);
             }
-            ActionResult::Work(WorkDone::Opened { .. }) => {}
+            ActionResult::Work(WorkDone::Opened { .. } | WorkDone::Summed(_)) => {}
         }
         self.clean_up();
         self.advance();

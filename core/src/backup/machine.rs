@@ -8,6 +8,7 @@ use super::compress::Compression;
 use super::open::{ChunkError, Frame, OpenKey, Opened, open_chunk};
 use super::seal::{ChunkNumber, SealKey, SealedChunk, seal_chunk};
 use crate::ids::OpId;
+use crate::snapshot::{Sum, Summed};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -67,7 +68,7 @@ pub enum ActionResult {
     Work(WorkDone),
 }
 
-/// Work on one chunk. It holds all it needs, and may be run on any thread.
+/// Work on a chunk or two. It holds all it needs, and may be run on any thread.
 #[derive(Debug)]
 pub enum Work {
     /// Compress and seal.
@@ -88,6 +89,8 @@ pub enum Work {
         /// This chunk.
         frame: Frame,
     },
+    /// Sum up what was opened.
+    Sum(Sum),
 }
 
 /// What came of a [`Work`].
@@ -102,6 +105,8 @@ pub enum WorkDone {
         /// What it holds.
         result: Result<Opened, ChunkError>,
     },
+    /// A sum was made.
+    Summed(Summed),
 }
 
 impl Work {
@@ -114,6 +119,7 @@ impl Work {
             Work::Open { key, frame } => {
                 WorkDone::Opened { number: frame.number, result: open_chunk(&key, &frame) }
             }
+            Work::Sum(sum) => WorkDone::Summed(sum.make()),
         }
     }
 }

@@ -38,7 +38,7 @@ pub struct ReadBounds {
     pub window_bytes: u64,
     /// Reads under way, or done and waiting for their turn.
     pub windows: usize,
-    /// Chunks being opened, or opened and waiting for their turn.
+    /// Chunks being opened, or opened and waiting for their turn, and sums being made over what was opened.
     pub chunks_in_flight: usize,
 }
 
@@ -340,6 +340,12 @@ impl<S: Sink> Reader<S> {
         Ok(())
     }
 
+    fn ask_sums(&mut self) {
+        while let Some(sum) = self.sink.poll_sum() {
+            self.outbox.work(Work::Sum(sum));
+        }
+    }
+
     /// Every byte was used: the last comparisons.
     fn end(&mut self) -> Result<(), ReadError> {
         let claims = self.claims().clone();
@@ -442,6 +448,14 @@ impl<S: Sink> Reader<S> {
                 self.outbox.work_done();
                 if self.outcome.is_none() {
                     self.opened(number, result)?;
+                    self.ask_sums();
+                }
+            }
+            ActionResult::Work(WorkDone::Summed(sum)) => {
+                self.outbox.work_done();
+                if self.outcome.is_none() {
+                    self.sink.take_sum(sum);
+                    self.ask_sums();
                 }
             }
             ActionResult::Work(WorkDone::Sealed(_)) => {}

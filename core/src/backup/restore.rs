@@ -10,9 +10,9 @@ use super::read::{Access, ReadBounds, ReadError, Reader, Sink};
 use super::verify::Level;
 use crate::boot::GenesisBase;
 use crate::ids::{ClusterId, Epoch};
-use crate::kv::{Builder, KvState};
+use crate::kv::KvState;
 use crate::planted::{self, Bug};
-use crate::snapshot::{Decoder, Header};
+use crate::snapshot::{Header, Loader, Sum, Summed};
 use bytes::Bytes;
 
 /// Revisions and log indexes of a restored cluster begin at its epoch times this, or later: far above any that the old cluster can
@@ -108,30 +108,38 @@ pub fn rebase(restored: &Restored, cluster: ClusterId, lost: Epoch) -> Rebased {
 }
 
 /// Rebuilds the state from a snapshot stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Rebuild {
-    decoder: Decoder,
-    builder: Builder,
+    loader: Loader,
     rebuilt: Option<(Header, KvState)>,
+}
+
+impl Default for Rebuild {
+    fn default() -> Self {
+        Rebuild { loader: Loader::summed_elsewhere(), rebuilt: None }
+    }
 }
 
 impl Sink for Rebuild {
     fn push(&mut self, plain: Bytes) -> Result<(), String> {
-        let Rebuild { decoder, builder, .. } = self;
-        decoder
-            .push_with(&plain, &mut |item| builder.push(item).map_err(|bad| bad.to_string()))
-            .map_err(|error| error.to_string())
+        self.loader.push(&plain).map_err(|error| error.to_string())
+    }
+
+    fn poll_sum(&mut self) -> Option<Sum> {
+        self.loader.poll_sum()
+    }
+
+    fn take_sum(&mut self, sum: Summed) {
+        self.loader.take_sum(sum);
     }
 
     fn sha256(&self) -> [u8; 32] {
-        self.decoder.sha256()
+        self.loader.sha256()
     }
 
     fn finish(&mut self, metadata: &Metadata) -> Result<(), String> {
-        let decoder = std::mem::take(&mut self.decoder);
-        let (header, _) = decoder.finish().map_err(|error| error.to_string())?;
-        let builder = std::mem::take(&mut self.builder);
-        let state = builder.finish().map_err(|error| error.to_string())?;
+        let (header, state) =
+            std::mem::take(&mut self.loader).finish().map_err(|error| error.to_string())?;
         agree("cluster", metadata.cluster, header.cluster)?;
         agree("epoch", metadata.epoch.0, header.epoch.0)?;
         agree("log index", metadata.index, header.meta.index)?;
@@ -139,8 +147,6 @@ impl Sink for Rebuild {
         agree("revision", metadata.revision, state.revision())?;
         agree("number of keys", metadata.keys, state.keys())?;
         agree("state hash", metadata.state_hash, state.hash())?;
-        agree("state hash in the snapshot", metadata.state_hash, header.state_hash)?;
-        agree("revision in the snapshot", metadata.revision, header.revision)?;
         self.rebuilt = Some((header, state));
         Ok(())
     }

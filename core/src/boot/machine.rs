@@ -7,13 +7,15 @@ use crate::ids::Identity;
 use crate::io::{DiskError, DiskOp, FileName};
 use crate::kv::KvState;
 use crate::planted::{self, Bug};
-use crate::snapshot::{self, Decoder, Header, Loader, retention};
+use crate::snapshot::{self, Decoder, Header, Loader, Summed, retention};
 use crate::wal::{Recovery, WalRecord};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
 /// Bytes of a snapshot read at once: few enough to stay in the processor's cache while they are checked and decoded.
 const READ_BYTES: u64 = 512 << 10;
+/// Sums over a snapshot that are out at once: enough to keep another thread busy.
+const SUMS_OUT_MAX: usize = 8;
 /// Enough of a snapshot for its header, and all of any identity.
 const HEADER_READ_BYTES: u64 = 2 << 20;
 
@@ -54,6 +56,8 @@ enum Stage {
         index: u64,
         offset: u64,
         loader: Box<Loader>,
+        /// Nothing more is read: because it came to its end, or because it cannot be used.
+        read: Option<Result<(), String>>,
     },
     /// Reading the header of a snapshot older than the one in use.
     Older {
@@ -101,6 +105,9 @@ impl Boot {
         if matches!(self.stage, Stage::Start) {
             self.begin();
         }
+        if let Some(step) = self.next_sum() {
+            return step;
+        }
         match &self.stage {
             Stage::Identity => self.read(FileName::Identity, 0, HEADER_READ_BYTES),
             Stage::Snapshot { index, offset, .. } => {
@@ -123,8 +130,9 @@ impl Boot {
         let stage = std::mem::replace(&mut self.stage, Stage::Ended);
         let done = match (stage, result) {
             (Stage::Identity, Ok(bytes)) => self.take_identity(&bytes),
-            (Stage::Snapshot { index, offset, loader }, result) => {
-                self.take_snapshot(index, offset, loader, result)
+            (Stage::Snapshot { index, offset, loader, .. }, result) => {
+                self.take_snapshot(index, offset, loader, result);
+                Ok(())
             }
             (Stage::Older { index }, result) => {
                 self.take_older(index, result);
@@ -148,6 +156,13 @@ impl Boot {
         };
         if let Err(error) = done {
             self.refuse(error);
+        }
+    }
+
+    /// A sum that [`BootStep::Sum`] asked for.
+    pub fn take_sum(&mut self, sum: Summed) {
+        if let Stage::Snapshot { loader, .. } = &mut self.stage {
+            loader.take_sum(sum);
         }
     }
 
@@ -189,7 +204,8 @@ impl Boot {
     fn next_snapshot(&mut self) -> Result<(), BootError> {
         match self.candidates.pop() {
             Some(index) => {
-                self.stage = Stage::Snapshot { index, offset: 0, loader: Box::default() };
+                let loader = Box::new(Loader::summed_elsewhere());
+                self.stage = Stage::Snapshot { index, offset: 0, loader, read: None };
                 Ok(())
             }
             None if self.found.peers.is_some() => self.next_segment(),
@@ -201,34 +217,68 @@ impl Boot {
         }
     }
 
+    /// What is to be done about the sums over a snapshot that is being read, before more of it is read. A snapshot is left only when all
+    /// of its sums are back.
+    fn next_sum(&mut self) -> Option<BootStep> {
+        let Stage::Snapshot { loader, read, .. } = &mut self.stage else { return None };
+        if let Some(sum) = loader.poll_sum() {
+            return Some(BootStep::Sum(sum));
+        }
+        let most = if read.is_none() { SUMS_OUT_MAX } else { 0 };
+        if loader.sums_out() > most {
+            return Some(BootStep::AwaitSum);
+        }
+        if read.is_some()
+            && let Stage::Snapshot { index, offset, loader, read: Some(read) } =
+                std::mem::replace(&mut self.stage, Stage::Ended)
+        {
+            if let Err(error) = self.leave_snapshot(index, offset, loader, read) {
+                self.refuse(error);
+            }
+            return Some(self.poll());
+        }
+        None
+    }
+
     fn take_snapshot(
         &mut self,
         index: u64,
         offset: u64,
         mut loader: Box<Loader>,
         result: Result<Bytes, DiskError>,
+    ) {
+        let pushed = result.map_err(|error| error.to_string()).and_then(|bytes| {
+            loader.push(&bytes).map_err(|error| error.to_string())?;
+            Ok(bytes.len() as u64)
+        });
+        let next_offset = offset + pushed.as_ref().unwrap_or(&0);
+        let read = match pushed {
+            Ok(bytes) if bytes > 0 && next_offset < self.length(FileName::Snapshot(index)) => None,
+            Ok(_) => Some(Ok(())),
+            Err(what) => Some(Err(what)),
+        };
+        self.stage = Stage::Snapshot { index, offset: next_offset, loader, read };
+    }
+
+    /// Nothing more of a snapshot is read, and all sums are back.
+    fn leave_snapshot(
+        &mut self,
+        index: u64,
+        offset: u64,
+        loader: Box<Loader>,
+        read: Result<(), String>,
     ) -> Result<(), BootError> {
         let file = FileName::Snapshot(index);
-        let bytes = match result {
-            Ok(bytes) => bytes,
-            Err(error) => return self.pass_over(file, error.to_string()),
-        };
-        if let Err(error) = loader.push(&bytes) {
-            return self.pass_over(file, error.to_string());
-        }
-        let offset = offset + bytes.len() as u64;
-        if !bytes.is_empty() && offset < self.length(file) {
-            self.stage = Stage::Snapshot { index, offset, loader };
-            return Ok(());
-        }
-        match loader.finish() {
-            Ok((header, state)) => {
+        let loaded = read.and_then(|()| loader.finish().map_err(|error| error.to_string()));
+        match loaded {
+            Ok((header, mut state)) => {
                 self.check_origin(file, &header)?;
+                state.index_changes();
                 self.found.snapshots.push(snapshot::info(&header, offset));
                 self.found.snapshot = Some((header, state));
                 self.next_older()
             }
-            Err(error) => self.pass_over(file, error.to_string()),
+            Err(what) => self.pass_over(file, what),
         }
     }
 

@@ -29,6 +29,7 @@ use crate::ids::Identity;
 use crate::io::{DiskError, DiskOp, FileName};
 use crate::kv::KvState;
 use crate::log::{Entry, HardState};
+use crate::snapshot::Sum;
 use crate::wal::WalWriter;
 use crate::wire::peer::SnapshotMeta;
 
@@ -47,6 +48,10 @@ pub enum BootStep {
     /// Do this, and hand `Ok` with no bytes to [`Boot::handle`] when it is done. What a killed process had written but not synced
     /// is read back like everything else; before the node builds on it, it must be made durable. [`Boot::read_only`] asks for none.
     Do(DiskOp),
+    /// Make this sum, on any thread, and hand it to [`Boot::take_sum`]; go on meanwhile.
+    Sum(Sum),
+    /// Hand in a sum before anything else.
+    AwaitSum,
     /// Everything was read and checked.
     Ready(Box<Image>),
     /// The directory cannot be used.

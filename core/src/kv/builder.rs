@@ -4,11 +4,13 @@
 //! [`super::items::Items`] can yield (cut anywhere), and a state it finishes keeps every invariant that applying commands relies on.
 
 use super::backups::check_backups;
+use super::hash::StateHash;
 use super::item::{Item, Meta, Version};
 use super::key::Key;
 use super::session::{SESSIONS_MAX, check_answers};
 use super::state::KvState;
 use super::store::{Loading, Stored};
+use super::unsummed::Unsummed;
 use crate::api::{LeaseId, Revision};
 use crate::planted::{self, Bug};
 use bytes::Bytes;
@@ -59,6 +61,21 @@ impl Builder {
     /// Nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Nothing yet; most of the state hash is summed up in batches that [`Builder::take_batch`] gives out.
+    pub fn summed_elsewhere() -> Self {
+        Builder { loading: Loading::summed_elsewhere(), ..Builder::default() }
+    }
+
+    /// Versions to be summed up on another thread, if there are enough. Every sum goes back to [`Builder::put_back`] before the end.
+    pub fn take_batch(&mut self) -> Option<Unsummed> {
+        self.loading.take_batch()
+    }
+
+    /// A batch was summed up.
+    pub fn put_back(&mut self, sum: StateHash) {
+        self.loading.put_back(sum);
     }
 
     /// Takes the next item.
@@ -200,7 +217,7 @@ impl Builder {
             None => check_first(&version, compacted)?,
             Some((_, old)) => {
                 check_next(&old, &version, compacted)?;
-                self.loading.push(key.clone(), old, false, compacted);
+                self.loading.push(key.clone(), old, false);
             }
         }
         let stored = Stored {
@@ -221,7 +238,7 @@ impl Builder {
             check(self.state.leases.exists(stored.lease), "a live key's lease is not there")?;
             self.state.leases.attach(stored.lease, &key);
         }
-        self.loading.push(key, stored, true, self.state.store.compacted);
+        self.loading.push(key, stored, true);
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 mod backups;
 pub mod builder;
+mod changes;
 pub mod command;
 pub mod hash;
 pub mod item;
@@ -16,6 +17,7 @@ pub mod state;
 mod store;
 mod tree;
 pub mod txn;
+pub mod unsummed;
 pub mod validate;
 pub mod watch;
 
@@ -27,5 +29,6 @@ pub use item::Item;
 pub use items::Items;
 pub use read::Cursor;
 pub use state::{KvState, Outcome};
+pub use unsummed::Unsummed;
 pub use validate::validate;
 pub use watch::Watches;

@@ -142,6 +142,11 @@ impl KvState {
         self.leases.next_deadline_ms()
     }
 
+    /// Makes what watches and compaction need to find changes. Without it the first that needs it, or the first write, waits for that.
+    pub fn index_changes(&mut self) {
+        self.store.index_changes();
+    }
+
     /// Hash over everything.
     pub fn hash(&self) -> StateHash {
         let mut hash = self.store.hash();
@@ -242,6 +247,7 @@ fn postcard_of(backups: &Backups) -> BytesMut {
 mod tests {
     use super::*;
     use crate::api::{DeleteRequest, PutRequest, RangeRequest};
+    use crate::kv::{Builder, Cursor};
 
     fn write(state: &mut KvState, index: u64, log_time_ms: u64, op: WriteOp) -> Answer {
         let action = Action::Write { session: None, op };
@@ -283,6 +289,46 @@ mod tests {
         assert_eq!(revisions, [1, 2, 3, 3, 4, 4]);
         write(&mut state, 5, 0, WriteOp::Compact { revision: 3 }).unwrap();
         assert_eq!(state.revision_of_change(0), 4);
+    }
+
+    /// The same state, read back; nothing needed its changes so far.
+    fn read_back(state: &KvState) -> KvState {
+        let mut builder = Builder::new();
+        state.items().for_each(|item| builder.push(item).unwrap());
+        builder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_state_that_is_read_back_finds_its_changes_whatever_comes_first() {
+        let mut state = KvState::new();
+        for (index, key) in (1..).zip(["a", "b", "c", "d", "b", "e"]) {
+            write(&mut state, index, 0, put(key, "1", 0)).unwrap();
+        }
+        write(&mut state, 7, 0, WriteOp::Compact { revision: 2 }).unwrap();
+        let delete = |range| DeleteRequest { range, return_previous: false };
+        let firsts = [
+            put("c", "2", 0),
+            put("f", "2", 0),
+            WriteOp::Delete(delete(KeyRange::prefix("c"))),
+            WriteOp::Delete(delete(KeyRange::all())),
+            WriteOp::Compact { revision: 4 },
+        ];
+        for first in firsts {
+            let (mut early, mut late) = (state.clone(), read_back(&state));
+            for state in [&mut early, &mut late] {
+                write(state, 8, 0, first.clone()).unwrap();
+            }
+            let from = Cursor::at(if matches!(first, WriteOp::Compact { .. }) { 5 } else { 3 });
+            let events = |state: &KvState| {
+                state.events_since(&KeyRange::all(), &from, true, 1000).unwrap().0
+            };
+            assert_eq!(events(&late), events(&early), "after {first:?}");
+            let compact = WriteOp::Compact { revision: early.revision() };
+            for state in [&mut early, &mut late] {
+                write(state, 9, 0, compact.clone()).unwrap();
+            }
+            assert_eq!(late.hash(), early.hash(), "after {first:?}");
+        }
     }
 
     #[test]

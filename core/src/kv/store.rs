@@ -1,14 +1,16 @@
 //! Every key with its retained versions: the multi-version store under the state.
 //!
 //! Live keys lie in one ordered map, so reading the newest revision never meets the past; what was superseded or deleted
-//! lies in a second one until it is compacted; a third finds what each revision changed. All are persistent: a clone is a
+//! lies in a second one until it is compacted; an index finds what each revision changed. All are persistent: a clone is a
 //! frozen view that costs nothing. Invariants: a key changes at most once in a revision; `changes` holds exactly the retained
 //! versions newer than `compacted`; of the versions at or before it only a key's newest stays, and only if it is no deletion.
 //! Source of the model: etcd v3 (revisions, create and mod revision, version).
 
+use super::changes::{Change, Changes};
 use super::hash::StateHash;
 use super::key::Key;
 use super::tree::{Entries, Sorted, Tree};
+use super::unsummed::{Summing, Unsummed};
 use crate::api::{Error, KeyRange, KeyValue, LeaseId, RangeEnd, Revision};
 use crate::planted::{self, Bug};
 use bytes::Bytes;
@@ -33,7 +35,7 @@ pub(super) struct Store {
     pub(super) compacted: Revision,
     live: Tree<Key, Stored>,
     past: Tree<(Key, Revision), Stored>,
-    changes: Tree<(Revision, Key), ()>,
+    changes: Changes,
     bytes: u64,
     hash: StateHash,
 }
@@ -106,11 +108,14 @@ impl Store {
     }
 
     /// What changed from `from` on, in order of revision and key.
-    pub(super) fn changes(
-        &self,
-        from: Bound<&(Revision, Key)>,
-    ) -> impl Iterator<Item = &(Revision, Key)> + use<'_> {
-        self.changes.iter_from(from).map(|(change, ())| change)
+    pub(super) fn changes(&self, from: Bound<&Change>) -> impl Iterator<Item = &Change> + use<'_> {
+        let changes = self.changes.get(|| retained(&self.live, &self.past, self.compacted));
+        changes.iter_from(from).map(|(change, ())| change)
+    }
+
+    /// Makes the index of changes now, rather than when the first write or watch needs it.
+    pub(super) fn index_changes(&mut self) {
+        self.changes_mut();
     }
 
     /// The revision that made the change with this number, from 0; the newest one where there are not as many.
@@ -121,7 +126,7 @@ impl Store {
 
     /// Takes all versions out, to be read one by one.
     pub(super) fn take_versions(&mut self) -> Versions {
-        self.changes = Tree::default();
+        self.changes = Changes::empty();
         Versions {
             live: std::mem::take(&mut self.live).into_entries().peekable(),
             past: std::mem::take(&mut self.past).into_entries().peekable(),
@@ -145,8 +150,8 @@ impl Store {
         let stored = Stored { mod_revision: at, create_revision, version, lease, value };
         self.revision = at;
         self.bytes += size(key, &stored);
-        self.hash.add(&canonical(key, &stored, &mut [0; HEADER_BYTES]));
-        self.changes.insert((at, key.clone()), ());
+        stored.add_to(&mut self.hash, key);
+        self.changes_mut().insert((at, key.clone()), ());
         let old = self.live.insert(key.clone(), stored)?;
         self.bytes -= size(key, &old);
         self.past.insert((key.clone(), old.mod_revision), old.clone());
@@ -155,15 +160,16 @@ impl Store {
 
     /// Deletes a key in revision `at`; returns what it was, `None` (and no new revision) when it was not there.
     pub(super) fn delete(&mut self, key: &Key, at: Revision) -> Option<Stored> {
+        self.index_changes();
         let old = self.live.remove(key)?;
         let deletion =
             Stored { mod_revision: at, create_revision: 0, version: 0, lease: 0, value: None };
         self.revision = at;
         self.bytes -= size(key, &old);
         if !planted::is(Bug::HashIgnoresDeletes) {
-            self.hash.add(&canonical(key, &deletion, &mut [0; HEADER_BYTES]));
+            deletion.add_to(&mut self.hash, key);
         }
-        self.changes.insert((at, key.clone()), ());
+        self.changes_mut().insert((at, key.clone()), ());
         self.past.insert((key.clone(), old.mod_revision), old.clone());
         self.past.insert((key.clone(), at), deletion);
         Some(old)
@@ -177,13 +183,14 @@ impl Store {
         if revision < self.compacted {
             return Err(Error::Compacted { asked: revision, oldest: self.compacted });
         }
+        self.index_changes();
         self.compacted = revision;
         let revision = revision + u64::from(planted::is(Bug::CompactionOneTooFar));
-        while let Some((change, ())) = self.changes.first()
+        while let Some((change, ())) = self.changes_mut().first()
             && change.0 <= revision
         {
             let change = change.clone();
-            self.changes.remove(&change);
+            self.changes_mut().remove(&change);
             self.forget_before(&change.1, revision);
         }
         Ok(())
@@ -194,8 +201,12 @@ impl Store {
         for ((key, _), stored) in self.past.iter_from::<(Key, Revision)>(Bound::Unbounded) {
             self.hash.remove(&canonical(key, stored, &mut [0; HEADER_BYTES]));
         }
-        (self.past, self.changes) = (Tree::default(), Tree::default());
+        (self.past, self.changes) = (Tree::default(), Changes::empty());
         self.compacted = self.revision;
+    }
+
+    fn changes_mut(&mut self) -> &mut Tree<Change, ()> {
+        self.changes.get_mut(|| retained(&self.live, &self.past, self.compacted))
     }
 
     fn newest_until(&self, key: &Key, revision: Revision) -> Option<&Stored> {
@@ -261,18 +272,29 @@ impl Versions {
 pub(super) struct Loading {
     live: Sorted<Key, Stored>,
     past: Sorted<(Key, Revision), Stored>,
-    changes: Vec<(Revision, Key)>,
     bytes: u64,
-    hash: StateHash,
+    summing: Summing,
 }
 
 impl Loading {
+    /// Nothing yet; its hash is summed up in batches that [`Loading::take_batch`] gives out.
+    pub(super) fn summed_elsewhere() -> Self {
+        Loading { summing: Summing::elsewhere(), ..Loading::default() }
+    }
+
+    /// Versions to be summed up on another thread, if there are enough.
+    pub(super) fn take_batch(&mut self) -> Option<Unsummed> {
+        self.summing.take_batch()
+    }
+
+    /// A batch was summed up.
+    pub(super) fn put_back(&mut self, sum: StateHash) {
+        self.summing.put_back(sum);
+    }
+
     /// Takes the next version of a store compacted at `compacted`. `newest`: no other version of the key follows.
-    pub(super) fn push(&mut self, key: Key, stored: Stored, newest: bool, compacted: Revision) {
-        self.hash.add(&canonical(&key, &stored, &mut [0; HEADER_BYTES]));
-        if stored.mod_revision > compacted {
-            self.changes.push((stored.mod_revision, key.clone()));
-        }
+    pub(super) fn push(&mut self, key: Key, stored: Stored, newest: bool) {
+        self.summing.add(&key, &stored);
         if newest && stored.value.is_some() {
             self.bytes += size(&key, &stored);
             self.live.push(key, stored);
@@ -283,16 +305,25 @@ impl Loading {
 
     /// The store, once all versions are taken.
     pub(super) fn finish(self, revision: Revision, compacted: Revision) -> Store {
-        let Loading { live, past, mut changes, bytes, hash } = self;
-        changes.sort_unstable();
-        let mut sorted = Sorted::default();
-        changes.into_iter().for_each(|change| sorted.push(change, ()));
-        let (live, past, changes) = (live.finish(), past.finish(), sorted.finish());
-        Store { revision, compacted, live, past, changes, bytes, hash }
+        let Loading { live, past, bytes, summing } = self;
+        Store {
+            revision,
+            compacted,
+            live: live.finish(),
+            past: past.finish(),
+            changes: Changes::default(),
+            bytes,
+            hash: summing.sum(),
+        }
     }
 }
 
 impl Stored {
+    /// Adds this version of `key` to a hash.
+    pub(super) fn add_to(&self, hash: &mut StateHash, key: &Key) {
+        hash.add(&canonical(key, self, &mut [0; HEADER_BYTES]));
+    }
+
     /// This version as an answer shows it.
     pub(super) fn to_kv(&self, key: &Key, with_value: bool) -> KeyValue {
         KeyValue {
@@ -314,6 +345,20 @@ impl Stored {
     pub(super) fn value_len(&self) -> usize {
         self.value.as_ref().map_or(0, |value| value.len())
     }
+}
+
+/// The versions that a watch may still be shown.
+fn retained<'a>(
+    live: &'a Tree<Key, Stored>,
+    past: &'a Tree<(Key, Revision), Stored>,
+    compacted: Revision,
+) -> impl Iterator<Item = Change> + use<'a> {
+    let live = live.iter_from::<Key>(Bound::Unbounded);
+    let live = live.map(|(key, stored)| (stored.mod_revision, key));
+    let past = past.iter_from::<(Key, Revision)>(Bound::Unbounded);
+    let past = past.map(|((key, revision), _)| (*revision, key));
+    let newer = live.chain(past).filter(move |(revision, _)| *revision > compacted);
+    newer.map(|(revision, key)| (revision, key.clone()))
 }
 
 fn size(key: &Key, stored: &Stored) -> u64 {

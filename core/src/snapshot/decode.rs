@@ -4,14 +4,14 @@
 //! item; no bytes make it panic. Only [`Decoder::finish`] says that the snapshot is whole.
 
 use super::Header;
+use super::digest::{Digest, Digested, Part};
 use super::format::{
     CHUNK_BYTES_MAX, CHUNK_HEAD_BYTES, FILE_HEAD_BYTES, FIRST_VERSION, FOOTER_BYTES, Footer,
     ITEM_BYTES_MAX, Kind, MAGIC, SnapshotError, SnapshotErrorCause as Cause, VERSION,
 };
 use crate::kv::Item;
 use crate::planted::{self, Bug};
-use bytes::{Buf, BytesMut};
-use sha2::{Digest, Sha256};
+use bytes::BytesMut;
 
 /// Takes an item, or says why not.
 pub type Take<'a> = &'a mut dyn FnMut(Item<&[u8]>) -> Result<(), String>;
@@ -27,9 +27,18 @@ pub struct Decoder {
     offset: u64,
     number: u32,
     items: u64,
-    sha256: Sha256,
+    /// Over all chunks so far, but for the footer.
+    digest: Digest,
     header: Option<Header>,
-    footer: Option<Footer>,
+    ending: Option<Ending>,
+}
+
+/// The end of the file.
+#[derive(Clone, Debug)]
+struct Ending {
+    footer: Footer,
+    chunk: BytesMut,
+    offset: u64,
 }
 
 impl Default for Decoder {
@@ -41,15 +50,24 @@ impl Default for Decoder {
 impl Decoder {
     /// A decoder at the start of a file.
     pub fn new() -> Self {
+        Decoder::with(Digest::new(false))
+    }
+
+    /// As [`Decoder::new`], but parts of the file are digested by who takes them with [`Decoder::take_part`].
+    pub fn digested_elsewhere() -> Self {
+        Decoder::with(Digest::new(true))
+    }
+
+    fn with(digest: Digest) -> Self {
         Decoder {
             input: BytesMut::new(),
             stream: BytesMut::new(),
             offset: 0,
             number: 0,
             items: 0,
-            sha256: Sha256::new(),
+            digest,
             header: None,
-            footer: None,
+            ending: None,
         }
     }
 
@@ -75,14 +93,17 @@ impl Decoder {
             return Ok(());
         }
         while let Some((kind, chunk)) = self.next_chunk()? {
-            let body = &chunk[CHUNK_HEAD_BYTES..];
+            let (body, chunk_bytes) = (&chunk[CHUNK_HEAD_BYTES..], chunk.len() as u64);
             match kind {
                 Kind::Header => self.take_header(body)?,
                 Kind::Items => self.take_items(body, take)?,
                 Kind::Footer => self.take_footer(body)?,
             }
-            self.sha256.update(&chunk);
-            self.offset += chunk.len() as u64;
+            match &mut self.ending {
+                Some(ending) => ending.chunk = chunk,
+                None => self.digest.push(chunk.freeze()),
+            }
+            self.offset += chunk_bytes;
             self.number = self.number.wrapping_add(1);
         }
         Ok(())
@@ -98,15 +119,33 @@ impl Decoder {
         self.offset
     }
 
-    /// SHA-256 of everything before [`Decoder::offset`]: of the whole file, once that is whole.
+    /// SHA-256 of everything before [`Decoder::offset`]: of the whole file, once that is whole. No part may be out.
     pub fn sha256(&self) -> [u8; 32] {
-        self.sha256.clone().finalize().into()
+        self.digest.sum_with(self.ending.as_ref().map_or(&[], |ending| &ending.chunk))
+    }
+
+    /// A part of the file to be digested on another thread, if there is enough of it. It goes back to [`Decoder::put_back`] before the
+    /// end, and before the next.
+    pub fn take_part(&mut self) -> Option<Part> {
+        self.digest.take_part()
+    }
+
+    /// A part was digested.
+    pub fn put_back(&mut self, digested: Digested) {
+        self.digest.put_back(digested);
     }
 
     /// Ends the file: the header and footer, if it was whole.
     pub fn finish(self) -> Result<(Header, Footer), SnapshotError> {
-        match (self.header, self.footer) {
-            (Some(header), Some(footer)) if self.input.is_empty() => Ok((header, footer)),
+        match (self.header, self.ending) {
+            (Some(header), Some(ending)) if self.input.is_empty() => {
+                let Ending { footer, offset, .. } = ending;
+                let is_whole = footer.sha256 == self.digest.sum_with(&[]);
+                if !is_whole && !planted::is(Bug::SnapshotNotVerified) {
+                    return Err(SnapshotError { offset, cause: Cause::Digest });
+                }
+                Ok((header, footer))
+            }
             _ => Err(SnapshotError { offset: self.offset, cause: Cause::Truncated }),
         }
     }
@@ -123,15 +162,15 @@ impl Decoder {
         if !(FIRST_VERSION..=VERSION).contains(&word(head, 8)) {
             return Err(self.error(Cause::Version(word(head, 8))));
         }
-        self.sha256.update(head);
-        self.input.advance(FILE_HEAD_BYTES);
+        let head = self.input.split_to(FILE_HEAD_BYTES);
+        self.digest.push(head.freeze());
         self.offset = FILE_HEAD_BYTES as u64;
         Ok(true)
     }
 
     /// The next whole chunk, checked, with its head.
     fn next_chunk(&mut self) -> Result<Option<(Kind, BytesMut)>, SnapshotError> {
-        if self.footer.is_some() && !self.input.is_empty() {
+        if self.ending.is_some() && !self.input.is_empty() {
             return Err(self.error(Cause::Trailing));
         }
         let Some(head) = self.input.first_chunk::<CHUNK_HEAD_BYTES>() else { return Ok(None) };
@@ -221,16 +260,12 @@ impl Decoder {
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(&body[16..]);
         let footer = Footer { items: long(0), bytes: long(8), sha256 };
-        let expected = Footer {
-            items: self.items,
-            bytes: self.offset,
-            sha256: self.sha256.clone().finalize().into(),
-        };
+        let is_whole = (footer.items, footer.bytes) == (self.items, self.offset);
         let ignored = planted::is(Bug::SnapshotNotVerified);
-        if (footer != expected || !self.stream.is_empty()) && !ignored {
+        if (!is_whole || !self.stream.is_empty()) && !ignored {
             return Err(self.error(Cause::Digest));
         }
-        self.footer = Some(footer);
+        self.ending = Some(Ending { footer, chunk: BytesMut::new(), offset: self.offset });
         Ok(())
     }
 

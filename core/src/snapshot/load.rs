@@ -1,7 +1,7 @@
 //! A snapshot's bytes turned into the state they stand for, checked as a whole.
 
 use super::format::{SnapshotError, SnapshotErrorCause as Cause};
-use super::{Decoder, Header};
+use super::{Decoder, Header, Sum, Summed};
 use crate::kv::{Builder, KvState};
 use crate::planted::{self, Bug};
 
@@ -10,6 +10,8 @@ use crate::planted::{self, Bug};
 pub struct Loader {
     decoder: Decoder,
     builder: Builder,
+    /// Sums that were given out and did not come back yet.
+    sums_out: usize,
 }
 
 impl Loader {
@@ -18,15 +20,51 @@ impl Loader {
         Loader::default()
     }
 
+    /// As [`Loader::new`], but the file and the state are summed up by who takes the sums with [`Loader::poll_sum`].
+    pub fn summed_elsewhere() -> Self {
+        Loader {
+            decoder: Decoder::digested_elsewhere(),
+            builder: Builder::summed_elsewhere(),
+            sums_out: 0,
+        }
+    }
+
+    /// The next sum to be made, on any thread; it goes to [`Loader::take_sum`].
+    pub fn poll_sum(&mut self) -> Option<Sum> {
+        let part = self.decoder.take_part().map(Sum::Bytes);
+        let sum = part.or_else(|| self.builder.take_batch().map(Sum::Items))?;
+        self.sums_out += 1;
+        Some(sum)
+    }
+
+    /// A sum was made.
+    pub fn take_sum(&mut self, sum: Summed) {
+        self.sums_out = self.sums_out.saturating_sub(1);
+        match sum {
+            Summed::Bytes(digested) => self.decoder.put_back(digested),
+            Summed::Items(hash) => self.builder.put_back(hash),
+        }
+    }
+
+    /// How many sums are out; [`Loader::finish`] wants all of them back.
+    pub fn sums_out(&self) -> usize {
+        self.sums_out
+    }
+
     /// Takes the next bytes of the file.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
-        let Loader { decoder, builder } = self;
+        let Loader { decoder, builder, .. } = self;
         decoder.push_with(bytes, &mut |item| builder.push(item).map_err(|bad| bad.to_string()))
     }
 
     /// The header, as soon as it has come.
     pub fn header(&self) -> Option<&Header> {
         self.decoder.header()
+    }
+
+    /// SHA-256 of what was read so far: of the whole file at its end. No sum may be out.
+    pub fn sha256(&self) -> [u8; 32] {
+        self.decoder.sha256()
     }
 
     /// Ends the file: its header and state, if the file was whole and the state is the one the header names.

@@ -8,6 +8,7 @@
 //! Invariant: same index, same bytes, on every replica. Source: Raft paper §7; thesis §5.
 
 pub mod decode;
+pub mod digest;
 pub mod encode;
 pub mod format;
 pub mod inspect;
@@ -17,6 +18,7 @@ pub mod pace;
 pub mod receive;
 pub mod retention;
 pub mod send;
+pub mod sums;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -32,6 +34,7 @@ pub use load::Loader;
 pub use pace::Pace;
 pub use receive::{Installed, Receiver, ReceiverStep};
 pub use send::{Sender, SenderStep};
+pub use sums::{Sum, Summed};
 pub use trigger::Trigger;
 pub use writer::{Writer, WriterStep};
 

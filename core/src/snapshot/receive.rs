@@ -240,8 +240,9 @@ impl Receiver {
         let index = incoming.meta.index;
         let Some(loader) = incoming.loader.take() else { return };
         match loader.finish() {
-            Ok(whole) => {
-                let whole = Box::new(whole);
+            Ok((header, mut state)) => {
+                state.index_changes();
+                let whole = Box::new((header, state));
                 let (from, to) = (FileName::SnapshotTemp(index), FileName::Snapshot(index));
                 let ticket = self.disk(DiskOp::Publish { from, to });
                 incoming.stage = Stage::Publishing { ticket, whole };

@@ -209,6 +209,6 @@ fn bytes_of(action: &Action) -> usize {
         }
         Action::Work(Work::Seal { plain, .. }) => plain.len(),
         Action::Work(Work::Open { frame, .. }) => frame.sealed.len(),
-        Action::Blob { .. } => 0,
+        Action::Blob { .. } | Action::Work(Work::Sum(_)) => 0,
     }
 }

@@ -185,6 +185,8 @@ impl Cluster {
                 BootStep::Do(op) => {
                     boot.handle(host.disk.carry_out(&op).map(|_| Bytes::new()));
                 }
+                BootStep::Sum(sum) => boot.take_sum(sum.make()),
+                BootStep::AwaitSum => unreachable!("every sum is made at once"),
                 BootStep::Ready(image) => break image,
                 BootStep::Refused(error) => panic!("node {member} does not boot: {error}"),
             }

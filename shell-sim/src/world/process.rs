@@ -161,11 +161,17 @@ impl World {
     }
 
     fn boot(&mut self, at: usize, mut boot: Box<Boot>) -> Result<(), Violation> {
-        let action = match boot.poll() {
-            BootStep::Read { file, offset, len_bytes } => DiskOp::Read { file, offset, len_bytes },
-            BootStep::Do(action) => action,
-            BootStep::Ready(image) => return self.become_node(at, *image),
-            BootStep::Refused(error) => return self.on_refused(at, &error),
+        let action = loop {
+            match boot.poll() {
+                BootStep::Read { file, offset, len_bytes } => {
+                    break DiskOp::Read { file, offset, len_bytes };
+                }
+                BootStep::Do(action) => break action,
+                BootStep::Sum(sum) => boot.take_sum(sum.make()),
+                BootStep::AwaitSum => unreachable!("every sum is made at once"),
+                BootStep::Ready(image) => return self.become_node(at, *image),
+                BootStep::Refused(error) => return self.on_refused(at, &error),
+            }
         };
         let slot = &mut self.slots[at];
         let waits_for = slot.name_operation();

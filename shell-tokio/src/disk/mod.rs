@@ -16,6 +16,9 @@ pub use lane::Lanes;
 use bytes::Bytes;
 use raftkv_core::boot::{Boot, BootError, BootStep, Image};
 use raftkv_core::io::{DiskDone, DiskOp, FileName};
+use raftkv_core::snapshot::{Sum, Summed};
+use std::sync::mpsc;
+use std::thread::{self, Scope};
 
 /// Reads and checks a data directory, and makes durable what a killed process left in the air.
 pub fn boot(directory: &Directory) -> Result<Box<Image>, BootError> {
@@ -36,16 +39,61 @@ fn read_through(
         .map_err(|error| BootError::Unreadable { file: "the data directory".into(), error })?;
     let mut files = Files::new(directory);
     let mut boot = begin(listing);
-    loop {
-        let op = match boot.poll() {
-            BootStep::Read { file, offset, len_bytes } => DiskOp::Read { file, offset, len_bytes },
-            BootStep::Do(op) => op,
-            BootStep::Ready(image) => return Ok(image),
-            BootStep::Refused(error) => return Err(error),
-        };
-        boot.handle(files.execute(&op).map(|done| match done {
-            DiskDone::Bytes(bytes) => bytes,
-            DiskDone::Done => Bytes::new(),
-        }));
+    thread::scope(|scope| {
+        let sums = SumThread::start(scope);
+        loop {
+            sums.made().for_each(|sum| boot.take_sum(sum));
+            let op = match boot.poll() {
+                BootStep::Read { file, offset, len_bytes } => {
+                    DiskOp::Read { file, offset, len_bytes }
+                }
+                BootStep::Do(op) => op,
+                BootStep::Sum(sum) => {
+                    sums.make(sum);
+                    continue;
+                }
+                BootStep::AwaitSum => {
+                    boot.take_sum(sums.next());
+                    continue;
+                }
+                BootStep::Ready(image) => return Ok(image),
+                BootStep::Refused(error) => return Err(error),
+            };
+            boot.handle(files.execute(&op).map(|done| match done {
+                DiskDone::Bytes(bytes) => bytes,
+                DiskDone::Done => Bytes::new(),
+            }));
+        }
+    })
+}
+
+/// A thread that makes sums while the files are read on. It ends when this is dropped.
+struct SumThread {
+    asked: mpsc::Sender<Sum>,
+    made: mpsc::Receiver<Summed>,
+}
+
+impl SumThread {
+    fn start<'scope>(scope: &'scope Scope<'scope, '_>) -> Self {
+        let (asked, sums) = mpsc::channel::<Sum>();
+        let (sender, made) = mpsc::channel();
+        scope.spawn(move || sums.into_iter().try_for_each(|sum| sender.send(sum.make())));
+        SumThread { asked, made }
+    }
+
+    fn make(&self, sum: Sum) {
+        self.asked.send(sum).expect(ALIVE);
+    }
+
+    /// Sums that were made meanwhile.
+    fn made(&self) -> impl Iterator<Item = Summed> {
+        self.made.try_iter()
+    }
+
+    /// Waits for the next sum.
+    fn next(&self) -> Summed {
+        self.made.recv().expect(ALIVE)
     }
 }
+
+const ALIVE: &str = "the thread that makes sums ends after this one";

@@ -154,6 +154,11 @@ fn read(disk: &mut Disk) -> Option<Image> {
         let action = match boot.poll() {
             BootStep::Read { file, offset, len_bytes } => DiskOp::Read { file, offset, len_bytes },
             BootStep::Do(action) => action,
+            BootStep::Sum(sum) => {
+                boot.take_sum(sum.make());
+                continue;
+            }
+            BootStep::AwaitSum => unreachable!("every sum is made at once"),
             BootStep::Ready(image) => return Some(*image),
             BootStep::Refused(_) => return None,
         };
