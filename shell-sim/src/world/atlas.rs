@@ -14,8 +14,17 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Default)]
 pub struct Atlas {
     lost: BTreeSet<NodeId>,
-    /// Members whose removal was asked for, and until when it may still be carried out.
-    leaving: BTreeMap<u32, SimTime>,
+    /// Members whose removal was asked for.
+    leaving: BTreeMap<u32, Leaving>,
+}
+
+/// What may still come of having asked for a member's removal, once or several times.
+#[derive(Debug, Default)]
+struct Leaving {
+    /// So many requests have no outcome yet.
+    open: u32,
+    /// Until then one whose outcome will never be known may be carried out.
+    in_doubt: Option<SimTime>,
 }
 
 impl Atlas {
@@ -29,19 +38,28 @@ impl Atlas {
         self.lost.remove(&node);
     }
 
-    /// The removal of this member was asked for, and may be carried out until then.
-    pub fn leave(&mut self, member: u32, until: SimTime) {
-        self.leaving.insert(member, until);
+    /// The removal of this member is asked for.
+    pub fn leave(&mut self, member: u32) {
+        self.leaving.entry(member).or_default().open += 1;
     }
 
-    /// Nobody will remove this member any more.
-    pub fn stay(&mut self, member: u32) {
-        self.leaving.remove(&member);
+    /// One request to remove this member was done or refused: that one will not remove it any more.
+    pub fn settle(&mut self, member: u32) {
+        let leaving = self.leaving.entry(member).or_default();
+        leaving.open = leaving.open.saturating_sub(1);
+    }
+
+    /// What becomes of one request to remove this member will never be known; it may be carried out until then.
+    pub fn doubt(&mut self, member: u32, until: SimTime) {
+        self.settle(member);
+        let leaving = self.leaving.entry(member).or_default();
+        leaving.in_doubt = leaving.in_doubt.max(Some(until));
     }
 
     /// Whether somebody has asked for the removal of this member, and it may yet be carried out.
     fn is_leaving(&self, now: SimTime, member: u32) -> bool {
-        self.leaving.get(&member).is_some_and(|until| *until >= now)
+        let leaving = self.leaving.get(&member);
+        leaving.is_some_and(|it| it.open > 0 || it.in_doubt.is_some_and(|until| until >= now))
     }
 
     /// Whether this node's disk is bad.
@@ -60,7 +78,7 @@ impl Atlas {
         self.is_safe(now, Some(node), None, in_force, present)
     }
 
-    /// Whether the member can be removed as things are, and nobody has asked for that yet.
+    /// Whether the member can be removed as things are. It may have been asked for before.
     pub fn can_remove(
         &self,
         now: SimTime,
@@ -68,7 +86,7 @@ impl Atlas {
         in_force: &[ConfState],
         present: &BTreeSet<NodeId>,
     ) -> bool {
-        !self.is_leaving(now, member) && self.is_safe(now, None, Some(member), in_force, present)
+        self.is_safe(now, None, Some(member), in_force, present)
     }
 
     fn is_safe(
@@ -134,23 +152,27 @@ mod tests {
         let present = BTreeSet::from([a, b, c, d]);
         let mut atlas = Atlas::default();
         let conf = [voters(&[a, b, c])];
-        atlas.leave(2, SimTime(9));
+        atlas.leave(2);
+        assert!(!atlas.can_spare(SimTime(99), a, &conf, &present), "it may be done any time");
+        atlas.doubt(2, SimTime(9));
         assert!(!atlas.can_spare(SimTime(9), a, &conf, &present));
         assert!(atlas.can_spare(SimTime(10), a, &conf, &present), "nobody will do it any more");
-        atlas.leave(2, SimTime::NEVER);
-        atlas.stay(2);
-        assert!(atlas.can_spare(SimTime(9), a, &conf, &present));
-        assert!(atlas.can_remove(SimTime(9), 1, &[voters(&[a, b])], &present), "b goes on alone");
-        assert!(!atlas.can_remove(SimTime(9), 1, &[voters(&[a])], &present), "nobody is left");
+        (0..2).for_each(|_| atlas.leave(2));
+        atlas.settle(2);
+        assert!(!atlas.can_spare(SimTime(10), a, &conf, &present), "asked for twice");
+        atlas.settle(2);
+        assert!(atlas.can_spare(SimTime(10), a, &conf, &present));
+        assert!(atlas.can_remove(SimTime(10), 1, &[voters(&[a, b])], &present), "b goes on alone");
+        assert!(!atlas.can_remove(SimTime(10), 1, &[voters(&[a])], &present), "nobody is left");
         let with_learner = [ConfState { learners: vec![d], ..voters(&[a, b, c]) }];
-        assert!(atlas.can_spare(SimTime(9), d, &with_learner, &present));
+        assert!(atlas.can_spare(SimTime(10), d, &with_learner, &present));
         atlas.lose(d);
-        assert!(!atlas.can_spare(SimTime(9), a, &with_learner, &present), "d may be promoted");
-        assert!(atlas.can_remove(SimTime(9), 1, &conf, &present));
-        atlas.leave(1, SimTime(8));
-        assert!(!atlas.can_remove(SimTime(8), 1, &conf, &present), "asked for twice");
-        assert!(atlas.can_remove(SimTime(9), 1, &conf, &present));
+        assert!(!atlas.can_spare(SimTime(10), a, &with_learner, &present), "d may be promoted");
+        assert!(atlas.can_remove(SimTime(10), 1, &conf, &present));
+        atlas.leave(1);
+        assert!(atlas.can_remove(SimTime(10), 1, &conf, &present), "once more");
+        assert!(atlas.can_remove(SimTime(10), 2, &conf, &present), "c goes on alone");
         atlas.lose(b);
-        assert!(!atlas.can_remove(SimTime(9), 1, &conf, &present), "b is half of those who stay");
+        assert!(!atlas.can_remove(SimTime(10), 1, &conf, &present), "b is half of those who stay");
     }
 }

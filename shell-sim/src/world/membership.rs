@@ -5,7 +5,6 @@ use super::operator::Ended;
 use super::slot::Process;
 use crate::model::disk::Crash;
 use crate::random::{Draw, Ppm};
-use crate::time::SimTime;
 use raftkv_core::api::{MemberRole, Request};
 use raftkv_core::ids::NodeId;
 use raftkv_core::log::ConfState;
@@ -88,9 +87,20 @@ impl World {
         {
             return false;
         }
-        self.atlas.leave(slot.member, SimTime::NEVER);
+        self.atlas.leave(slot.member);
         self.operator.ask(Request::MemberRemove { member: slot.member });
         true
+    }
+
+    /// The operator does not know what became of a removal, and may ask for it once more.
+    fn repeat_removal(&mut self, member: u32) {
+        let is_calm = self.options.faults.is_empty() || self.nemesis_is_resting();
+        if !is_calm && self.nemesis_rng().happens(Ppm::percent(50)) {
+            let at = member as usize - 1;
+            if self.remove_one(at) {
+                self.sometimes("a removal whose outcome was not known was asked for again");
+            }
+        }
     }
 
     /// The leader is told to hand over, and then removed.
@@ -126,9 +136,10 @@ impl World {
                     self.sometimes("leadership was handed over");
                 }
                 Ended::Done(_) => {}
-                Ended::Refused(Request::MemberRemove { member }) => self.atlas.stay(member),
+                Ended::Refused(Request::MemberRemove { member }) => self.atlas.settle(member),
                 Ended::Unknown(Request::MemberRemove { member }) => {
-                    self.atlas.leave(member, self.now + LATE);
+                    self.atlas.doubt(member, self.now + LATE);
+                    self.repeat_removal(member);
                 }
                 Ended::Refused(_) | Ended::Unknown(_) => {}
             }
@@ -137,7 +148,7 @@ impl World {
 
     /// The operator was told that a member is removed: where trouble is asked for, it may switch the machine off at once, and empty it.
     fn on_member_removed(&mut self, member: u32) {
-        self.atlas.stay(member);
+        self.atlas.settle(member);
         self.count("member removed");
         let at = member as usize - 1;
         let slot = &self.slots[at];
