@@ -113,6 +113,7 @@ pub const SETTINGS: &[Setting] = &[
     fault!("fault.backup_run", BackupRun),
     fault!("fault.backup_schedule", BackupSchedule),
     fault!("fault.maker_power_cut", MakerPowerCut),
+    fault!("fault.maker_killed", MakerKilled),
     fault!("fault.snapshot_power_cut", SnapshotPowerCut),
     fault!("fault.membership_power_cut", MembershipPowerCut),
     fault!("fault.leader_overtaken", LeaderOvertaken),

@@ -110,12 +110,7 @@ impl World {
     fn strike_with(&mut self, kind: FaultKind) {
         let at = self.nemesis.rng.below(self.slots.len() as u64) as usize;
         match kind {
-            FaultKind::Kill => {
-                let until = self.now + self.some_downtime();
-                self.count("process killed");
-                self.crash(at, Crash::Process, until);
-                self.maybe_crash_again(at, until);
-            }
+            FaultKind::Kill => self.kill(at),
             FaultKind::PowerCut => self.power_cut(at),
             FaultKind::PowerCutAll => {
                 self.count("power cut everywhere");
@@ -161,7 +156,18 @@ impl World {
                 self.operator.ask(Request::BackupRun);
             }
             FaultKind::BackupSchedule => self.change_schedule(),
-            FaultKind::MakerPowerCut => self.cut_maker(),
+            FaultKind::MakerPowerCut => {
+                if let Some(at) = self.maker() {
+                    self.sometimes("the node that made a backup lost power");
+                    self.power_cut(at);
+                }
+            }
+            FaultKind::MakerKilled => {
+                if let Some(at) = self.maker() {
+                    self.sometimes("the node that made a backup was killed");
+                    self.kill(at);
+                }
+            }
             FaultKind::SnapshotPowerCut => self.nemesis.snapshots += 1,
             FaultKind::MembershipPowerCut => self.nemesis.changes += 1,
             FaultKind::LeaderOvertaken => self.overtake_leader(),
@@ -206,16 +212,20 @@ impl World {
         self.operator.ask(request);
     }
 
-    /// Cuts the power of the node that makes a backup, by its own account.
-    fn cut_maker(&mut self) {
+    /// The node that makes a backup, by its own account.
+    fn maker(&self) -> Option<usize> {
         let makes = |slot: &Slot| {
             let run = slot.state().and_then(|state| state.backups().run.as_ref());
             run.is_some_and(|run| run.node == slot.identity.node)
         };
-        if let Some(at) = self.slots.iter().position(makes) {
-            self.sometimes("the node that made a backup lost power");
-            self.power_cut(at);
-        }
+        self.slots.iter().position(makes)
+    }
+
+    fn kill(&mut self, at: usize) {
+        let until = self.now + self.some_downtime();
+        self.count("process killed");
+        self.crash(at, Crash::Process, until);
+        self.maybe_crash_again(at, until);
     }
 
     pub(super) fn power_cut(&mut self, at: usize) {

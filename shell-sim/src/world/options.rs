@@ -79,6 +79,8 @@ pub enum FaultKind {
     BackupSchedule,
     /// The node that makes a backup for the cluster loses power.
     MakerPowerCut,
+    /// The process of the node that makes a backup for the cluster is killed; its machine goes on.
+    MakerKilled,
     /// Nodes lose power about when they publish a snapshot, now and then, from now on.
     SnapshotPowerCut,
     /// All nodes lose power about when a change of membership is applied, once, from now on.
@@ -93,7 +95,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [FaultKind; 35] = [
+    pub const ALL: [FaultKind; 36] = [
         FaultKind::Kill,
         FaultKind::PowerCut,
         FaultKind::PowerCutAll,
@@ -129,6 +131,13 @@ impl FaultKind {
         FaultKind::Stop,
         FaultKind::RollBack,
         FaultKind::MembershipPowerCut,
+        FaultKind::MakerKilled,
+    ];
+
+    /// Kinds that are drawn by themselves, so that they change no other option: from what, and how often it is in.
+    const APART: [(FaultKind, &str, Ppm); 2] = [
+        (FaultKind::MembershipPowerCut, "membership power cut", Ppm::percent(50)),
+        (FaultKind::MakerKilled, "maker killed", Ppm::percent(50)),
     ];
 }
 
@@ -265,9 +274,10 @@ impl Options {
             ..calm
         };
         options.config = config(&mut rng);
-        // Drawn by itself, so that it changes no other option.
-        if Seed::from_number(seed).fork("membership power cut").happens(Ppm::percent(50)) {
-            options.faults.push(FaultKind::MembershipPowerCut);
+        for (kind, name, kept) in FaultKind::APART {
+            if Seed::from_number(seed).fork(name).happens(kept) {
+                options.faults.push(kind);
+            }
         }
         options
     }
@@ -275,7 +285,8 @@ impl Options {
 
 fn some_faults(rng: &mut Rng) -> Vec<FaultKind> {
     let kept = Ppm::percent(*rng.pick(&[20, 50, 80]));
-    let others = FaultKind::ALL.into_iter().filter(|kind| *kind != FaultKind::MembershipPowerCut);
+    let is_apart = |kind: &FaultKind| FaultKind::APART.iter().any(|(apart, ..)| apart == kind);
+    let others = FaultKind::ALL.into_iter().filter(|kind| !is_apart(kind));
     others.filter(|_| rng.happens(kept)).collect()
 }
 
