@@ -5,10 +5,12 @@
 /// States that the seeds of the default test must reach all together.
 pub const REQUIRED: &[&str] = &[
     "a change of membership was lost to another leader",
+    "a cluster restored although a store did not answer",
     "a cluster restored from a copy",
     "a cluster restored onto new machines",
     "a deletion was undone from a backup",
     "a leader that was told to stop handed over before",
+    "a hold that a dead reader left kept nothing for ever",
     "a lease ended under another leader than it began",
     "a lone voter got company",
     "a member joined anew",
@@ -19,6 +21,7 @@ pub const REQUIRED: &[&str] = &[
     "a node stopped because of its disk",
     "a node's retention removes a backup",
     "a read survived a change of leader",
+    "a removal whose outcome was not known was asked for again",
     "a removed node stopped",
     "a rolled-back node caught up before anybody noticed",
     "a rolled-back node stopped",
@@ -51,5 +54,6 @@ pub const REQUIRED: &[&str] = &[
     "retention removed a backup",
     "snapshot on its way during a joint configuration",
     "the node that made a backup lost power",
+    "the node that made a backup was killed",
     "the primary store lost with the data centre",
 ];

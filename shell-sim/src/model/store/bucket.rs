@@ -22,6 +22,8 @@ pub struct Bucket {
     /// Past changes, oldest first: when, which object, and its length before.
     changes: VecDeque<(SimTime, ObjectName, Option<u64>)>,
     tampered: BTreeMap<BackupId, SimTime>,
+    /// Objects that pass for a day and a bit older than they are.
+    aged: BTreeSet<ObjectName>,
     /// Objects that were deleted though nobody asked for it.
     deleted: BTreeSet<ObjectName>,
     /// Backups whose deleted object was written once more: by a retry, or by a write that the store did late.
@@ -128,6 +130,16 @@ impl Bucket {
         let written = objects.into_iter().filter_map(|object| self.written(object)).max();
         let tampered = self.tampered.get(&backup);
         tampered.zip(written).is_some_and(|(tampered, written)| written > *tampered)
+    }
+
+    /// From now on an object that is there passes for a day and a bit older.
+    pub(super) fn age(&mut self, object: ObjectName) -> bool {
+        self.objects.contains_key(&object) && self.aged.insert(object)
+    }
+
+    /// Whether an object of a backup passes for older than it is.
+    pub fn has_aged(&self, backup: BackupId) -> bool {
+        self.aged.iter().any(|object| object.backup == backup && self.objects.contains_key(object))
     }
 
     pub(super) fn poll_fact(&mut self) -> Option<Fact> {
@@ -258,7 +270,11 @@ impl Bucket {
             }
         }
         let partial = |upload: &Upload| (format!("{}.partial", upload.object), 0, None);
-        let written = |object| self.written.get(object).copied().map(calendar);
+        let age_ms = |object| if self.aged.contains(object) { AGED_MS } else { 0 };
+        let written = |object| {
+            let at = self.written.get(object).copied().map(calendar)?;
+            Some(Wall(at.0 - age_ms(object)))
+        };
         let paths =
             lengths.iter().map(|(object, length)| (object.path(), *length, written(object)));
         Listing::of(paths.chain(self.uploads.values().map(partial)))
@@ -305,6 +321,7 @@ impl Bucket {
         let before = match bytes {
             Some(bytes) => {
                 self.written.insert(object, now);
+                self.aged.remove(&object);
                 self.objects.insert(object, bytes)
             }
             None => self.objects.remove(&object),
@@ -314,6 +331,9 @@ impl Bucket {
         before.is_some()
     }
 }
+
+/// By so much an object is aged.
+const AGED_MS: i64 = 25 * 60 * 60 * 1000;
 
 /// The store's calendar, which is right.
 fn calendar(at: SimTime) -> Wall {

@@ -167,6 +167,11 @@ impl Store {
         Some(what)
     }
 
+    /// An object passes for a day and a bit older from now on, as one does that nobody has written for so long. Says whether it is there.
+    pub fn age(&mut self, object: ObjectName) -> bool {
+        self.bucket.age(object)
+    }
+
     /// It loses all that is in it, unless a write is under way. Says whether it did.
     pub fn lose_all(&mut self, now: SimTime) -> bool {
         if self.effects.values().any(|effect| !faults::reads(&effect.op)) {

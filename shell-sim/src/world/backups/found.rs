@@ -24,6 +24,8 @@ pub(super) struct Means {
     pub(super) refusals_before: Vec<u64>,
     /// The backup was marked as in use before its metadata were read.
     pub(super) held: bool,
+    /// Stores that did not answer and were passed over.
+    pub(super) silent: Vec<StoreIndex>,
 }
 
 /// Something that was found out.
@@ -45,6 +47,8 @@ pub(super) enum Found {
     Held(BackupId),
     /// It could not be.
     NotHeld { id: BackupId, error: MarkError },
+    /// A day has passed since the mark of a process that died was written.
+    Forgotten(BackupId),
     /// A mark was taken away, or stays.
     Released,
     /// A backup was checked.

@@ -182,6 +182,10 @@ impl Backups {
         if !self.store.lists_truly() || !self.copies.list_truly() {
             return Ok(());
         }
+        if !means.silent.is_empty() {
+            // It was asked to go on without what they have.
+            return Ok(());
+        }
         let whole = copies::good(&self.commits, &self.store, means.began);
         let whole = whole.chain(self.copies.good(means.began));
         let opens = |metadata: &&Metadata| keys::opens(&means.access, metadata);
@@ -322,6 +326,9 @@ impl World {
                 }
                 Swept::Planned(going) => {
                     self.tell("plan", format_args!("{} may go", going.len()));
+                    if going.iter().any(|id| self.backups.store.bucket().has_aged(*id)) {
+                        self.sometimes("a hold that a dead reader left kept nothing for ever");
+                    }
                     if let Some(id) = going.first() {
                         self.backups.console.read_before_it_goes(self.now, *id);
                     }
@@ -385,6 +392,7 @@ impl World {
             }
             Found::Held(id) => self.tell("held", format_args!("{id}")),
             Found::NotHeld { id, error } => self.tell("not held", format_args!("{id} {error}")),
+            Found::Forgotten(id) => self.tell("forgotten", format_args!("a hold of {id}")),
             Found::Released => self.tell("released", format_args!("")),
             Found::Verified { report, means } => {
                 let (id, level) = (report.id, report.level);
@@ -411,6 +419,9 @@ impl World {
                 self.backups.judge_newest(&restored.metadata, &means)?;
                 if means.store != StoreIndex::PRIMARY {
                     self.sometimes("a cluster restored from a copy");
+                }
+                if !means.silent.is_empty() {
+                    self.sometimes("a cluster restored although a store did not answer");
                 }
                 let skipped = skipped.len();
                 self.tell("recovered", format_args!("{id}, {skipped} newer ones do not restore"));

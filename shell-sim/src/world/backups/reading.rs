@@ -4,7 +4,7 @@
 use super::found::{Found, Means};
 use crate::random::{Draw, Ppm};
 use raftkv_core::backup::BackupId;
-use raftkv_core::backup::blob::{ObjectName, StoreIndex};
+use raftkv_core::backup::blob::{BlobError, ObjectName, StoreIndex};
 use raftkv_core::backup::catalog::{Catalog, Entry, ReadCatalog, Standing};
 use raftkv_core::backup::machine::Machine;
 use raftkv_core::backup::mark::Mark;
@@ -41,14 +41,18 @@ pub(super) struct Reading {
     reader: Reader,
     /// How many stores there are.
     stores: u8,
-    /// What those have that were looked through for a recovery.
-    catalogs: Vec<Catalog>,
+    /// What those have that were looked through for a recovery, or why they do not tell.
+    catalogs: Vec<Result<Catalog, BlobError>>,
     /// What a recovery has tried, and what is left.
     recall: Option<Recall>,
     skipped: Vec<(BackupId, ReadError)>,
     /// Who reads, for holds.
     owner: Owner,
     wall: Wall,
+    /// Whether a backup is read without being marked as in use, as by somebody who may not write to the store.
+    marks_nothing: bool,
+    /// Whether a recovery goes on without stores that do not answer.
+    passes_over: bool,
     /// Holds that were put, to be taken away at the end.
     holds: Vec<(StoreIndex, ObjectName)>,
 }
@@ -77,7 +81,35 @@ impl Reading {
         let reader = Reader::catalog(&means);
         let (catalogs, skipped, holds) = (Vec::new(), Vec::new(), Vec::new());
         let recall = None;
-        Reading { goal, means, reader, stores, catalogs, recall, skipped, owner, wall, holds }
+        Reading {
+            goal,
+            means,
+            reader,
+            stores,
+            catalogs,
+            recall,
+            skipped,
+            owner,
+            wall,
+            marks_nothing: false,
+            passes_over: false,
+            holds,
+        }
+    }
+
+    /// It marks nothing as in use.
+    pub(super) fn without_marks(self) -> Self {
+        Reading { marks_nothing: true, ..self }
+    }
+
+    /// A recovery goes on without stores that do not answer, if another one has something.
+    pub(super) fn without_silent_stores(self) -> Self {
+        Reading { passes_over: true, ..self }
+    }
+
+    /// Holds that were put, or are being put.
+    pub(super) fn holds(&self) -> impl Iterator<Item = &(StoreIndex, ObjectName)> {
+        self.holds.iter()
     }
 
     /// Begins to restore this backup in memory.
@@ -112,7 +144,11 @@ impl Reading {
             Reader::Catalog(machine) => {
                 let store = self.means.store;
                 Some(match machine.outcome()?.clone() {
-                    Ok(catalog) if self.goal == Goal::Recover => self.listed_one(catalog),
+                    Ok(catalog) if self.goal == Goal::Recover => self.listed_one(Ok(catalog)),
+                    Err(error) if self.passes_over => {
+                        self.means.silent.push(store);
+                        self.listed_one(Err(error))
+                    }
                     Ok(catalog) => {
                         self.listed(&catalog, rng);
                         Found::Listed(store, catalog)
@@ -143,6 +179,11 @@ impl Reading {
 
     fn held(&mut self, id: BackupId) -> Found {
         self.means.held = true;
+        self.read(id);
+        Found::Held(id)
+    }
+
+    fn read(&mut self, id: BackupId) {
         let access = self.means.access.clone();
         self.reader = match self.goal {
             Goal::Verify(level) => {
@@ -151,7 +192,6 @@ impl Reading {
             }
             _ => Reader::Restore(id, Box::new(Restore::new(id, access, ReadBounds::default()))),
         };
-        Found::Held(id)
     }
 
     /// Takes the next hold away, if one is left.
@@ -176,28 +216,33 @@ impl Reading {
     }
 
     /// One more store was looked through for a recovery; behind the last one begins the newest backup that any of them has.
-    fn listed_one(&mut self, catalog: Catalog) -> Found {
+    fn listed_one(&mut self, catalog: Result<Catalog, BlobError>) -> Found {
         let store = self.means.store;
-        self.catalogs.push(catalog.clone());
+        let found = match &catalog {
+            Ok(catalog) => Found::Listed(store, catalog.clone()),
+            Err(error) => Found::Unlisted(store, error.clone()),
+        };
+        self.catalogs.push(catalog);
         if store.0 + 1 < self.stores {
             self.means.store = StoreIndex(store.0 + 1);
             self.reader = Reader::catalog(&self.means);
-            return Found::Listed(store, catalog);
+            return found;
         }
         let is_readable = |entry: &Entry| !matches!(entry.standing, Standing::Unreadable(_));
-        let replicas = Replicas::new(self.catalogs.drain(..).map(Ok).collect());
-        let merged = replicas.merged().unwrap_or_default();
+        let replicas = Replicas::new(std::mem::take(&mut self.catalogs));
+        let Ok(merged) = replicas.merged() else { return found };
         // What a store would not give now may be the newest of all.
         if !merged.entries.iter().all(is_readable) {
-            return Found::Listed(store, catalog);
+            return found;
         }
         match merged.select(&Selector::Latest).map(|newest| newest.id) {
             Ok(newest) => {
                 self.recall = Some(Recall::new(replicas, merged, newest, true));
                 self.hold_next();
-                Found::Listed(store, catalog)
+                found
             }
-            Err(_) => Found::Lost { skipped: Vec::new() },
+            Err(_) if self.means.silent.is_empty() => Found::Lost { skipped: Vec::new() },
+            Err(_) => found,
         }
     }
 
@@ -242,6 +287,9 @@ impl Reading {
     }
 
     fn begin_hold(&mut self, id: BackupId) {
+        if self.marks_nothing {
+            return self.read(id);
+        }
         let hold = ObjectName::hold(id, self.owner);
         self.holds.push((self.means.store, hold));
         let marker = Marker::new(hold, self.owner, "simulated reader", self.wall);

@@ -3,7 +3,7 @@
 use super::copies::Copies;
 use crate::model::store::{Call, Store};
 use crate::time::SimTime;
-use raftkv_core::backup::blob::{BlobOp, StoreIndex};
+use raftkv_core::backup::blob::{BlobOp, ObjectName, StoreIndex};
 
 /// All of them.
 #[derive(Debug)]
@@ -18,6 +18,14 @@ impl Shelf<'_> {
         match usize::from(store.0).checked_sub(1) {
             None => self.primary.submit(now, call, op),
             Some(at) => self.copies.site(at).store.submit(now, call, op),
+        }
+    }
+
+    /// An object passes for a day and a bit older from now on. Says whether it is there.
+    pub(super) fn age(&mut self, store: StoreIndex, object: ObjectName) -> bool {
+        match usize::from(store.0).checked_sub(1) {
+            None => self.primary.age(object),
+            Some(at) => self.copies.site(at).store.age(object),
         }
     }
 

@@ -64,6 +64,7 @@ impl Backups {
             began: SimTime::NEVER,
             refusals_before: Vec::new(),
             held: false,
+            silent: Vec::new(),
         };
         let mut machine = Restore::new(id, access, ReadBounds::default());
         look_with(&mut self.store, now, &mut machine);

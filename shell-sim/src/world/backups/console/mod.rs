@@ -1,9 +1,12 @@
-//! The operator's command line as a sans-IO machine: one job after another, each a process of its own that can die at any step.
+//! The operator's command line as a sans-IO machine: one job after another, each a process of its own that can die at any step. Which job
+//! is next, [`begin`] says.
 
-use super::found::{Found, Means};
+mod begin;
+
+use super::found::Found;
 use super::keys::Keys;
 use super::options::BackupOptions;
-use super::reading::{Goal, Reading};
+use super::reading::Reading;
 use super::shelf::Shelf;
 use super::taking::{self, Step, Taking};
 use super::undoing::Undoing;
@@ -11,7 +14,6 @@ use super::wants::{self, Want};
 use crate::check::Violation;
 use crate::check::nonces::Nonces;
 use crate::client::Sending;
-use crate::model::clock::calendar;
 use crate::model::store::{Answer, Call};
 use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
@@ -21,8 +23,6 @@ use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::create::Settings;
 use raftkv_core::backup::machine::{Action, ActionResult, Machine};
-use raftkv_core::backup::marker::Owner;
-use raftkv_core::backup::verify::Level;
 use raftkv_core::rng::Rng;
 use raftkv_core::time::Span;
 use std::collections::VecDeque;
@@ -246,6 +246,12 @@ impl Console {
             self.leave();
         }
         self.found.push_back(Found::Died);
+        if let Job::Reading(reading) = &self.job {
+            // Its holds stay. Now and then a day passes before retention sees them.
+            let ages = self.rng.happens(Ppm::percent(50));
+            let old = reading.holds().filter(|(store, hold)| ages && stores.age(*store, *hold));
+            self.found.extend(old.map(|(_, hold)| Found::Forgotten(hold.backup)));
+        }
         self.undo = None;
         self.end(now);
     }
@@ -260,57 +266,6 @@ impl Console {
     fn leave(&mut self) {
         self.asked = None;
         self.farewell = Some(Sending::Leave { node: self.node, attempt: self.attempts });
-    }
-
-    fn begin(&mut self, now: SimTime, stores: &Shelf<'_>) {
-        self.session += 1;
-        self.steps = 0;
-        let refusals_before = stores.refusals();
-        let means =
-            |store, access| Means { store, access, began: now, refusals_before, held: false };
-        let (owner, wall) = (Owner(self.rng.bytes()), calendar(now));
-        self.job = match self.wants.front() {
-            Some(Want::Plant) => Job::Planting,
-            Some(Want::Backup | Want::Proof(None)) => self.take(now),
-            Some(Want::Proof(Some(id)) | Want::DrillOf(id) | Want::Undo(id)) => {
-                let means = means(StoreIndex::PRIMARY, self.keys.access());
-                Job::Reading(Box::new(Reading::restore(*id, means, owner, wall)))
-            }
-            Some(want @ (Want::Drill | Want::Recovery)) => {
-                let goal = if *want == Want::Drill { Goal::DrillNewest } else { Goal::Recover };
-                let means = means(StoreIndex::PRIMARY, self.keys.access());
-                Job::Reading(Box::new(Reading::new(goal, means, owner, wall, stores.count())))
-            }
-            None => {
-                let goal = match self.rng.below(10) {
-                    0..6 => None,
-                    6 => Some(Goal::List),
-                    7 => Some(Goal::Verify(*self.rng.pick(&Level::ALL))),
-                    _ => Some(Goal::Drill),
-                };
-                let access = match self.rng.below(10) {
-                    0 => self.keys.wrong_access(),
-                    1 => self.keys.newest_access(),
-                    _ => self.keys.access(),
-                };
-                match goal {
-                    None => self.take(now),
-                    Some(goal) => {
-                        let count = stores.count();
-                        let store = match count {
-                            1 => StoreIndex::PRIMARY,
-                            _ => StoreIndex(self.rng.below(count.into()) as u8),
-                        };
-                        let means = means(store, access);
-                        Job::Reading(Box::new(Reading::new(goal, means, owner, wall, count)))
-                    }
-                }
-            }
-        };
-    }
-
-    fn take(&self, now: SimTime) -> Job {
-        Job::Taking(Box::new(Taking::new(self.settings(), calendar(now))))
     }
 
     fn machine(&mut self) -> Option<&mut dyn Machine> {
