@@ -31,6 +31,7 @@ impl Stop {
                     eprintln!("raftkv-cli: told to stop a second time: stopping at once");
                     std::process::exit(Exit::Failed as i32);
                 }
+                eprintln!("raftkv-cli: told to stop: ending what is under way");
             }
         });
         Ok(Stop(stop))
@@ -54,13 +55,16 @@ impl Stop {
         work: impl Future<Output = Result<T, Failure>>,
         broken_off: &str,
     ) -> Result<T, Failure> {
+        let late = || Err(Failure::new(Exit::Failed, broken_off));
+        self.with_grace(work).await.unwrap_or_else(late)
+    }
+
+    /// As [`Stop::in_time`], for work that cannot fail; nothing when it was broken off.
+    pub async fn with_grace<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         tokio::select! {
-            done = &mut work => done,
-            () = self.told() => {
-                let late = |_| Err(Failure::new(Exit::Failed, broken_off));
-                timeout(GRACE, work).await.unwrap_or_else(late)
-            }
+            done = &mut work => Some(done),
+            () = self.told() => timeout(GRACE, work).await.ok(),
         }
     }
 }

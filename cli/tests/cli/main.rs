@@ -6,6 +6,7 @@ mod backup;
 mod certified;
 mod cluster;
 mod copies;
+mod gate;
 mod keys;
 mod largest;
 mod members;
@@ -19,5 +20,6 @@ mod s3;
 #[path = "../../../shell-tokio/tests/s3_server/mod.rs"]
 mod s3_server;
 mod schedule;
+mod stop;
 mod terminal;
 mod untouched;

@@ -6,19 +6,29 @@ use super::s3_server::{ACCESS, SECRET, serve};
 use serde_json::json;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tokio::runtime::Runtime;
 
 /// A server, and the backup configuration that names it.
-struct S3 {
+pub struct S3 {
     /// Serves for as long as this lives.
     _runtime: Runtime,
-    config: PathBuf,
+    pub config: PathBuf,
+    pub address: SocketAddr,
+}
+
+/// What a configuration says of the bucket that is reached at this address.
+pub fn provider(address: SocketAddr) -> String {
+    format!(
+        "{{type: s3, s3_bucket: bucket, s3_region: eu-central-1, s3_endpoint: 'http://{address}', \
+         s3_access_key: {ACCESS}, s3_secret_key: {SECRET}}}"
+    )
 }
 
 impl S3 {
     /// Keeps its objects, a key and the configuration in this directory.
-    fn start(dir: &Path) -> S3 {
+    pub fn start(dir: &Path) -> S3 {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let objects = dir.join("objects");
         fs::create_dir_all(&objects).unwrap();
@@ -26,13 +36,17 @@ impl S3 {
         let (key, config) = (dir.join("backup.key"), dir.join("backup.yaml"));
         Cli::offline().ok(&["backup", "key", "generate", arg(&key)]);
         let yaml = format!(
-            "provider:\n  type: s3\n  s3_bucket: bucket\n  s3_region: eu-central-1\n  s3_endpoint: http://{address}\n  \
-             s3_access_key: {ACCESS}\n  s3_secret_key: {SECRET}\nbackup:\n  encryption:\n    enabled: true\n    \
-             type: aes-256-gcm\n    key_file: {}\n",
+            "provider: {}\nbackup:\n  encryption:\n    enabled: true\n    type: aes-256-gcm\n    key_file: {}\n",
+            provider(address),
             key.display()
         );
         fs::write(&config, yaml).unwrap();
-        S3 { _runtime: runtime, config }
+        S3 { _runtime: runtime, config, address }
+    }
+
+    /// The directory in which its objects are.
+    pub fn bucket(&self) -> PathBuf {
+        self.config.with_file_name("objects").join("bucket")
     }
 }
 

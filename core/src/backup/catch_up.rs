@@ -246,6 +246,11 @@ impl CaughtUp {
         !self.is_stopped && is_known && self.failures().next().is_none()
     }
 
+    /// Whether it was stopped before everything was done.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
     /// What could not be copied.
     pub fn failures(&self) -> impl Iterator<Item = (BackupId, &CopyError)> {
         self.copies.iter().filter_map(|(id, copied)| Some((*id, copied.as_ref().err()?)))

@@ -11,6 +11,7 @@ use raftkv_core::backup::lock::{
 use raftkv_core::backup::mark::{Mark, MarkError};
 use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::time::Wall;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -25,14 +26,16 @@ pub struct Guard {
 
 impl Guard {
     /// Takes the store's lock. Someone who has it already is watched: alive, this fails; without a sign of life for long enough,
-    /// its lock is taken over.
+    /// its lock is taken over. When `stop` ends while someone is watched, nothing is taken; what is being taken then is taken and returned, so that
+    /// it can be released.
     pub async fn lock(
         mut store: Box<dyn BlobStore>,
         owner: Owner,
         note: &str,
         since: Wall,
-    ) -> Result<Guard, LockError> {
-        let start = Instant::now();
+        stop: impl Future<Output = ()>,
+    ) -> Result<Option<Guard>, LockError> {
+        let (start, mut stop) = (Instant::now(), pin!(stop));
         let mut watch = Watch::default();
         let mut abandoned = None;
         let lock = loop {
@@ -43,13 +46,16 @@ impl Guard {
                     match watch.see(held.place(), held.beats(), now_ms) {
                         Liveness::Alive => return Err(LockError::Held(held)),
                         Liveness::Abandoned => abandoned = Some(held),
-                        Liveness::Unknown => sleep(Duration::from_millis(BEAT_EVERY_MS)).await,
+                        Liveness::Unknown => tokio::select! {
+                            () = sleep(Duration::from_millis(BEAT_EVERY_MS)) => {}
+                            () = &mut stop => return Ok(None),
+                        },
                     }
                 }
                 Err(error) => return Err(error),
             }
         };
-        Ok(Guard::run(|stopped| keep_lock(store, lock, stopped)))
+        Ok(Some(Guard::run(|stopped| keep_lock(store, lock, stopped))))
     }
 
     /// Holds a backup, so that nobody removes it.
@@ -139,6 +145,7 @@ mod tests {
     use crate::blob::local::LocalStore;
     use raftkv_core::backup::lock::ABANDONED_AFTER_MS;
     use std::fs;
+    use std::future::{pending, ready};
     use std::path::Path;
 
     fn open(dir: &Path) -> Box<dyn BlobStore> {
@@ -146,7 +153,16 @@ mod tests {
     }
 
     async fn lock(dir: &Path, who: u8) -> Result<Guard, LockError> {
-        Guard::lock(open(dir), Owner([who; 16]), &format!("backup {who}"), Wall(0)).await
+        let guard = lock_until(dir, who, pending()).await?;
+        Ok(guard.expect("nobody says stop"))
+    }
+
+    async fn lock_until(
+        dir: &Path,
+        who: u8,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Option<Guard>, LockError> {
+        Guard::lock(open(dir), Owner([who; 16]), &format!("backup {who}"), Wall(0), stop).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -168,5 +184,19 @@ mod tests {
         assert!(start.elapsed() >= Duration::from_millis(ABANDONED_AFTER_MS));
         let locks = fs::read_dir(dir.path().join("backups/locks")).unwrap();
         assert_eq!(locks.count(), 1, "what was taken over is cleaned up");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_told_to_stop_waits_for_nobody_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = lock(dir.path(), 1).await.unwrap();
+        let start = Instant::now();
+        assert!(lock_until(dir.path(), 2, ready(())).await.unwrap().is_none());
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        first.release().await;
+        let free = lock_until(dir.path(), 3, ready(())).await.unwrap().unwrap();
+        free.release().await;
+        lock(dir.path(), 4).await.unwrap().release().await;
+        assert_eq!(start.elapsed(), Duration::ZERO, "no lock was left behind");
     }
 }

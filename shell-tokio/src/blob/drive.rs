@@ -36,6 +36,34 @@ pub async fn drive(
     }
 }
 
+/// As [`drive`], for work that can be given up: when `stop` ends, `give_up` tells the machine, which then comes to its end.
+pub async fn drive_until<M: Machine + Send>(
+    machine: &mut M,
+    store: &mut (impl Storage + ?Sized),
+    stop: impl Future<Output = ()>,
+    give_up: impl FnOnce(&mut M),
+    mut observe: impl FnMut(Progress),
+) {
+    let (mut stop, mut give_up) = (pin!(stop), Some(give_up));
+    let mut under_way = UnderWay::default();
+    loop {
+        under_way.start(machine, store);
+        observe(machine.progress());
+        if machine.is_ended() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = &mut stop, if give_up.is_some() => {
+                if let Some(give_up) = give_up.take() {
+                    give_up(machine);
+                }
+            }
+            result = under_way.next() => machine.handle(result),
+        }
+    }
+}
+
 /// Runs a backup to its end, with the stream it takes. When `stop` ends it is given up, unless all that is left is to say that it is complete.
 pub async fn drive_create(
     create: &mut Create,

@@ -15,7 +15,7 @@ mod provider;
 mod remote;
 mod upload;
 
-pub use drive::{Piece, drive, drive_create};
+pub use drive::{Piece, drive, drive_create, drive_until};
 pub use leaf::Uploads;
 pub use provider::{OpenError, open_provider};
 

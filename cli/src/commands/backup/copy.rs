@@ -6,13 +6,15 @@ use super::setup::{ConfigFile, Setup};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::{Report, table};
+use crate::stop::Stop;
 use clap::Args;
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::catch_up::{CatchUp, CatchUpError, CaughtUp};
 use raftkv_core::backup::copy::{Copied, CopyError, Route};
-use raftkv_node::blob::drive;
+use raftkv_node::blob::drive_until;
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -49,8 +51,16 @@ struct CopyView {
     error: Option<String>,
 }
 
+/// What is said when a copy could not be given up in time.
+const BROKEN_OFF: &str = "stopped at work on a copy: repeat this later";
+
 /// Runs it. Every store is tried even when one fails; the first failure decides the exit code.
 pub async fn run(context: &Context, copy: Copy) -> Result<(), Failure> {
+    let stop = Stop::listen()?;
+    stop.in_time(copy_all(context, copy, &stop), BROKEN_OFF).await
+}
+
+async fn copy_all(context: &Context, copy: Copy, stop: &Stop) -> Result<(), Failure> {
     let mut setup = copy.config.open()?;
     let from = setup.find(&copy.from)?;
     let to = match &copy.to {
@@ -64,7 +74,7 @@ pub async fn run(context: &Context, copy: Copy) -> Result<(), Failure> {
     }
     let (mut stores, mut first) = (Vec::new(), None);
     for to in to {
-        let done = catch_up(context, &mut setup, Route { from, to }).await;
+        let done = catch_up(context, &mut setup, Route { from, to }, stop).await;
         let failed = failed(&done, setup.name(to));
         first = first.or(failed);
         stores.push(view(setup.name(to), &done));
@@ -74,10 +84,44 @@ pub async fn run(context: &Context, copy: Copy) -> Result<(), Failure> {
 }
 
 /// Copies what was made, and what is missing from before. The backup counts already, so whatever goes wrong here is only said.
-pub async fn after_backup(context: &Context, setup: &mut Setup) {
+pub async fn after_backup(context: &Context, setup: &mut Setup, made: BackupId, stop: &Stop) {
+    // The first stores had to have it before it was complete.
+    let has_it = usize::from(setup.loaded.config.required_copies);
+    let mut lacking: BTreeSet<StoreIndex> = setup.all().skip(has_it).collect();
+    stop.with_grace(copy_made(context, setup, made, stop, &mut lacking)).await;
+    if !stop.was_told() {
+        return;
+    }
+    let names: Vec<_> = lacking.iter().map(|store| setup.name(*store)).collect();
+    match names.is_empty() {
+        true => eprintln!(
+            "raftkv-cli: stopped: the backup is complete, and every store has it; backup copy makes up for what they lack of older ones"
+        ),
+        false => eprintln!(
+            "raftkv-cli: stopped: the backup is complete, but has no copy in {}; backup copy makes up for this",
+            names.join(" and ")
+        ),
+    }
+}
+
+/// Brings every store up to date; what has the new backup then, is `lacking` no more.
+async fn copy_made(
+    context: &Context,
+    setup: &mut Setup,
+    made: BackupId,
+    stop: &Stop,
+    lacking: &mut BTreeSet<StoreIndex>,
+) {
     let from = StoreIndex::PRIMARY;
     for to in setup.all().skip(1) {
-        let done = catch_up(context, setup, Route { from, to }).await;
+        let done = catch_up(context, setup, Route { from, to }, stop).await;
+        let mut copies = done.iter().flat_map(|done| &done.copies);
+        if copies.any(|(id, copied)| *id == made && copied.is_ok()) {
+            lacking.remove(&to);
+        }
+        if stop.was_told() {
+            return;
+        }
         let failed = failed(&done, setup.name(to));
         if let Some(failure) = failed {
             eprintln!(
@@ -88,13 +132,27 @@ pub async fn after_backup(context: &Context, setup: &mut Setup) {
 }
 
 /// Brings one store up to date, under its lock, and lets older backups go there, if the configuration says so.
-async fn catch_up(context: &Context, setup: &mut Setup, route: Route) -> Result<CaughtUp, Failure> {
-    let lock = setup.lock_of(route.to, "backup copy").await.map_err(|failure| {
+async fn catch_up(
+    context: &Context,
+    setup: &mut Setup,
+    route: Route,
+    stop: &Stop,
+) -> Result<CaughtUp, Failure> {
+    let stopped = || {
+        let what = format!("nothing was copied to {}: told to stop", setup.name(route.to));
+        Failure::new(Exit::Failed, what)
+    };
+    if stop.was_told() {
+        return Err(stopped());
+    }
+    let lock = setup.lock_until(route.to, "backup copy", stop.told()).await.map_err(|failure| {
         Failure::new(failure.exit(), format!("nothing was copied: {failure}"))
     })?;
+    let lock = lock.ok_or_else(stopped)?;
     let mut machine = CatchUp::new(route, setup.loaded.ring());
     let meter = Meter::new(context);
-    drive(&mut machine, &mut setup.stores, |progress| meter.show(progress)).await;
+    let show = |progress| meter.show(progress);
+    drive_until(&mut machine, &mut setup.stores, stop.told(), CatchUp::stop, show).await;
     meter.finish_and_clear();
     let done = match machine.outcome() {
         Some(Ok(done)) => Ok(done.clone()),
@@ -110,7 +168,10 @@ async fn catch_up(context: &Context, setup: &mut Setup, route: Route) -> Result<
     };
     if done.as_ref().is_ok_and(CaughtUp::is_whole) && setup.loaded.config.retention.prune_on_backup
     {
-        prune::after_backup_in(setup, route.to).await;
+        tokio::select! {
+            () = prune::after_backup_in(setup, route.to) => {}
+            () = stop.told() => {}
+        }
     }
     lock.release().await;
     done
@@ -129,6 +190,10 @@ fn failed(done: &Result<CaughtUp, Failure>, name: &str) -> Option<Failure> {
     if let Some(id) = done.unreadable.first() {
         let what = format!("store {name} has a backup {id}, but cannot read it: repeat this later");
         return Some(Failure::new(Exit::Storage, what));
+    }
+    if done.is_stopped() {
+        let what = format!("store {name} was not brought up to date: told to stop");
+        return Some(Failure::new(Exit::Failed, what));
     }
     let (id, error) = done.failures().next()?;
     let exit = match error {

@@ -12,17 +12,16 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::stop::Stop;
 use clap::Args;
-use raftkv_core::backup::Metadata;
 use raftkv_core::backup::create::{Cause, Create as Machine, Outcome, Settings};
 use raftkv_core::backup::machine::Progress;
 use raftkv_core::backup::making::status;
 use raftkv_core::backup::mark::Mark;
+use raftkv_core::backup::{BackupId, Metadata};
 use raftkv_node::blob::drive_create;
 use std::path::PathBuf;
 
 /// What is said when a backup could not be taken back in time.
-pub const BROKEN_OFF: &str =
-    "stopped at work on a backup: `backup list` shows whether it is complete";
+const BROKEN_OFF: &str = "stopped at work on a backup: `backup list` shows whether it is complete";
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -54,31 +53,44 @@ pub async fn run(context: &Context, create: Create) -> Result<(), Failure> {
         Some(path) => source::stopped(path)?,
         None => source::live(&context.client().await?).await?,
     };
-    let stop = Stop::listen()?;
-    stop.in_time(back_up(context, &mut setup, frozen, &stop), BROKEN_OFF).await
+    back_up(context, &mut setup, frozen, &Stop::listen()?).await
 }
 
 /// Backs up a frozen state and prints what was made. One backup at a time is made in a store; afterwards older ones go, if the
 /// configuration says so, and the stores that have copies are brought up to date. When the process is told to stop, a backup that is not
-/// complete is taken back, and what would follow one that is complete is left undone.
+/// complete is taken back, and what would follow one that is complete is left undone: the backup counts, and the command succeeds.
 pub async fn back_up(
     context: &Context,
     setup: &mut Setup,
     frozen: Frozen,
     stop: &Stop,
 ) -> Result<(), Failure> {
+    let made = stop.in_time(make_alone(context, setup, frozen, stop), BROKEN_OFF);
+    let (id, printed) = made.await?;
+    if setup.has_several() {
+        copy::after_backup(context, setup, id, stop).await;
+    }
+    printed
+}
+
+/// Makes the backup, under the locks of the stores that must have it. Comes back with whether it could be printed, too: it counts nevertheless.
+async fn make_alone(
+    context: &Context,
+    setup: &mut Setup,
+    frozen: Frozen,
+    stop: &Stop,
+) -> Result<(BackupId, Result<(), Failure>), Failure> {
     let settings = setup
         .loaded
         .settings(env!("CARGO_PKG_VERSION"))
         .map_err(|error| Failure::new(Exit::Usage, error))?;
-    let locks = tokio::select! {
-        locks = setup.lock_first(settings.stores, "backup create") => locks?,
-        () = stop.told() => return Err(Failure::new(Exit::Failed, "stopped before a backup was begun")),
-    };
+    let locks = setup.lock_first(settings.stores, "backup create", stop).await?;
+    let not_begun = || Failure::new(Exit::Failed, "stopped before a backup was begun");
+    let locks = locks.ok_or_else(not_begun)?;
     let made = make(context, setup, settings, frozen, stop).await;
-    let is_made = made.is_ok();
-    let printed = made.and_then(|made| context.print(&OneBackup(BackupView::of_metadata(&made))));
-    if is_made {
+    let made =
+        made.map(|made| (made.id, context.print(&OneBackup(BackupView::of_metadata(&made)))));
+    if made.is_ok() {
         tokio::select! {
             () = after_backup(setup) => {}
             () = stop.told() => {}
@@ -87,15 +99,7 @@ pub async fn back_up(
     for lock in locks {
         lock.release().await;
     }
-    if is_made && setup.has_several() {
-        tokio::select! {
-            () = copy::after_backup(context, setup) => {}
-            () = stop.told() => {
-                eprintln!("raftkv-cli: stopped before every store had its copy; backup copy makes up for this");
-            }
-        }
-    }
-    printed
+    made
 }
 
 async fn make(

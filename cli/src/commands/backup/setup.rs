@@ -1,6 +1,7 @@
 //! What the configuration file comes to: stores, keys, settings.
 
 use crate::failure::{Exit, Failure};
+use crate::stop::Stop;
 use clap::Args;
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::{BlobError, BlobErrorKind, ObjectName, StoreIndex};
@@ -17,6 +18,7 @@ use raftkv_core::time::Wall;
 use raftkv_node::backup::lock::Guard;
 use raftkv_node::backup::{BackupConfig, LoadError};
 use raftkv_node::blob::{self, BlobStore, OpenError, Stores, drive};
+use std::future::pending;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinSet;
@@ -146,31 +148,45 @@ impl Setup {
 
     /// Takes the primary store's lock, so that no backup is made beside this command.
     pub async fn lock(&self, command: &str) -> Result<Guard, Failure> {
-        self.lock_of(StoreIndex::PRIMARY, command).await
+        let lock = self.lock_until(StoreIndex::PRIMARY, command, pending()).await?;
+        Ok(lock.expect("nobody says stop"))
     }
 
-    /// Takes the locks of the first so many stores: all of them, or none.
-    pub async fn lock_first(&self, count: u8, command: &str) -> Result<Vec<Guard>, Failure> {
+    /// Takes the locks of the first so many stores: all of them, or none. None also when the process is told to stop meanwhile.
+    pub async fn lock_first(
+        &self,
+        count: u8,
+        command: &str,
+        stop: &Stop,
+    ) -> Result<Option<Vec<Guard>>, Failure> {
         let mut locks = Vec::new();
         for store in StoreIndex::first(count) {
-            match self.lock_of(store, command).await {
-                Ok(lock) => locks.push(lock),
-                Err(failure) => {
-                    for lock in locks {
-                        lock.release().await;
-                    }
-                    return Err(failure);
+            let none = match self.lock_until(store, command, stop.told()).await {
+                Ok(Some(lock)) => {
+                    locks.push(lock);
+                    continue;
                 }
+                Ok(None) => Ok(None),
+                Err(failure) => Err(failure),
+            };
+            for lock in locks {
+                lock.release().await;
             }
+            return none;
         }
-        Ok(locks)
+        Ok(Some(locks))
     }
 
-    /// Takes the lock of a store.
-    pub async fn lock_of(&self, at: StoreIndex, command: &str) -> Result<Guard, Failure> {
+    /// Takes the lock of a store; when `stop` ends while somebody else has it, this ends as well, with nothing.
+    pub async fn lock_until(
+        &self,
+        at: StoreIndex,
+        command: &str,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Option<Guard>, Failure> {
         let owner = Owner::draw(&mut rng("lock")?);
         let store = self.open(at)?;
-        let lock = Guard::lock(store, owner, &who(command), now()).await;
+        let lock = Guard::lock(store, owner, &who(command), now(), stop).await;
         lock.map_err(|error| {
             let exit = match error {
                 LockError::Held(_) | LockError::Lost => Exit::Refused,

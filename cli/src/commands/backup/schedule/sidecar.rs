@@ -5,9 +5,9 @@
 //! other clusters take no slot, and neither do those that come from further in the future than clocks may differ.
 
 use super::cron_of;
-use crate::commands::backup::create::{BROKEN_OFF, back_up};
+use crate::commands::backup::create::back_up;
 use crate::commands::backup::setup::{ConfigFile, Setup, now};
-use crate::commands::backup::source;
+use crate::commands::backup::source::{self, Frozen};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Report;
@@ -47,8 +47,14 @@ pub async fn run(context: &Context, config: &ConfigFile) -> Result<(), Failure> 
         let wait_ms = match due {
             None => until(cron.next_after(now())).min(NAP_MS),
             Some(slot) => {
-                let work = take_up(context, config, slot, began, &stop);
-                let taken = stop.in_time(work, BROKEN_OFF).await;
+                let looked = look(context, config, slot, began);
+                let taken = match stop.in_time(looked, NOT_MADE).await {
+                    Ok(Some((mut setup, frozen))) => {
+                        back_up(context, &mut setup, frozen, &stop).await
+                    }
+                    Ok(None) => Ok(()),
+                    Err(failure) => Err(failure),
+                };
                 if stop.was_told() {
                     return taken;
                 }
@@ -76,28 +82,28 @@ pub async fn run(context: &Context, config: &ConfigFile) -> Result<(), Failure> 
     }
 }
 
-/// Makes the backup of a slot, unless it is there or nothing has changed.
-async fn take_up(
+/// What a slot's backup is made of and with; nothing if it is there, or nothing has changed.
+async fn look(
     context: &Context,
     config: &ConfigFile,
     slot: Wall,
     began: Wall,
-    stop: &Stop,
-) -> Result<(), Failure> {
+) -> Result<Option<(Setup, Frozen)>, Failure> {
     let mut setup = config.open()?;
     let client = context.client().await?;
     let newest = newest(&mut setup, &client).await?;
     if slot <= newest.as_ref().map_or(began, |newest| newest.timestamp) {
-        return Ok(());
+        return Ok(None);
     }
     let frozen = source::live(&client).await?;
     let point = (frozen.source.cluster, frozen.source.epoch, frozen.source.revision);
     match newest.filter(|newest| (newest.cluster, newest.epoch, newest.revision) == point) {
         Some(newest) => {
             let unchanged_since = newest.id.to_string();
-            context.print(&Unchanged { slot: rfc3339(slot), unchanged_since })
+            context.print(&Unchanged { slot: rfc3339(slot), unchanged_since })?;
+            Ok(None)
         }
-        None => back_up(context, &mut setup, frozen, stop).await,
+        None => Ok(Some((setup, frozen))),
     }
 }
 

@@ -1,0 +1,132 @@
+//! Commands at work on a backup that are told to stop in the middle.
+
+use super::backup::{encrypted, fill};
+use super::cluster::{Cli, Cluster, arg};
+use super::gate::Gate;
+use super::s3::{S3, provider};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+
+/// A command that was told to stop, and knows it.
+struct Told {
+    child: Child,
+    stderr: BufReader<std::process::ChildStderr>,
+}
+
+impl Told {
+    /// Sends it SIGTERM, and waits until it says that it was told.
+    fn tell(mut child: Child) -> Told {
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let mut said = String::new();
+        while !said.contains("told to stop") {
+            assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "it ended instead: {said}");
+        }
+        Told { child, stderr }
+    }
+
+    /// Its exit code, and what it has printed on stdout and, after it was told, on stderr.
+    fn end(mut self) -> (Option<i32>, String, String) {
+        let (mut printed, mut said) = (String::new(), String::new());
+        self.stderr.read_to_string(&mut said).unwrap();
+        self.child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+        (self.child.wait().unwrap().code(), printed, said)
+    }
+}
+
+/// What the newest lock in a store says, and the names of all files of backups there.
+fn look(store: &Path) -> (Value, Vec<String>) {
+    let (mut locks, mut objects) = (Vec::new(), Vec::new());
+    for dir in fs::read_dir(store.join("backups")).unwrap().map(|dir| dir.unwrap().path()) {
+        for file in fs::read_dir(&dir).unwrap().map(|file| file.unwrap().path()) {
+            match dir.ends_with("locks") {
+                true => locks.push(file),
+                false => objects.push(file.file_name().unwrap().to_str().unwrap().to_owned()),
+            }
+        }
+    }
+    locks.sort();
+    let lock = fs::read_to_string(locks.last().unwrap()).unwrap();
+    (serde_json::from_str(&lock).unwrap(), objects)
+}
+
+fn create(config: &Path) -> Vec<&str> {
+    vec!["backup", "create", "--config", arg(config), "-o", "json"]
+}
+
+#[test]
+fn a_backup_that_is_told_to_stop_is_taken_back() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 500);
+    let s3 = S3::start(&cluster.path("s3"));
+    let gate = Gate::before(s3.address, "/data.db");
+    let direct = fs::read_to_string(&s3.config).unwrap();
+    let gated = direct.replace(&s3.address.to_string(), &gate.address().to_string());
+    fs::write(&s3.config, gated).unwrap();
+
+    let child = cluster.cli().command(&create(&s3.config)).spawn().unwrap();
+    gate.wait_until_held();
+    let told = Told::tell(child);
+    gate.open();
+    let (code, printed, said) = told.end();
+    assert_eq!((code, printed.as_str()), (Some(1), ""), "{said}");
+    assert!(said.contains("told to stop"), "{said}");
+    let (lock, objects) = look(&s3.bucket());
+    assert_eq!(lock["released"], true, "the next one need not wait: {lock}");
+    assert_eq!(objects, ["status.json"], "only how it ended is left");
+
+    let made: Value = serde_json::from_str(&cluster.cli().ok(&create(&s3.config))).unwrap();
+    let listed = Cli::offline().json(&["backup", "list", "--config", arg(&s3.config)]);
+    let backups = listed["backups"].as_array().unwrap();
+    let of = |status: &str| -> Vec<&Value> {
+        backups.iter().filter(|it| it["status"] == status).map(|it| &it["id"]).collect()
+    };
+    assert_eq!((of("complete"), of("failed").len()), (vec![&made["id"]], 1), "{listed}");
+}
+
+/// A configuration with a local store and two that have copies: one in S3 at this address, and another local one.
+fn with_copies(dir: &Path, s3: &str) -> PathBuf {
+    let config = encrypted(dir);
+    let mut yaml = fs::read_to_string(&config).unwrap();
+    let third = dir.join("third");
+    yaml.push_str(&format!(
+        "copies:\n  - name: second\n    provider: {s3}\n  - name: third\n    provider: {{type: local, local_path: {}}}\n",
+        third.display()
+    ));
+    fs::write(&config, yaml).unwrap();
+    config
+}
+
+#[test]
+fn a_complete_backup_stays_when_its_copies_are_told_to_stop() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 500);
+    let s3 = S3::start(&cluster.path("s3"));
+    let gate = Gate::before(s3.address, "/data.db");
+    let config = with_copies(&cluster.path("backup"), &provider(gate.address()));
+
+    let child = cluster.cli().command(&create(&config)).spawn().unwrap();
+    gate.wait_until_held();
+    let told = Told::tell(child);
+    gate.open();
+    let (code, printed, said) = told.end();
+    assert_eq!(code, Some(0), "{said}");
+    let made: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(made["status"], "complete");
+    assert!(said.contains("is complete, but has no copy in second and third"), "{said}");
+    let (lock, objects) = look(&s3.bucket());
+    assert_eq!(lock["released"], true, "the next one need not wait: {lock}");
+    assert!(objects.iter().all(|name| name != "metadata.json"), "nothing looks whole: {objects:?}");
+    assert!(!cluster.path("backup").join("third").exists(), "nothing more was begun");
+
+    let copied = Cli::offline().json(&["backup", "copy", "--config", arg(&config)]);
+    for (store, name) in [(0, "second"), (1, "third")] {
+        let store = &copied["stores"][store];
+        assert_eq!((&store["store"], &store["copies"][0]["id"]), (&json!(name), &made["id"]));
+        assert_eq!(store["copies"][0]["outcome"], "copied", "{copied}");
+    }
+}
