@@ -1,4 +1,4 @@
-//! Commands at work on a backup that are told to stop in the middle.
+//! Commands at work on a backup that are told to stop, or killed, in the middle.
 
 use super::backup::{encrypted, fill};
 use super::cluster::{Cli, Cluster, arg};
@@ -7,8 +7,9 @@ use super::s3::{S3, provider};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 
 /// A command that was told to stop, and knows it.
 struct Told {
@@ -129,4 +130,43 @@ fn a_complete_backup_stays_when_its_copies_are_told_to_stop() {
         assert_eq!((&store["store"], &store["copies"][0]["id"]), (&json!(name), &made["id"]));
         assert_eq!(store["copies"][0]["outcome"], "copied", "{copied}");
     }
+}
+
+#[test]
+fn a_restore_that_was_killed_half_way_is_simply_repeated() {
+    let mut cluster = Cluster::start(1);
+    fill(&cluster, 3000);
+    let config = encrypted(&cluster.path("backup"));
+    cluster.cli().ok(&create(&config));
+    cluster.kill(0);
+
+    let (place, db) = (cluster.path("new"), cluster.path("new").join("db"));
+    fs::create_dir(&place).unwrap();
+    let restore = ["backup", "restore", "--config", arg(&config), "--backup", "latest", "--db"];
+    let restore = [&restore[..], &[arg(&db), "--listen", cluster.address(0)]].concat();
+    // The operating system kills whoever writes more than this into one file, so it dies in the middle of the first large one.
+    let killed = Command::new("sh")
+        .args(["-c", "ulimit -c 0 && ulimit -f 8 && exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_raftkv-cli"))
+        .args(&restore)
+        .env_remove("RAFTKV_BACKUP_CONFIG")
+        .stdout(Stdio::null())
+        .output()
+        .unwrap();
+    let signal = rustix::process::Signal::XFSZ.as_raw();
+    assert_eq!(killed.status.signal(), Some(signal), "{killed:?}");
+    let half = place.join("db.restoring");
+    assert!(half.is_dir() && !half.join("identity").exists() && !db.exists());
+
+    let restored = Cli::offline().json(&restore);
+    assert_eq!(restored["keys"], json!(3000));
+    let left: Vec<_> = fs::read_dir(&place).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(left, ["db"], "nothing is left beside it");
+    fs::remove_dir_all(cluster.data_dir(0)).unwrap();
+    fs::rename(&db, cluster.data_dir(0)).unwrap();
+    cluster.spawn(0, &[]);
+    assert_eq!(
+        cluster.cli().json(&["get", "k/", "--prefix", "--count-only"])["count"],
+        json!(3000)
+    );
 }

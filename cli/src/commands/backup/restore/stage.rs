@@ -69,8 +69,15 @@ impl Target {
         let failed = |error: &dyn std::fmt::Display| {
             Failure::new(Exit::Storage, format!("{}: {error}", staging.0.display()))
         };
-        // What an interrupted restore left there is of no use.
+        // What an interrupted restore left there is of no use. It leaves a directory: anything else is somebody else's.
         match fs::remove_dir_all(&staging.0) {
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {
+                let what = format!(
+                    "{} is in the way: it is no directory, so no restore has made it; move it away",
+                    staging.0.display()
+                );
+                return Err(Failure::new(Exit::Refused, what));
+            }
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(&error)),
             _ => {}
         }
@@ -147,10 +154,14 @@ mod tests {
     use raftkv_core::ids::{ClusterId, Epoch, NodeId};
 
     fn stage(target: Target) -> Staged {
+        try_stage(target).unwrap()
+    }
+
+    fn try_stage(target: Target) -> Result<Staged, Failure> {
         let node = NodeId::new(1, 0);
         let identity = Identity { cluster: ClusterId([1; 16]), epoch: Epoch(1), node };
         let member = MemberInfo { node, address: "a:1".into(), role: MemberRole::Voter };
-        target.stage(identity, vec![member], GenesisBase::empty()).unwrap()
+        target.stage(identity, vec![member], GenesisBase::empty())
     }
 
     #[test]
@@ -163,6 +174,56 @@ mod tests {
         let image = raftkv_node::disk::boot(&Directory::open(&path).unwrap()).unwrap();
         assert_eq!(image.identity.epoch, Epoch(1));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_an_interrupted_restore_left_makes_way() {
+        type Leave = fn(&Path);
+        let leftovers: [(&str, Leave); 4] = [
+            ("nothing but the directory", |left| fs::create_dir(left).unwrap()),
+            ("half of a file, and no identity", |left| {
+                fs::create_dir_all(left.join("snapshots")).unwrap();
+                fs::write(left.join("lock"), "4711").unwrap();
+                fs::write(left.join("identity.tmp"), "").unwrap();
+                fs::write(left.join("snapshots/half"), [7; 100]).unwrap();
+            }),
+            ("files that no data directory has", |left| {
+                fs::create_dir_all(left.join("deep/er")).unwrap();
+                fs::write(left.join("deep/er/file"), "x").unwrap();
+            }),
+            ("all of it, but for the last rename", |left| {
+                let whole = stage(Target::check(&left.with_extension(""), false).unwrap());
+                std::mem::forget(whole);
+                assert!(left.join("identity").exists());
+            }),
+        ];
+        for (what, leave) in leftovers {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("db");
+            leave(&dir.path().join("db.restoring"));
+            stage(Target::check(&path, false).unwrap()).publish().unwrap();
+            let image = raftkv_node::disk::boot(&Directory::open(&path).unwrap()).unwrap();
+            assert_eq!(image.identity.epoch, Epoch(1), "{what}");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_no_restore_has_left_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let (file, elsewhere) = (dir.path().join("db.restoring"), dir.path().join("elsewhere"));
+        fs::create_dir(&elsewhere).unwrap();
+        fs::write(elsewhere.join("precious"), "data").unwrap();
+        fs::write(&file, "data").unwrap();
+        let refused = try_stage(Target::check(&path, false).unwrap()).unwrap_err();
+        assert_eq!(refused.exit(), Exit::Refused, "{refused}");
+        assert_eq!(fs::read(&file).unwrap(), b"data");
+        fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+        stage(Target::check(&path, false).unwrap()).publish().unwrap();
+        assert_eq!(fs::read(elsewhere.join("precious")).unwrap(), b"data");
+        assert!(!path.is_symlink() && !file.exists(), "only the link made way");
     }
 
     #[test]
