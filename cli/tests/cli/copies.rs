@@ -56,27 +56,40 @@ fn a_backup_survives_the_loss_of_its_store() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(5), "{said}");
     assert!(said.contains("good in second; store primary: "), "{said}");
-    let restore = |db: &str, fails: Option<i32>| {
+    let restore = |db: &str, more: &[&str], fails: Option<i32>| {
         let db = cluster.path(db);
-        let args =
-            ["backup", "restore", "--config", arg(&config), "--backup", "latest", "--db", arg(&db)];
+        let args = ["backup", "restore", "--config", arg(&config), "--db", arg(&db)];
+        let args = [&args[..], more].concat();
         let output = Cli::offline().run(&args);
         assert_eq!(output.status.code(), Some(fails.unwrap_or(0)));
         assert_eq!(db.exists(), fails.is_none());
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    let said = restore("r1", None);
+    let latest = ["--backup", "latest"];
+    let said = restore("r1", &latest, None);
     assert!(said.contains("store primary: ") && said.contains("the copy in second"), "{said}");
 
     // The whole primary store is gone, and the second cannot be read.
     fs::remove_dir_all(dir.join("store")).unwrap();
     fs::remove_dir_all(dir.join("second")).unwrap();
     fs::write(dir.join("second"), "a file in a store's place").unwrap();
-    let said = restore("r2", None);
+    let said = restore("r2", &latest, Some(6));
+    let refused = said.lines().last().unwrap();
+    assert!(refused.contains("store primary may have a newer backup"), "{said}");
+    assert!(refused.contains(&id) && refused.contains("--or-older"), "{said}");
+    let today = ["--backup", "@2999-01-01"];
+    assert!(restore("r2", &today, Some(6)).contains("may have a newer backup"));
+    let said = restore("r2", &["--backup", "latest", "--or-older"], None);
     assert!(said.contains("store second is left out"), "{said}");
+    assert!(said.contains("store second may have a newer backup; using"), "{said}");
+    let said = restore("r3", &["--backup", &id], None);
+    assert!(!said.contains("newer"), "{said}");
+    // Looking goes on.
+    Cli::offline().ok(&verify(&config));
+    Cli::offline().ok(&["backup", "show", "--config", arg(&config), "latest"]);
     assert_eq!(backups(&config, &[])[0]["stores"], json!(["third"]));
     fs::rename(dir.join("third"), dir.join("gone")).unwrap();
-    let said = restore("r3", Some(10));
+    let said = restore("r4", &latest, Some(10));
     assert!(said.contains("store third is left out"), "{said}");
     fs::rename(dir.join("gone"), dir.join("third")).unwrap();
 

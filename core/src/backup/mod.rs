@@ -12,6 +12,7 @@
 pub mod blob;
 pub mod catalog;
 pub mod catch_up;
+pub mod choose;
 pub mod compare;
 pub mod compress;
 pub mod config;

@@ -2,7 +2,7 @@
 //! complete, and from those that could not tell; then, if that is wanted, the next older one.
 //!
 //! Invariants: nothing is tried twice; an older backup takes the place of one only when no store that can be listed may ever give that one
-//! whole. Which stores could not be listed is for the caller to say.
+//! whole. Which could not be listed, [`super::choose`] tells.
 
 use super::blob::StoreIndex;
 use super::catalog::{Catalog, Entry};

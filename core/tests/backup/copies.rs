@@ -5,6 +5,7 @@ use super::store::{Fault, Store, drive};
 use raftkv_core::backup::blob::{BlobError, BlobErrorKind, ObjectName, Role, StoreIndex};
 use raftkv_core::backup::catalog::{Catalog, Judged, ReadCatalog, Standing};
 use raftkv_core::backup::catch_up::{CatchUp, CatchUpError, CaughtUp};
+use raftkv_core::backup::choose::{Doubt, choose};
 use raftkv_core::backup::compress::Compression;
 use raftkv_core::backup::copy::{Copied, CopyBackup, CopyError, Present, Route};
 use raftkv_core::backup::create::{Create, Failure, Outcome, Settings};
@@ -12,6 +13,7 @@ use raftkv_core::backup::machine::{Action, ActionResult, Machine as _};
 use raftkv_core::backup::read::ReadError;
 use raftkv_core::backup::recall::{Next, Recall};
 use raftkv_core::backup::replicas::Replicas;
+use raftkv_core::backup::select::Selector;
 use raftkv_core::backup::verify::Level;
 use raftkv_core::backup::{BackupId, KeyRing};
 use raftkv_core::time::Wall;
@@ -405,6 +407,37 @@ fn several_stores_are_seen_as_one() {
         "nowhere complete, it is looked at where something is"
     );
     assert_eq!(Replicas::new(vec![Err(down.clone())]).merged(), Err(down));
+}
+
+#[test]
+fn what_a_silent_store_may_have_is_a_doubt_unless_the_backup_has_a_name() {
+    let (mut stores, ids) = pair_with_three();
+    stores[0].objects.retain(|name, _| !name.starts_with(&ids[2].to_string()));
+    let catalogs = stores.each_mut().map(|store| Ok(catalog(store)));
+    let down = BlobError { kind: BlobErrorKind::Transient, message: "down".into() };
+    let picked = |catalogs: &[Result<Catalog, BlobError>], selector: &Selector| {
+        let replicas = Replicas::new(catalogs.to_vec());
+        let merged = replicas.merged().unwrap();
+        let choice = choose(&replicas, &merged, selector).unwrap();
+        let doubts = choice.doubts.iter().map(|doubt| match doubt {
+            Doubt::Unusable(entry) => Err(entry.id),
+            Doubt::Silent(store, error) => Ok((*store, error.kind)),
+        });
+        (choice.entry.id, doubts.collect::<Vec<_>>())
+    };
+    let by_id = Selector::Prefix(ids[1].to_string());
+    let at = Selector::At(Wall(i64::MAX));
+    let unheard = Ok((StoreIndex(1), BlobErrorKind::Transient));
+    for selector in [&Selector::Latest, &at] {
+        assert_eq!(picked(&catalogs, selector), (ids[2], vec![]), "{selector:?}");
+        let one = [catalogs[0].clone(), Err(down.clone())];
+        assert_eq!(picked(&one, selector), (ids[1], vec![unheard]), "{selector:?}");
+        assert_eq!(picked(&one, &by_id), (ids[1], vec![]), "{selector:?}");
+    }
+    // A newer one that is known, and unusable, comes before what is only possible.
+    stores[0].objects.get_mut(&format!("{}/data.db", ids[1])).unwrap().pop();
+    let one = [Ok(catalog(&mut stores[0])), Err(down)];
+    assert_eq!(picked(&one, &Selector::Latest), (ids[0], vec![Err(ids[1]), unheard]));
 }
 
 #[test]

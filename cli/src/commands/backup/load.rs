@@ -4,13 +4,14 @@
 //! was read instead of the one that was asked for, or from which other store, and why, is said on stderr.
 
 use super::progress::Meter;
-use super::setup::{ConfigFile, Setup, pick, read_failure, store_failure};
+use super::setup::{ConfigFile, Setup, choice, read_failure, store_failure};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use clap::Args;
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::StoreIndex;
-use raftkv_core::backup::catalog::{Catalog, Entry, Standing};
+use raftkv_core::backup::catalog::{Entry, Standing};
+use raftkv_core::backup::choose::{Choice, Doubt};
 use raftkv_core::backup::metadata::rfc3339;
 use raftkv_core::backup::read::{ReadBounds, ReadError, ReadTrouble};
 use raftkv_core::backup::recall::{Next, Recall};
@@ -23,7 +24,8 @@ use raftkv_node::blob::drive;
 pub struct Loading {
     #[command(flatten)]
     pub config: ConfigFile,
-    /// When the backup turns out damaged, go on with the next older complete one
+    /// When the backup turns out damaged, go on with the next older complete one; also take the newest there is although a store does not
+    /// answer that may have a newer one
     #[arg(long)]
     pub or_older: bool,
     /// Accept an unencrypted backup although encryption is configured
@@ -37,7 +39,7 @@ impl Loading {
         let mut setup = self.config.open()?;
         let replicas = setup.replicas().await?;
         let catalog = replicas.merged().map_err(|error| store_failure(&error))?;
-        let id = self.choose(&catalog, asked)?;
+        let id = self.choose(&setup, choice(&replicas, &catalog, asked)?)?;
         let mut recall = Recall::new(replicas, catalog, id, self.or_older);
         loop {
             let (id, store) = recall.place().expect("a backup that was picked is in some store");
@@ -66,25 +68,27 @@ impl Loading {
         }
     }
 
-    /// The backup that `asked` selects, if nothing newer had to be passed over unasked.
-    fn choose(&self, catalog: &Catalog, asked: &str) -> Result<BackupId, Failure> {
-        let entry = pick(catalog, asked)?;
-        let passed_over = passed_over(catalog, entry, asked);
-        if let Some((id, exit, what)) = passed_over.first()
-            && !self.or_older
-        {
-            let chosen = described(entry);
-            let what = format!(
-                "backup {id} is newer than all that are usable: {what}; nothing of it was used; \
-                 the next older complete backup is {chosen}: ask for it, or repeat with --or-older"
-            );
-            return Err(Failure::new(*exit, what));
+    /// The backup that was picked, if nothing newer had to be passed over unasked.
+    fn choose(&self, setup: &Setup, choice: Choice<'_>) -> Result<BackupId, Failure> {
+        let chosen = described(choice.entry);
+        for doubt in choice.doubts {
+            if !self.or_older {
+                return Err(refused(setup, doubt, &chosen));
+            }
+            match doubt {
+                Doubt::Unusable(newer) => {
+                    let (id, what) = (newer.id, newer.standing.fault());
+                    eprintln!(
+                        "raftkv-cli: backup {id} is newer, but not usable: {what}; using {chosen}"
+                    );
+                }
+                Doubt::Silent(store, _) => {
+                    let name = setup.name(store);
+                    eprintln!("raftkv-cli: store {name} may have a newer backup; using {chosen}");
+                }
+            }
         }
-        for (id, _, what) in passed_over {
-            let chosen = described(entry);
-            eprintln!("raftkv-cli: backup {id} is newer, but not usable: {what}; using {chosen}");
-        }
-        Ok(entry.id)
+        Ok(choice.entry.id)
     }
 
     async fn read(
@@ -124,21 +128,34 @@ fn nothing_read(error: &ReadError, older: Option<&Entry>) -> Failure {
     Failure::new(failure.exit(), format!("{failure}; nothing of it was used; {advice}"))
 }
 
-/// Newer backups that `latest` has passed over, what is wrong with each, and the exit code for that.
-pub fn passed_over<'a>(
-    catalog: &'a Catalog,
-    picked: &Entry,
-    asked: &str,
-) -> Vec<(BackupId, Exit, &'a str)> {
-    let newer = catalog.unusable_newer_than(picked.id).filter(|_| asked == "latest");
-    let each = |entry: &'a Entry| {
-        let exit = match entry.standing {
-            Standing::Unreadable(_) => Exit::Storage,
-            _ => Exit::Verification,
-        };
-        (entry.id, exit, entry.standing.fault())
-    };
-    newer.map(each).collect()
+/// Why what is `chosen` is not used unasked.
+fn refused(setup: &Setup, doubt: Doubt<'_>, chosen: &str) -> Failure {
+    match doubt {
+        Doubt::Unusable(newer) => {
+            let (id, what) = (newer.id, newer.standing.fault());
+            let what = format!(
+                "backup {id} is newer than all that are usable: {what}; nothing of it was used; \
+                 the next older complete backup is {chosen}: ask for it, or repeat with --or-older"
+            );
+            Failure::new(unusable(newer), what)
+        }
+        Doubt::Silent(store, error) => {
+            let name = setup.name(store);
+            let what = format!(
+                "store {name} may have a newer backup, but could not be listed: {error}; nothing was used; \
+                 the newest in the other stores is {chosen}: ask for it by its id, or repeat with --or-older"
+            );
+            Failure::new(Exit::Storage, what)
+        }
+    }
+}
+
+/// The exit code for a backup that nobody can restore.
+pub fn unusable(entry: &Entry) -> Exit {
+    match entry.standing {
+        Standing::Unreadable(_) => Exit::Storage,
+        _ => Exit::Verification,
+    }
 }
 
 fn described(entry: &Entry) -> String {

@@ -6,6 +6,7 @@ use clap::Args;
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::{BlobError, BlobErrorKind, ObjectName, StoreIndex};
 use raftkv_core::backup::catalog::{Catalog, Entry, ReadCatalog};
+use raftkv_core::backup::choose::{Choice, choose};
 use raftkv_core::backup::config::{Config, ConfigError};
 use raftkv_core::backup::lock::LockError;
 use raftkv_core::backup::mark::MarkError;
@@ -256,16 +257,30 @@ pub fn now() -> Wall {
 
 /// Picks the backup that was asked for: by id, `latest` or `@TIME`.
 pub fn pick<'a>(catalog: &'a Catalog, asked: &str) -> Result<&'a Entry, Failure> {
-    let selector = Selector::parse(asked).map_err(|error| Failure::new(Exit::Usage, error))?;
-    catalog.select(&selector).map_err(|error| {
-        let exit = match error {
-            SelectError::Ambiguous { .. } => Exit::Usage,
-            SelectError::NoneComplete { .. }
-            | SelectError::NoneBefore { .. }
-            | SelectError::Unknown { .. } => Exit::NotFound,
-        };
-        Failure::new(exit, error)
-    })
+    catalog.select(&selector(asked)?).map_err(select_failure)
+}
+
+/// Picks it in several stores, and tells why it may not be the newest.
+pub fn choice<'a>(
+    replicas: &'a Replicas,
+    merged: &'a Catalog,
+    asked: &str,
+) -> Result<Choice<'a>, Failure> {
+    choose(replicas, merged, &selector(asked)?).map_err(select_failure)
+}
+
+fn selector(asked: &str) -> Result<Selector, Failure> {
+    Selector::parse(asked).map_err(|error| Failure::new(Exit::Usage, error))
+}
+
+fn select_failure(error: SelectError) -> Failure {
+    let exit = match error {
+        SelectError::Ambiguous { .. } => Exit::Usage,
+        SelectError::NoneComplete { .. }
+        | SelectError::NoneBefore { .. }
+        | SelectError::Unknown { .. } => Exit::NotFound,
+    };
+    Failure::new(exit, error)
 }
 
 /// A store that failed.

@@ -1,14 +1,15 @@
 //! `backup verify`: find out now, not on the day of the disaster.
 
-use super::load::passed_over;
+use super::load::unusable;
 use super::progress::Meter;
-use super::setup::{ConfigFile, Setup, pick, read_failure, store_failure};
+use super::setup::{ConfigFile, Setup, choice, read_failure, store_failure};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::{Report, table};
 use clap::Args;
 use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::catalog::{Entry, Standing};
+use raftkv_core::backup::choose::Doubt;
 use raftkv_core::backup::read::{ReadBounds, ReadError};
 use raftkv_core::backup::replicas::Replicas;
 use raftkv_core::backup::verify::{BadLevel, Level, Verify as Machine};
@@ -70,13 +71,16 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
             catalog.entries.iter().filter(whole).map(|entry| entry.id).collect()
         }
         asked => {
-            let picked = pick(&catalog, asked)?;
-            // What was passed over is a backup that nobody can restore.
-            for (id, exit, what) in passed_over(&catalog, picked, asked) {
-                first = first.or_else(|| Some(Failure::new(exit, format!("backup {id}: {what}"))));
+            let picked = choice(&replicas, &catalog, asked)?;
+            for doubt in picked.doubts {
+                // A store that did not answer has been named, and what is in the others is checked nevertheless.
+                let Doubt::Unusable(newer) = doubt else { continue };
+                let (id, what) = (newer.id, newer.standing.fault());
+                let failure = || Failure::new(unusable(newer), format!("backup {id}: {what}"));
+                first = first.or_else(|| Some(failure()));
                 backups.push(VerifiedBackup::new(id, None, vec![what.to_owned()]));
             }
-            vec![picked.id]
+            vec![picked.entry.id]
         }
     };
     for id in ids {
