@@ -105,6 +105,26 @@ fn a_learner_that_missed_its_own_removal_asks_and_goes() {
 }
 
 #[test]
+fn a_node_that_was_removed_before_its_first_snapshot_came_asks_and_goes() {
+    let mut cluster = Cluster::new(3, Config::default());
+    let leader = cluster.elect();
+    cluster.settle();
+    let new = 4;
+    cluster.cut.extend((1..=3).map(|other| (other, new)));
+    cluster.join(new, leader, false);
+    (0..30).for_each(|_| cluster.pass_tick());
+    assert_eq!(cluster.hosts[&new].node.as_ref().unwrap().applied_index(), 0);
+    let removed = cluster.ask(leader, Request::MemberRemove { member: new });
+    cluster.settle();
+    assert_eq!(cluster.answer(removed), &Response::Done);
+    (0..100).for_each(|_| cluster.pass_tick());
+    assert_eq!(cluster.hosts[&new].halted, None, "nobody could tell it");
+    cluster.cut.clear();
+    (0..100).for_each(|_| cluster.pass_tick());
+    assert!(matches!(cluster.hosts[&new].halted, Some(Halt::Removed { .. })));
+}
+
+#[test]
 fn a_change_of_membership_that_nobody_confirms_is_answered_before_a_stop() {
     let mut cluster = Cluster::new(3, Config::default());
     let leader = cluster.elect();
