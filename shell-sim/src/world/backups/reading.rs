@@ -6,6 +6,7 @@ use crate::random::{Draw, Ppm};
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::{BlobError, ObjectName, StoreIndex};
 use raftkv_core::backup::catalog::{Catalog, Entry, ReadCatalog, Standing};
+use raftkv_core::backup::choose::{Doubt, choose};
 use raftkv_core::backup::machine::Machine;
 use raftkv_core::backup::mark::Mark;
 use raftkv_core::backup::marker::{Marker, Owner};
@@ -144,11 +145,7 @@ impl Reading {
             Reader::Catalog(machine) => {
                 let store = self.means.store;
                 Some(match machine.outcome()?.clone() {
-                    Ok(catalog) if self.goal == Goal::Recover => self.listed_one(Ok(catalog)),
-                    Err(error) if self.passes_over => {
-                        self.means.silent.push(store);
-                        self.listed_one(Err(error))
-                    }
+                    catalog if self.goal == Goal::Recover => self.listed_one(catalog),
                     Ok(catalog) => {
                         self.listed(&catalog, rng);
                         Found::Listed(store, catalog)
@@ -228,21 +225,27 @@ impl Reading {
             self.reader = Reader::catalog(&self.means);
             return found;
         }
-        let is_readable = |entry: &Entry| !matches!(entry.standing, Standing::Unreadable(_));
         let replicas = Replicas::new(std::mem::take(&mut self.catalogs));
         let Ok(merged) = replicas.merged() else { return found };
+        let choice = choose(&replicas, &merged, &Selector::Latest);
+        let is_unreadable = |entry: &Entry| matches!(entry.standing, Standing::Unreadable(_));
         // What a store would not give now may be the newest of all.
-        if !merged.entries.iter().all(is_readable) {
-            return found;
-        }
-        match merged.select(&Selector::Latest).map(|newest| newest.id) {
-            Ok(newest) => {
+        let is_deterring = |doubt: &Doubt| match doubt {
+            Doubt::Unusable(entry) => is_unreadable(entry),
+            Doubt::Silent(..) => !self.passes_over,
+        };
+        self.means.silent = replicas.silent().map(|(store, _)| store).collect();
+        match choice {
+            Ok(choice) if choice.doubts.iter().any(is_deterring) => found,
+            Ok(choice) => {
+                let newest = choice.entry.id;
                 self.recall = Some(Recall::new(replicas, merged, newest, true));
                 self.hold_next();
                 found
             }
-            Err(_) if self.means.silent.is_empty() => Found::Lost { skipped: Vec::new() },
-            Err(_) => found,
+            Err(_) if !self.means.silent.is_empty() => found,
+            Err(_) if merged.entries.iter().any(is_unreadable) => found,
+            Err(_) => Found::Lost { skipped: Vec::new() },
         }
     }
 
