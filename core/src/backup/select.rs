@@ -107,11 +107,13 @@ impl Catalog {
         self.entries[..place].iter().rev().find(|entry| entry.is_complete())
     }
 
-    /// What [`Selector::Latest`] passes over to pick this entry: newer backups that are damaged, forged or cannot be read, the newest first.
-    /// Nobody shall take an old state for the newest without knowing of them.
+    /// What is passed over when this entry is picked for the newest: backups that are damaged, forged or cannot be read, and newer, the newest
+    /// first; then those whose metadata do not tell how old they are. Nobody shall take an old state for the newest without knowing of them.
     pub fn unusable_newer_than(&self, picked: BackupId) -> impl Iterator<Item = &Entry> {
         let newer = self.entries.iter().rev().take_while(move |entry| entry.id != picked);
-        newer.filter(|entry| match entry.standing {
+        let newer = newer.filter(|entry| entry.metadata.is_some());
+        let ageless = self.entries.iter().filter(|entry| entry.metadata.is_none());
+        newer.chain(ageless).filter(|entry| match entry.standing {
             Standing::Complete(_) | Standing::Incomplete | Standing::NotWhole(_) => false,
             Standing::DataMissing
             | Standing::Damaged(_)

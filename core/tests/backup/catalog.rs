@@ -81,6 +81,21 @@ fn backups_are_picked_by_time_and_the_next_older_one_is_known() {
 }
 
 #[test]
+fn a_backup_that_does_not_tell_its_age_may_be_the_newest() {
+    let (mut store, ids) = store_with(&[10, 20, 30, 40], &[key(1)]);
+    let passed_over = |store: &mut Store, picked: BackupId| -> Vec<BackupId> {
+        let catalog = list(store, &[key(1)]);
+        catalog.unusable_newer_than(picked).map(|entry| entry.id).collect()
+    };
+    assert_eq!(passed_over(&mut store, ids[0]), [], "newer ones are whole");
+    store.objects.remove(&format!("{}/data.db", ids[1]));
+    assert_eq!(passed_over(&mut store, ids[3]), [], "it is known to be older");
+    store.objects.get_mut(&format!("{}/metadata.json", ids[2])).unwrap().pop();
+    assert_eq!(passed_over(&mut store, ids[3]), [ids[2]]);
+    assert_eq!(passed_over(&mut store, ids[0]), [ids[1], ids[2]]);
+}
+
+#[test]
 fn what_cannot_be_proved_is_said() {
     let (mut store, ids) = store_with(&[10], &[key(1)]);
     let (plain, plain_ids) = store_with(&[20], &[]);

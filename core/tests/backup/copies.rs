@@ -436,8 +436,16 @@ fn what_a_silent_store_may_have_is_a_doubt_unless_the_backup_has_a_name() {
     }
     // A newer one that is known, and unusable, comes before what is only possible.
     stores[0].objects.get_mut(&format!("{}/data.db", ids[1])).unwrap().pop();
-    let one = [Ok(catalog(&mut stores[0])), Err(down)];
+    let first = catalog(&mut stores[0]);
+    let begun = |id| {
+        let entry = first.entries.iter().find(|entry| entry.id == id).unwrap();
+        Selector::At(entry.metadata.as_ref().unwrap().timestamp)
+    };
+    let (before, then) = (begun(ids[0]), begun(ids[1]));
+    let one = [Ok(first.clone()), Err(down)];
     assert_eq!(picked(&one, &Selector::Latest), (ids[0], vec![Err(ids[1]), unheard]));
+    assert_eq!(picked(&one, &then), (ids[0], vec![Err(ids[1]), unheard]));
+    assert_eq!(picked(&one, &before), (ids[0], vec![unheard]));
 }
 
 #[test]

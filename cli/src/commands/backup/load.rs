@@ -78,8 +78,9 @@ impl Loading {
             match doubt {
                 Doubt::Unusable(newer) => {
                     let (id, what) = (newer.id, newer.standing.fault());
+                    let is = is_newer(newer);
                     eprintln!(
-                        "raftkv-cli: backup {id} is newer, but not usable: {what}; using {chosen}"
+                        "raftkv-cli: backup {id} {is} newer, but is not usable: {what}; using {chosen}"
                     );
                 }
                 Doubt::Silent(store, _) => {
@@ -134,8 +135,9 @@ fn refused(setup: &Setup, doubt: Doubt<'_>, chosen: &str) -> Failure {
         Doubt::Unusable(newer) => {
             let (id, what) = (newer.id, newer.standing.fault());
             let what = format!(
-                "backup {id} is newer than all that are usable: {what}; nothing of it was used; \
-                 the next older complete backup is {chosen}: ask for it, or repeat with --or-older"
+                "backup {id} {} newer than all that are usable: {what}; nothing of it was used; \
+                 the next older complete backup is {chosen}: ask for it, or repeat with --or-older",
+                is_newer(newer)
             );
             Failure::new(unusable(newer), what)
         }
@@ -148,6 +150,10 @@ fn refused(setup: &Setup, doubt: Doubt<'_>, chosen: &str) -> Failure {
             Failure::new(Exit::Storage, what)
         }
     }
+}
+
+fn is_newer(unusable: &Entry) -> &'static str {
+    if unusable.metadata.is_some() { "is" } else { "may be" }
 }
 
 /// The exit code for a backup that nobody can restore.
