@@ -211,22 +211,37 @@ impl Provider {
     }
 }
 
-/// Where it is, as a URL without credentials.
+/// Where it is, as a URL without credentials that is read as the same place; a directory that has no such URL, as its path.
 impl fmt::Display for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Provider::Local { local_path } => write!(f, "file://{local_path}"),
-            Provider::S3(s3) => write!(f, "s3://{}/{}", s3.bucket, s3.path),
-            Provider::Gcs(gcs) => write!(f, "gs://{}/{}", gcs.bucket, gcs.path),
-            Provider::Azure(azure) => write!(f, "azblob://{}/{}", azure.container, azure.path),
+            Provider::Local { local_path } if has_url(local_path) => {
+                write!(f, "file://{}", Encoded(local_path))
+            }
+            // Relative, but it looks like a URL.
+            Provider::Local { local_path } if local_path.starts_with("file:") => {
+                write!(f, "./{local_path}")
+            }
+            Provider::Local { local_path } => f.write_str(local_path),
+            Provider::S3(s3) => write!(f, "s3://{}/{}", s3.bucket, Encoded(&s3.path)),
+            Provider::Gcs(gcs) => write!(f, "gs://{}/{}", gcs.bucket, Encoded(&gcs.path)),
+            Provider::Azure(azure) => {
+                write!(f, "azblob://{}/{}", azure.container, Encoded(&azure.path))
+            }
         }
     }
 }
 
 impl Serialize for Provider {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(1))?;
-        map.serialize_entry("url", &self.to_string())?;
+        let mut map = serializer.serialize_map(None)?;
+        match self {
+            Provider::Local { local_path } if !has_url(local_path) => {
+                map.serialize_entry("type", self.kind())?;
+                map.serialize_entry("local_path", local_path)?;
+            }
+            _ => map.serialize_entry("url", &self.to_string())?,
+        }
         map.end()
     }
 }
@@ -285,8 +300,7 @@ fn spread(url: &str, keys: &mut Keys) -> Result<&'static Kind, ProviderError> {
     match kind.name {
         "local" => {
             let path = decode(place).ok_or(bad("it is not valid"))?;
-            // What stands before the first `/` of such a URL is a host, and no parser agrees with another on dots.
-            if !path.starts_with('/') || path.split('/').any(|part| matches!(part, "." | "..")) {
+            if !has_url(&path) {
                 return Err(bad(
                     "file:// needs an absolute path without . and .., as in file:///srv/backups; give any other as local_path",
                 ));
@@ -371,6 +385,29 @@ pub fn check_endpoint(endpoint: &str) -> Result<(), &'static str> {
             Err("it holds white space")
         }
         Some(_) => Ok(()),
+    }
+}
+
+/// Whether a directory can be named by a URL: what stands before the first `/` of one is a host, and no parser agrees with another on dots.
+fn has_url(path: &str) -> bool {
+    path.starts_with('/') && path.split('/').all(|part| !matches!(part, "." | ".."))
+}
+
+/// A path as it stands in a URL: [`decode`] gives it back.
+struct Encoded<'a>(&'a str);
+
+impl fmt::Display for Encoded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            if matches!(c, ' ' | '%' | '?' | '#' | '@') || c.is_control() {
+                let mut bytes = [0; 4];
+                let bytes = c.encode_utf8(&mut bytes).bytes();
+                bytes.into_iter().try_for_each(|byte| write!(f, "%{byte:02X}"))?;
+            } else {
+                fmt::Write::write_char(f, c)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -545,6 +582,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_directory_is_written_out_as_what_is_read_as_the_same(path in "(/|file:/{0,3})?([ -~é\u{85}]{1,8}|[./%@?#]{1,6}){1,3}") {
+            let local = |path: &str| parse(json!({ "type": "local", "local_path": path }));
+            let provider = local(&path).unwrap();
+            prop_assert_eq!(parse(serde_json::to_value(&provider).unwrap()), Ok(provider.clone()));
+            let shown = provider.to_string();
+            match shown.starts_with("file:") {
+                true => prop_assert_eq!(parse(json!({ "url": shown })), Ok(provider)),
+                false => prop_assert!(shown == path || shown == format!("./{path}"), "{}", shown),
+            }
+        }
+
+        #[test]
+        fn a_place_in_a_bucket_is_written_out_as_a_url_of_the_same(path in "[a-z %?#@&=é]{1,9}(/[a-z %?#@&=é]{1,9}){0,2}") {
+            let provider = parse(json!({ "type": "s3", "s3_bucket": "b", "s3_path": path })).unwrap();
+            prop_assert_eq!(parse(json!({ "url": provider.to_string() })), Ok(provider.clone()));
+            prop_assert_eq!(parse(serde_json::to_value(&provider).unwrap()), Ok(provider));
+        }
+
         #[test]
         fn no_url_is_a_panic(url in "(s3|gs|azblob|file|x)://[a-z@%?&=/.#0-9]{0,40}") {
             if let Ok(provider) = parse(json!({ "url": url })) {
