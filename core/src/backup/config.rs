@@ -5,6 +5,7 @@
 
 use super::compress::{Compression, CompressionError};
 pub use super::provider::Provider;
+use super::stores::read_copies;
 pub use super::stores::{CopyStore, StoresError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -16,7 +17,7 @@ pub struct Config {
     /// Where backups go.
     pub provider: Provider,
     /// Further stores, which get a copy of every backup.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read_copies")]
     pub copies: Vec<CopyStore>,
     /// How many stores, the first of them the provider's, must have a backup whole before it counts as complete. The others get their
     /// copies afterwards.

@@ -6,7 +6,9 @@
 use super::blob::StoreIndex;
 use super::config::Config;
 use super::provider::Provider;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
 
 /// What the provider's store is called where stores are named.
 pub const PRIMARY: &str = "primary";
@@ -109,6 +111,41 @@ impl Config {
     }
 }
 
+/// Reads the stores for copies. What is wrong with one of them is told with its place in the list: a key of one is a key of all.
+pub(super) fn read_copies<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<CopyStore>, D::Error> {
+    struct List;
+    impl<'de> Visitor<'de> for List {
+        type Value = Vec<CopyStore>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of stores under copies")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut copies = Vec::new();
+            loop {
+                let place = copies.len();
+                match list.next_element::<CopyStore>() {
+                    Ok(Some(copy)) => copies.push(copy),
+                    Ok(None) => return Ok(copies),
+                    Err(error) => return Err(in_copy(place, &error)),
+                }
+            }
+        }
+    }
+    deserializer.deserialize_seq(List)
+}
+
+fn in_copy<E: de::Error>(place: usize, error: &E) -> E {
+    let what = error.to_string();
+    match what.starts_with("provider.") {
+        true => E::custom(format_args!("copies[{place}].{what}")),
+        false => E::custom(format_args!("copies[{place}]: {what}")),
+    }
+}
+
 /// Where a store is, however it is spelled and with whichever credentials.
 fn place(provider: &Provider) -> String {
     let at = |endpoint: &Option<String>| {
@@ -176,6 +213,15 @@ mod tests {
             (json!([copy("b", "/a")]), 1, "same store as primary"),
             (json!([copy("b", "/x/../a//")]), 1, "same store as primary"),
             (Value::Array(many), 1, "8 stores"),
+            (
+                json!([copy("b", "/b"), { "name": "c", "provider": { "type": "ftp" } }]),
+                1,
+                "copies[1].provider.type: unknown variant `ftp`",
+            ),
+            (json!([copy("b", "")]), 1, "copies[0].provider.local_path must not be empty"),
+            (json!([{ "provider": local("/b") }]), 1, "copies[0]: missing field `name`"),
+            (json!([copy("b", "/b"), 7]), 1, "copies[1]: invalid type"),
+            (json!("b"), 1, "a list of stores under copies"),
         ];
         for (copies, required, message) in cases {
             let error = check(with(copies, required)).unwrap_err();

@@ -152,10 +152,12 @@ fn parse(path: &Path) -> Result<Config, LoadError> {
 fn one_line(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let what = text.lines().next().unwrap_or_default().to_owned();
-    match error.location() {
-        Some(place) if !what.contains("line") => {
-            format!("line {}, column {}: {what}", place.line(), place.column())
-        }
+    let Some(place) = error.location() else { return what };
+    let (line, column) = (place.line(), place.column());
+    // What is told with its place in a list has that of the list's entry behind its own, which is closer.
+    match what.strip_suffix(&format!(" at line {line}, column {column}")) {
+        Some(closer) if closer.contains(" at line ") => closer.to_owned(),
+        _ if !what.contains("line") => format!("line {line}, column {column}: {what}"),
         _ => what,
     }
 }
@@ -165,6 +167,9 @@ mod tests {
     use super::*;
 
     const LOCAL: &str = "provider:\n  type: local\n  local_path: /nowhere\n";
+    const TYPELESS: &str = "  - name: c\n    provider: {s3_secret_key: hunter2}\n";
+    const TYPO: &str =
+        "  - name: c\n    provider: {type: s3, s3_secret_key: hunter2, s3_access_key: a}\n";
 
     fn load(yaml: &str) -> Result<BackupConfig, LoadError> {
         let dir = tempfile::tempdir().unwrap();
@@ -220,11 +225,22 @@ mod tests {
                 ),
                 "/nowhere/key",
             ),
+            (format!("{LOCAL}copies:\n{TYPELESS}"), "copies[0]: provider needs either a type"),
+            (
+                format!(
+                    "{LOCAL}copies:\n  - name: b\n    provider: {{type: local, local_path: /b}}\n{TYPO}"
+                ),
+                "copies[1].provider.s3_bucket must not be empty",
+            ),
+            (format!("{LOCAL}copies:\n{TYPO}"), "line 6"),
+            (format!("{LOCAL}copies:\n  - nmae: hunter\n"), "copies[0]: unknown field `nmae`"),
+            (format!("{LOCAL}copies:\n  - nmae: hunter\n"), "line 5"),
         ];
         for (yaml, part) in cases {
             let line = load(&yaml).unwrap_err().to_string();
             assert!(line.contains(part), "{line}");
             assert!(!line.contains("hunter2") && !line.contains('\n'), "{line}");
+            assert!(line.matches("line ").count() <= 1, "{line}");
         }
     }
 }
