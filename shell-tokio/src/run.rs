@@ -100,6 +100,9 @@ struct Backups {
 
 fn with_backups(path: &Path) -> Result<Backups, Failure> {
     let loaded = BackupConfig::load(path).map_err(|error| Failure::Backup(error.to_string()))?;
+    for warning in &loaded.keys.warnings {
+        tracing::warn!("{}: {warning}", path.display());
+    }
     Backups::new(&loaded)
 }
 

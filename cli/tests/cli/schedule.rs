@@ -5,6 +5,7 @@ use super::cluster::{Cli, Cluster, arg};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -149,6 +150,23 @@ fn who_cannot_make_backups_says_so() {
     assert_ne!(keyless.ended(0), Some(0));
     assert!(keyless.log(0).contains("key file"), "{}", keyless.log(0));
     assert!(!keyless.data_dir(0).exists(), "nothing was made");
+}
+
+#[test]
+fn a_node_warns_of_a_key_that_others_can_read() {
+    let mut cluster = Cluster::prepare(1);
+    let config = encrypted(&cluster.path("backup"));
+    let key = config.with_file_name("key");
+    cluster.launch_with(0, &["--backup-config", arg(&config)]);
+    cluster.leader();
+    assert!(!cluster.log(0).contains("can be read by others"), "{}", cluster.log(0));
+    cluster.kill(0);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    cluster.launch_with(0, &["--backup-config", arg(&config)]);
+    cluster.leader();
+    let warned = cluster.log(0);
+    let warning = format!("key file {} can be read by others: chmod 600 it", key.display());
+    assert!(warned.contains(&warning) && warned.contains("WARN"), "{warned}");
 }
 
 #[test]
