@@ -147,6 +147,13 @@ fn a_store_is_put_right() {
     assert!(!broken_off.exists());
     assert_eq!(store.json(&["catalog", "fsck"])["findings"], json!([]));
 
+    // Damaged, it does not even tell whether this is the newest backup; what is to be done about that is said.
+    fs::write(&lost, &written[1..]).unwrap();
+    let db = store.cluster.path("restored");
+    let said = store.fails(5, &["restore", "--backup", "latest", "--db", arg(&db)]);
+    assert!(said.contains("may be newer") && said.contains("catalog rebuild"), "{said}");
+    assert!(said.contains(id(&made[1])) && !db.exists(), "{said}");
+
     fs::remove_file(&lost).unwrap();
     let rebuilt = store.json(&["catalog", "rebuild"]);
     assert_eq!(rebuilt["findings"][0]["outcome"], "rebuilt");

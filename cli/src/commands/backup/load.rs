@@ -135,9 +135,10 @@ fn refused(setup: &Setup, doubt: Doubt<'_>, chosen: &str) -> Failure {
         Doubt::Unusable(newer) => {
             let (id, what) = (newer.id, newer.standing.fault());
             let what = format!(
-                "backup {id} {} newer than all that are usable: {what}; nothing of it was used; \
+                "backup {id} {} newer than all that are usable: {what}; nothing of it was used{}; \
                  the next older complete backup is {chosen}: ask for it, or repeat with --or-older",
-                is_newer(newer)
+                is_newer(newer),
+                mended(newer)
             );
             Failure::new(unusable(newer), what)
         }
@@ -154,6 +155,16 @@ fn refused(setup: &Setup, doubt: Doubt<'_>, chosen: &str) -> Failure {
 
 fn is_newer(unusable: &Entry) -> &'static str {
     if unusable.metadata.is_some() { "is" } else { "may be" }
+}
+
+/// How a backup may be made usable again whose metadata alone are known to be damaged.
+fn mended(unusable: &Entry) -> &'static str {
+    match (&unusable.metadata, &unusable.standing) {
+        (None, Standing::Damaged(_)) => {
+            " (take its metadata.json away, and backup catalog rebuild makes it anew if the data are whole)"
+        }
+        _ => "",
+    }
 }
 
 /// The exit code for a backup that nobody can restore.
