@@ -5,7 +5,7 @@ use raftkv_core::api::MemberInfo;
 use raftkv_core::boot::{GenesisBase, genesis};
 use raftkv_core::ids::Identity;
 use raftkv_core::kv::StateHash;
-use raftkv_node::disk::directory::sync_directory;
+use raftkv_node::disk::directory::{DirectoryError, sync_directory};
 use raftkv_node::disk::{Directory, Files};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -69,6 +69,12 @@ impl Target {
         let failed = |error: &dyn std::fmt::Display| {
             Failure::new(Exit::Storage, format!("{}: {error}", staging.0.display()))
         };
+        if fs::symlink_metadata(&staging.0).is_ok_and(|it| it.is_dir())
+            && let Err(error @ DirectoryError::Locked { .. }) = Directory::open(&staging.0)
+        {
+            // Another restore to this place is still at work.
+            return Err(Failure::new(Exit::Refused, error));
+        }
         // What an interrupted restore left there is of no use. It leaves a directory: anything else is somebody else's.
         match fs::remove_dir_all(&staging.0) {
             Err(error) if error.kind() == ErrorKind::NotADirectory => {
@@ -206,6 +212,19 @@ mod tests {
             assert_eq!(image.identity.epoch, Epoch(1), "{what}");
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{what}");
         }
+    }
+
+    #[test]
+    fn a_restore_to_the_same_place_that_is_at_work_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let at_work = Directory::open(&dir.path().join("db.restoring")).unwrap();
+        let refused = try_stage(Target::check(&path, false).unwrap()).unwrap_err();
+        assert_eq!(refused.exit(), Exit::Refused, "{refused}");
+        assert!(dir.path().join("db.restoring").exists());
+        drop(at_work);
+        stage(Target::check(&path, false).unwrap()).publish().unwrap();
+        assert!(path.join("identity").exists());
     }
 
     #[test]
