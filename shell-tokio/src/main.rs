@@ -1,6 +1,6 @@
 //! The server's binary: reads the configuration, runs the node, and says how it ended.
 
-use raftkv_node::{args, exit::Failure, run};
+use raftkv_node::{args, exit::Failure, memory, run};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    memory::take_small_pages();
     let matches = args::command().get_matches();
     let invocation = match args::read(&matches, std::env::vars_os()) {
         Ok(invocation) => invocation,
