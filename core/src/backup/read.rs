@@ -31,7 +31,7 @@ pub struct Access {
     pub plaintext: Plaintext,
 }
 
-/// Bounds on what is in memory at once: about `windows` windows and twice `chunks_in_flight` chunks.
+/// Bounds on what is in memory at once: about `windows` windows and twice `chunks_in_flight` chunks, and a few MiB to be summed up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadBounds {
     /// Bytes of one read; at least [`MAX_PREAMBLE_BYTES`].
@@ -272,7 +272,7 @@ impl<S: Sink> Reader<S> {
         }
         loop {
             self.open_chunks()?;
-            if self.outbox.working() >= self.bounds.chunks_in_flight {
+            if self.outbox.working() >= self.bounds.chunks_in_flight || self.sink.is_backlogged() {
                 break;
             }
             let Some(bytes) = self.windows.arrived.remove(&self.windows.used) else { break };
@@ -314,7 +314,9 @@ impl<S: Sink> Reader<S> {
     fn open_chunks(&mut self) -> Result<(), ReadError> {
         let id = self.id;
         let Some(chunks) = &mut self.chunks else { return Ok(()) };
-        while self.outbox.working() + chunks.early.len() < self.bounds.chunks_in_flight {
+        while self.outbox.working() + chunks.early.len() < self.bounds.chunks_in_flight
+            && !self.sink.is_backlogged()
+        {
             let frame = chunks.frames.next_frame();
             let frame = frame.map_err(|error| ReadError::Chunk { id, error })?;
             let Some(frame) = frame else { break };

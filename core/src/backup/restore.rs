@@ -133,6 +133,10 @@ impl Sink for Rebuild {
         self.loader.take_sum(sum);
     }
 
+    fn is_backlogged(&self) -> bool {
+        self.loader.is_backlogged()
+    }
+
     fn sha256(&self) -> [u8; 32] {
         self.loader.sha256()
     }

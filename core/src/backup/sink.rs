@@ -21,6 +21,11 @@ pub trait Sink {
     /// A sum was made.
     fn take_sum(&mut self, _sum: Summed) {}
 
+    /// Whether nothing more should be pushed before a sum is back.
+    fn is_backlogged(&self) -> bool {
+        false
+    }
+
     /// SHA-256 of all that was pushed; every sum is back. A sink that hashes what it takes anyhow saves the reader from doing so again.
     fn sha256(&self) -> [u8; 32];
 
@@ -52,6 +57,10 @@ impl Sink for Discard {
         if let Summed::Bytes(digested) = sum {
             self.0.put_back(digested);
         }
+    }
+
+    fn is_backlogged(&self) -> bool {
+        self.0.is_backlogged()
     }
 
     fn sha256(&self) -> [u8; 32] {

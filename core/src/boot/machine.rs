@@ -225,7 +225,7 @@ impl Boot {
             return Some(BootStep::Sum(sum));
         }
         let most = if read.is_none() { SUMS_OUT_MAX } else { 0 };
-        if loader.sums_out() > most {
+        if loader.sums_out() > most || loader.is_backlogged() {
             return Some(BootStep::AwaitSum);
         }
         if read.is_some()

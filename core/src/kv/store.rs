@@ -160,6 +160,7 @@ impl Store {
 
     /// Deletes a key in revision `at`; returns what it was, `None` (and no new revision) when it was not there.
     pub(super) fn delete(&mut self, key: &Key, at: Revision) -> Option<Stored> {
+        // Made of what is there: once the key is gone, its last version would be missing.
         self.index_changes();
         let old = self.live.remove(key)?;
         let deletion =

@@ -6,8 +6,9 @@ use super::hash::StateHash;
 use super::key::Key;
 use super::store::Stored;
 
-/// Versions of a batch: well below a millisecond of hashing.
+/// A batch is full with so many versions, or so many bytes: about half a millisecond of hashing.
 const BATCH: usize = 4096;
+const BATCH_BYTES: usize = 512 << 10;
 
 /// A sum under way.
 #[derive(Debug, Default)]
@@ -15,6 +16,7 @@ pub(super) struct Summing {
     hash: StateHash,
     elsewhere: bool,
     batch: Vec<(Key, Stored)>,
+    batch_bytes: usize,
 }
 
 /// Versions whose sum is still to be made. They share keys and values with the state that is being loaded.
@@ -30,16 +32,20 @@ impl Summing {
     /// Adds a version.
     pub(super) fn add(&mut self, key: &Key, stored: &Stored) {
         match self.elsewhere {
-            true => self.batch.push((key.clone(), stored.clone())),
+            true => {
+                self.batch_bytes += key.len() + stored.value_len();
+                self.batch.push((key.clone(), stored.clone()));
+            }
             false => stored.add_to(&mut self.hash, key),
         }
     }
 
     /// The next batch for another thread, if it is full.
     pub(super) fn take_batch(&mut self) -> Option<Unsummed> {
-        if self.batch.len() < BATCH {
+        if self.batch.len() < BATCH && self.batch_bytes < BATCH_BYTES {
             return None;
         }
+        self.batch_bytes = 0;
         Some(Unsummed(std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH))))
     }
 

@@ -130,6 +130,11 @@ impl Decoder {
         self.digest.take_part()
     }
 
+    /// Whether nothing more should be pushed before the part that is out is back.
+    pub fn is_backlogged(&self) -> bool {
+        self.digest.is_backlogged()
+    }
+
     /// A part was digested.
     pub fn put_back(&mut self, digested: Digested) {
         self.digest.put_back(digested);

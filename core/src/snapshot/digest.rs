@@ -1,6 +1,7 @@
 //! SHA-256 of a stream, part by part, each made in place or on another thread.
 //!
-//! Invariant: parts are digested in the order of the stream, one at a time; wherever that was done, the sum is the same.
+//! Invariants: parts are digested in the order of the stream, one at a time; wherever that was done, the sum is the same. Who pushes while
+//! [`Digest::is_backlogged`] says no holds a few MiB at most.
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -8,6 +9,8 @@ use std::fmt;
 
 /// What waits before it is worth another thread's while.
 const PART_BYTES: usize = 512 << 10;
+/// So much may wait while a part is out.
+const BACKLOG_BYTES: usize = 4 << 20;
 
 /// A sum under way.
 #[derive(Clone, Debug)]
@@ -57,6 +60,11 @@ impl Digest {
         Some(Part { sha256, pieces: std::mem::take(&mut self.waiting) })
     }
 
+    /// Whether so much waits behind the part that is out that nothing more should come before that is back.
+    pub fn is_backlogged(&self) -> bool {
+        self.sha256.is_none() && self.waiting_bytes >= BACKLOG_BYTES
+    }
+
     /// A part that was given out is done.
     pub fn put_back(&mut self, digested: Digested) {
         self.sha256 = Some(digested.0);
@@ -103,6 +111,20 @@ impl fmt::Debug for Digested {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_waits_behind_a_part_is_bounded() {
+        let mut digest = Digest::new(true);
+        digest.push(vec![1; BACKLOG_BYTES].into());
+        assert!(!digest.is_backlogged(), "a part can be taken");
+        let part = digest.take_part().unwrap();
+        digest.push(vec![2; BACKLOG_BYTES - 1].into());
+        assert!(!digest.is_backlogged());
+        digest.push(vec![3].into());
+        assert!(digest.is_backlogged() && digest.take_part().is_none());
+        digest.put_back(part.digest());
+        assert!(!digest.is_backlogged());
+    }
 
     proptest! {
         #[test]

@@ -39,11 +39,17 @@ impl Loader {
 
     /// A sum was made.
     pub fn take_sum(&mut self, sum: Summed) {
+        debug_assert!(self.sums_out > 0, "every sum was asked for");
         self.sums_out = self.sums_out.saturating_sub(1);
         match sum {
             Summed::Bytes(digested) => self.decoder.put_back(digested),
             Summed::Items(hash) => self.builder.put_back(hash),
         }
+    }
+
+    /// Whether nothing more should be pushed before a sum is back.
+    pub fn is_backlogged(&self) -> bool {
+        self.decoder.is_backlogged()
     }
 
     /// How many sums are out; [`Loader::finish`] wants all of them back.
