@@ -20,8 +20,8 @@ impl Replicas {
         Replicas { catalogs }
     }
 
-    /// All of it as one catalog: of each backup the entry of the first store in which it is complete, else of the first that has anything
-    /// of it. Fails as the first store did when none has answered.
+    /// All of it as one catalog: of each backup the entry of the first store in which it is complete, else of the first in which it may have
+    /// been, else of the first that has anything of it. Fails as the first store did when none has answered.
     pub fn merged(&self) -> Result<Catalog, BlobError> {
         let mut answered = self.catalogs.iter().flatten();
         let Some(first) = answered.next() else {
@@ -33,7 +33,7 @@ impl Replicas {
         let mut entries: BTreeMap<BackupId, &Entry> = BTreeMap::new();
         for entry in std::iter::once(first).chain(answered).flat_map(|catalog| &catalog.entries) {
             let best = entries.entry(entry.id).or_insert(entry);
-            if entry.is_complete() && !best.is_complete() {
+            if rank(entry) < rank(best) {
                 *best = entry;
             }
         }
@@ -85,5 +85,18 @@ impl Replicas {
 
     fn indexed(&self) -> impl Iterator<Item = (StoreIndex, &Result<Catalog, BlobError>)> {
         (0..).map(StoreIndex).zip(&self.catalogs)
+    }
+}
+
+/// How much an entry tells of a backup, the most first: a store that has it complete, one in which something is wrong with it, one that has a
+/// part of it.
+fn rank(entry: &Entry) -> u8 {
+    match entry.standing {
+        Standing::Complete(_) => 0,
+        Standing::DataMissing
+        | Standing::Damaged(_)
+        | Standing::Forged(_)
+        | Standing::Unreadable(_) => 1,
+        Standing::Incomplete | Standing::NotWhole(_) => 2,
     }
 }

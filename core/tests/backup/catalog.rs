@@ -3,6 +3,7 @@
 use super::sample::*;
 use super::store::Store;
 use raftkv_core::backup::catalog::{Catalog, Proof, ReadCatalog, Standing};
+use raftkv_core::backup::replicas::Replicas;
 use raftkv_core::backup::select::{SelectError, Selector};
 use raftkv_core::backup::{BackupId, Key, KeyRing};
 use raftkv_core::time::Wall;
@@ -93,6 +94,19 @@ fn a_backup_that_does_not_tell_its_age_may_be_the_newest() {
     store.objects.get_mut(&format!("{}/metadata.json", ids[2])).unwrap().pop();
     assert_eq!(passed_over(&mut store, ids[3]), [ids[2]]);
     assert_eq!(passed_over(&mut store, ids[0]), [ids[1], ids[2]]);
+}
+
+#[test]
+fn a_part_of_a_backup_in_one_store_hides_nothing_that_is_wrong_with_it_in_another() {
+    let (mut first, ids) = store_with(&[10, 20], &[key(1)]);
+    let mut second = Store { objects: first.objects.clone(), ..Store::default() };
+    first.objects.remove(&format!("{}/metadata.json", ids[1]));
+    second.objects.get_mut(&format!("{}/metadata.json", ids[1])).unwrap().pop();
+    let catalogs = [&mut first, &mut second].map(|store| Ok(list(store, &[key(1)])));
+    let merged = Replicas::new(catalogs.into()).merged().unwrap();
+    assert_eq!(merged.select(&Selector::Latest).map(|entry| entry.id), Ok(ids[0]));
+    let passed_over: Vec<_> = merged.unusable_newer_than(ids[0]).map(|entry| entry.id).collect();
+    assert_eq!(passed_over, [ids[1]]);
 }
 
 #[test]
