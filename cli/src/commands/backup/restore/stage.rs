@@ -30,6 +30,8 @@ pub struct Staged {
     target: Target,
     staging: Staging,
     state_hash: StateHash,
+    /// Locked until it is at its place, so that another restore there leaves it alone.
+    _directory: Directory,
 }
 
 #[derive(Debug)]
@@ -65,28 +67,12 @@ impl Target {
         members: Vec<MemberInfo>,
         base: GenesisBase,
     ) -> Result<Staged, Failure> {
-        let staging = Staging(self.sibling("restoring")?);
+        let place = self.sibling("restoring")?;
+        remove_leftovers(&place)?;
+        let staging = Staging(place);
         let failed = |error: &dyn std::fmt::Display| {
             Failure::new(Exit::Storage, format!("{}: {error}", staging.0.display()))
         };
-        if fs::symlink_metadata(&staging.0).is_ok_and(|it| it.is_dir())
-            && let Err(error @ DirectoryError::Locked { .. }) = Directory::open(&staging.0)
-        {
-            // Another restore to this place is still at work.
-            return Err(Failure::new(Exit::Refused, error));
-        }
-        // What an interrupted restore left there is of no use. It leaves a directory: anything else is somebody else's.
-        match fs::remove_dir_all(&staging.0) {
-            Err(error) if error.kind() == ErrorKind::NotADirectory => {
-                let what = format!(
-                    "{} is in the way: it is no directory, so no restore has made it; move it away",
-                    staging.0.display()
-                );
-                return Err(Failure::new(Exit::Refused, what));
-            }
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(&error)),
-            _ => {}
-        }
         let directory = Directory::open(&staging.0).map_err(|error| failed(&error))?;
         let mut files = Files::new(&directory);
         let genesis = genesis(identity, members, base);
@@ -97,7 +83,7 @@ impl Target {
             ops.iter().try_for_each(|op| files.execute(&op).map(drop))
         })
         .map_err(|error| failed(&error))?;
-        Ok(Staged { target: self, staging, state_hash })
+        Ok(Staged { target: self, staging, state_hash, _directory: directory })
     }
 
     fn sibling(&self, suffix: &str) -> Result<PathBuf, Failure> {
@@ -143,6 +129,28 @@ impl Staged {
             }
         }
         Err(Failure::new(Exit::Storage, "too many directories were moved aside"))
+    }
+}
+
+/// Removes what an interrupted restore left. One that is still at work holds the directory's lock; and what is no directory is somebody else's.
+fn remove_leftovers(place: &Path) -> Result<(), Failure> {
+    if fs::symlink_metadata(place).is_ok_and(|it| it.is_dir())
+        && let Err(error @ DirectoryError::Locked { .. }) = Directory::open(place)
+    {
+        return Err(Failure::new(Exit::Refused, error));
+    }
+    match fs::remove_dir_all(place) {
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            let what = format!(
+                "{} is in the way: it is no directory, so no restore has made it; move it away",
+                place.display()
+            );
+            Err(Failure::new(Exit::Refused, what))
+        }
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Failure::new(Exit::Storage, format!("{}: {error}", place.display())))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -199,7 +207,10 @@ mod tests {
             }),
             ("all of it, but for the last rename", |left| {
                 let whole = stage(Target::check(&left.with_extension(""), false).unwrap());
-                std::mem::forget(whole);
+                let kept = left.with_extension("kept");
+                fs::rename(left, &kept).unwrap();
+                drop(whole);
+                fs::rename(kept, left).unwrap();
                 assert!(left.join("identity").exists());
             }),
         ];
@@ -218,12 +229,10 @@ mod tests {
     fn a_restore_to_the_same_place_that_is_at_work_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("db");
-        let at_work = Directory::open(&dir.path().join("db.restoring")).unwrap();
+        let at_work = stage(Target::check(&path, false).unwrap());
         let refused = try_stage(Target::check(&path, false).unwrap()).unwrap_err();
         assert_eq!(refused.exit(), Exit::Refused, "{refused}");
-        assert!(dir.path().join("db.restoring").exists());
-        drop(at_work);
-        stage(Target::check(&path, false).unwrap()).publish().unwrap();
+        at_work.publish().unwrap();
         assert!(path.join("identity").exists());
     }
 
