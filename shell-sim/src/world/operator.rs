@@ -1,7 +1,7 @@
 //! The operator: lets machines with empty disks join, changes the membership, moves leadership, asks for snapshots.
 //!
 //! One task at a time. Letting a machine join is insisted on; everything else is given up after some refusals, and at once when
-//! its outcome is not known, because doing it twice could mean something else.
+//! its outcome is not known, because doing it twice could mean something else; whoever gave the task may give it again.
 
 use crate::client::Sending;
 use crate::random::Draw;

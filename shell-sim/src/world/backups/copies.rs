@@ -74,6 +74,11 @@ impl Copies {
         self.sites.iter().flat_map(move |site| good(&site.commits, &site.store, before))
     }
 
+    /// What really happened in each of them, and what is there.
+    pub(super) fn truths(&self) -> impl Iterator<Item = (&Commits, &Store)> {
+        self.sites.iter().map(|site| (&site.commits, &site.store))
+    }
+
     /// Whether no listing of any of them is ever stale.
     pub(super) fn list_truly(&self) -> bool {
         self.stores().all(Store::lists_truly)

@@ -182,12 +182,10 @@ impl Backups {
         if !self.store.lists_truly() || !self.copies.list_truly() {
             return Ok(());
         }
-        if !means.silent.is_empty() {
-            // It was asked to go on without what they have.
-            return Ok(());
-        }
-        let whole = copies::good(&self.commits, &self.store, means.began);
-        let whole = whole.chain(self.copies.good(means.began));
+        let heard = (0..).map(StoreIndex).zip(self.truths());
+        let heard = heard.filter(|(store, _)| !means.silent.contains(store));
+        let whole =
+            heard.flat_map(|(_, (commits, store))| copies::good(commits, store, means.began));
         let opens = |metadata: &&Metadata| keys::opens(&means.access, metadata);
         newest_restored::check(restored, whole.filter(opens))
     }
@@ -226,6 +224,11 @@ impl Backups {
             }
         }
         all.into_iter().collect()
+    }
+
+    /// What really happened in each store, and what is there.
+    fn truths(&self) -> impl Iterator<Item = (&Commits, &Store)> {
+        std::iter::once((&self.commits, &self.store)).chain(self.copies.truths())
     }
 
     /// What really happened in a store, and what is there.

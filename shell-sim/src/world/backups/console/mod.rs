@@ -216,6 +216,7 @@ impl Console {
     /// Find a backup to start a cluster of so many nodes from, before anything else.
     pub(super) fn recover(&mut self, now: SimTime, nodes: usize, stores: &mut Shelf<'_>) {
         self.die(now, stores);
+        self.failures = 0;
         self.nodes = nodes;
         self.wants.push_front(Want::Recovery);
         self.next = now + PAUSE;
