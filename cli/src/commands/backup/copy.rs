@@ -191,11 +191,10 @@ fn failed(done: &Result<CaughtUp, Failure>, name: &str) -> Option<Failure> {
         let what = format!("store {name} has a backup {id}, but cannot read it: repeat this later");
         return Some(Failure::new(Exit::Storage, what));
     }
-    if done.is_stopped() {
-        let what = format!("store {name} was not brought up to date: told to stop");
-        return Some(Failure::new(Exit::Failed, what));
-    }
-    let (id, error) = done.failures().next()?;
+    let Some((id, error)) = done.failures().next() else {
+        let stopped = format!("store {name} was not brought up to date: told to stop");
+        return done.is_stopped().then(|| Failure::new(Exit::Failed, stopped));
+    };
     let exit = match error {
         CopyError::Damaged(_) | CopyError::Displaced => Exit::Verification,
         CopyError::Changed(_) | CopyError::Gone | CopyError::GivenUp => Exit::Failed,

@@ -4,7 +4,7 @@
 //! was read instead of the one that was asked for, or from which other store, and why, is said on stderr.
 
 use super::progress::Meter;
-use super::setup::{ConfigFile, Setup, choice, read_failure, store_failure};
+use super::setup::{ConfigFile, Setup, read_failure, store_failure};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use clap::Args;
@@ -39,7 +39,7 @@ impl Loading {
         let mut setup = self.config.open()?;
         let replicas = setup.replicas().await?;
         let catalog = replicas.merged().map_err(|error| store_failure(&error))?;
-        let id = self.choose(&setup, choice(&replicas, &catalog, asked)?)?;
+        let id = self.choose(&setup, setup.choice(&replicas, &catalog, asked)?)?;
         let mut recall = Recall::new(replicas, catalog, id, self.or_older);
         loop {
             let (id, store) = recall.place().expect("a backup that was picked is in some store");
@@ -146,7 +146,7 @@ fn refused(setup: &Setup, doubt: Doubt<'_>, chosen: &str) -> Failure {
             let name = setup.name(store);
             let what = format!(
                 "store {name} may have a newer backup, but could not be listed: {error}; nothing was used; \
-                 the newest in the other stores is {chosen}: ask for it by its id, or repeat with --or-older"
+                 what would be taken from the other stores is {chosen}: ask for it by its id, or repeat with --or-older"
             );
             Failure::new(Exit::Storage, what)
         }

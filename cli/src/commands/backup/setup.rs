@@ -165,7 +165,10 @@ impl Setup {
             let none = match self.lock_until(store, command, stop.told()).await {
                 Ok(Some(lock)) => {
                     locks.push(lock);
-                    continue;
+                    match stop.was_told() {
+                        true => Ok(None),
+                        false => continue,
+                    }
                 }
                 Ok(None) => Ok(None),
                 Err(failure) => Err(failure),
@@ -194,6 +197,28 @@ impl Setup {
                 LockError::Store(_) => Exit::Storage,
             };
             self.in_store(at, Failure::new(exit, error))
+        })
+    }
+
+    /// Picks the backup that was asked for in all stores that were heard, and tells why it may not be the newest.
+    pub fn choice<'a>(
+        &self,
+        replicas: &'a Replicas,
+        merged: &'a Catalog,
+        asked: &str,
+    ) -> Result<Choice<'a>, Failure> {
+        choose(replicas, merged, &selector(asked)?).map_err(|error| {
+            let failure = select_failure(error);
+            match replicas.silent().next() {
+                Some((store, why)) if failure.exit() == Exit::NotFound => {
+                    let name = self.name(store);
+                    let what = format!(
+                        "{failure}; store {name} may have it, but could not be listed: {why}"
+                    );
+                    Failure::new(Exit::Storage, what)
+                }
+                _ => failure,
+            }
         })
     }
 
@@ -258,15 +283,6 @@ pub fn now() -> Wall {
 /// Picks the backup that was asked for: by id, `latest` or `@TIME`.
 pub fn pick<'a>(catalog: &'a Catalog, asked: &str) -> Result<&'a Entry, Failure> {
     catalog.select(&selector(asked)?).map_err(select_failure)
-}
-
-/// Picks it in several stores, and tells why it may not be the newest.
-pub fn choice<'a>(
-    replicas: &'a Replicas,
-    merged: &'a Catalog,
-    asked: &str,
-) -> Result<Choice<'a>, Failure> {
-    choose(replicas, merged, &selector(asked)?).map_err(select_failure)
 }
 
 fn selector(asked: &str) -> Result<Selector, Failure> {

@@ -2,7 +2,7 @@
 
 use super::load::unusable;
 use super::progress::Meter;
-use super::setup::{ConfigFile, Setup, choice, read_failure, store_failure};
+use super::setup::{ConfigFile, Setup, read_failure, store_failure};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::{Report, table};
@@ -71,14 +71,24 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
             catalog.entries.iter().filter(whole).map(|entry| entry.id).collect()
         }
         asked => {
-            let picked = choice(&replicas, &catalog, asked)?;
+            let picked = setup.choice(&replicas, &catalog, asked)?;
             for doubt in picked.doubts {
-                // A store that did not answer has been named, and what is in the others is checked nevertheless.
-                let Doubt::Unusable(newer) = doubt else { continue };
-                let (id, what) = (newer.id, newer.standing.fault());
-                let failure = || Failure::new(unusable(newer), format!("backup {id}: {what}"));
-                first = first.or_else(|| Some(failure()));
-                backups.push(VerifiedBackup::new(id, None, vec![what.to_owned()]));
+                let failure = match doubt {
+                    Doubt::Unusable(newer) => {
+                        let (id, what) = (newer.id, newer.standing.fault());
+                        backups.push(VerifiedBackup::new(id, None, vec![what.to_owned()]));
+                        Failure::new(unusable(newer), format!("backup {id}: {what}"))
+                    }
+                    // What is in the others is checked nevertheless.
+                    Doubt::Silent(store, why) => {
+                        let name = setup.name(store);
+                        let what = format!(
+                            "store {name} may have a newer backup, but could not be listed: {why}"
+                        );
+                        Failure::new(Exit::Storage, what)
+                    }
+                };
+                first = first.or(Some(failure));
             }
             vec![picked.entry.id]
         }

@@ -49,6 +49,7 @@ pub async fn run(context: &Context, config: &ConfigFile) -> Result<(), Failure> 
             Some(slot) => {
                 let looked = look(context, config, slot, began);
                 let taken = match stop.in_time(looked, NOT_MADE).await {
+                    Ok(Some(_)) if stop.was_told() => Err(Failure::new(Exit::Failed, NOT_MADE)),
                     Ok(Some((mut setup, frozen))) => {
                         back_up(context, &mut setup, frozen, &stop).await
                     }
