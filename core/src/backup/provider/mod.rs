@@ -3,10 +3,19 @@
 //! Invariants: a credential shows nowhere, neither in `Debug` nor when written out; what could carry one in plain sight (user
 //! information in a URL or an endpoint, unknown parts of a URL's query) is refused, and the refusal does not repeat it.
 
+mod secret;
+#[cfg(test)]
+mod tests;
+mod url;
+
+pub use secret::Secret;
+
+use secret::Given;
+use serde::Deserialize;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
-use serde::{Deserialize, Deserializer, de};
 use std::collections::BTreeMap;
 use std::fmt;
+use url::{Encoded, decode, has_url};
 
 /// Where backups go.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -68,20 +77,6 @@ pub struct Azure {
     pub endpoint: Option<String>,
 }
 
-/// A credential. Shows as `***`, in `Debug` and when written out.
-#[derive(Clone, PartialEq, Eq, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
-pub struct Secret(String);
-
-/// The keys as they are in the file, whatever the kind of store.
-type Keys = BTreeMap<String, Option<Secret>>;
-
-/// A value as it is in the file.
-enum Given {
-    Text(Secret),
-    /// What it is instead is not kept: it may be a credential without its quotes.
-    NoText,
-}
-
 /// What is wrong with a store's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProviderError {
@@ -128,6 +123,9 @@ pub enum ProviderError {
     #[error("provider.s3_access_key and provider.s3_secret_key must be given together, or neither")]
     HalfCredential,
 }
+
+/// The keys as they are in the file, whatever the kind of store.
+type Keys = BTreeMap<String, Option<Secret>>;
 
 /// A kind of store: its keys, the bucket's and the path's first, and what a URL's scheme and query come to.
 struct Kind {
@@ -385,227 +383,5 @@ pub fn check_endpoint(endpoint: &str) -> Result<(), &'static str> {
             Err("it holds white space")
         }
         Some(_) => Ok(()),
-    }
-}
-
-/// Whether a directory can be named by a URL: what stands before the first `/` of one is a host, and no parser agrees with another on dots.
-fn has_url(path: &str) -> bool {
-    path.starts_with('/') && path.split('/').all(|part| !matches!(part, "." | ".."))
-}
-
-/// A path as it stands in a URL: [`decode`] gives it back.
-struct Encoded<'a>(&'a str);
-
-impl fmt::Display for Encoded<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            if matches!(c, ' ' | '%' | '?' | '#' | '@') || c.is_control() {
-                let mut bytes = [0; 4];
-                let bytes = c.encode_utf8(&mut bytes).bytes();
-                bytes.into_iter().try_for_each(|byte| write!(f, "%{byte:02X}"))?;
-            } else {
-                fmt::Write::write_char(f, c)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Undoes percent-encoding.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        rest = after;
-        if first != b'%' {
-            bytes.push(first);
-            continue;
-        }
-        let (digits, after) = rest.split_at_checked(2)?;
-        let digit = |byte: u8| char::from(byte).to_digit(16);
-        bytes.push((digit(digits[0])? * 16 + digit(digits[1])?) as u8);
-        rest = after;
-    }
-    String::from_utf8(bytes).ok()
-}
-
-impl Secret {
-    /// The credential itself, for the store's client only.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<'de> Deserialize<'de> for Given {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl de::Visitor<'_> for Any {
-            type Value = Given;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Given, E> {
-                Ok(Given::Text(Secret(text.into())))
-            }
-
-            fn visit_string<E: de::Error>(self, text: String) -> Result<Given, E> {
-                Ok(Given::Text(Secret(text)))
-            }
-
-            fn visit_bool<E: de::Error>(self, _: bool) -> Result<Given, E> {
-                Ok(Given::NoText)
-            }
-
-            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Given, E> {
-                Ok(Given::NoText)
-            }
-
-            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Given, E> {
-                Ok(Given::NoText)
-            }
-
-            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Given, E> {
-                Ok(Given::NoText)
-            }
-        }
-        // Not as a string: some formats would then complain themselves, and repeat the value.
-        deserializer.deserialize_any(Any)
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("***")
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use serde_json::{Value, json};
-
-    fn parse(value: Value) -> Result<Provider, String> {
-        serde_json::from_value(value).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_url_says_the_same_as_the_keys() {
-        let cases = [
-            (
-                json!({ "url": "file:///srv/b%20c" }),
-                json!({ "type": "local", "local_path": "/srv/b c" }),
-            ),
-            (
-                json!({ "url": "s3://b/deep/er?region=eu-1&endpoint=http%3A%2F%2Fh:9000/", "s3_access_key": "a", "s3_secret_key": "s" }),
-                json!({ "type": "minio", "s3_bucket": "b", "s3_path": "/deep/er/", "s3_region": "eu-1",
-                        "s3_endpoint": "http://h:9000", "s3_access_key": "a", "s3_secret_key": "s" }),
-            ),
-            (
-                json!({ "url": "gs://b?credentials_file=/k.json" }),
-                json!({ "type": "gcs", "gcs_bucket": "b", "gcs_credentials_file": "/k.json" }),
-            ),
-            (
-                json!({ "url": "azblob://c/p?account=acc" }),
-                json!({ "type": "azure", "azure_container": "c", "azure_path": "p", "azure_account": "acc" }),
-            ),
-        ];
-        for (url, keys) in cases {
-            let provider = parse(url.clone()).unwrap();
-            assert_eq!(provider, parse(keys).unwrap(), "{url}");
-            assert_eq!(
-                parse(json!({ "url": provider.to_string() })).unwrap().kind(),
-                provider.kind()
-            );
-        }
-    }
-
-    #[test]
-    fn mistakes_are_named_and_nothing_is_repeated() {
-        let cases = [
-            (json!({}), "either a type"),
-            (json!({ "type": "s3", "url": "s3://b" }), "either a type"),
-            (json!({ "type": "ftp" }), "unknown variant `ftp`"),
-            (json!({ "type": "s3" }), "provider.s3_bucket must not be empty"),
-            (json!({ "type": "s3", "s3_bucket": "a/b" }), "provider.s3_bucket"),
-            (
-                json!({ "type": "gcs", "gcs_bucket": "b", "s3_region": "hunter2" }),
-                "unknown field `s3_region`",
-            ),
-            (json!({ "type": "minio", "s3_bucket": "b" }), "provider.s3_endpoint"),
-            (json!({ "type": "s3", "s3_bucket": "b", "s3_secret_key": "hunter2" }), "together"),
-            (json!({ "type": "s3", "s3_bucket": "b", "s3_path": "a/../c" }), "provider.s3_path"),
-            (
-                json!({ "type": "s3", "s3_bucket": "b", "s3_endpoint": "https://u:hunter2@h" }),
-                "user information",
-            ),
-            (json!({ "type": "s3", "s3_bucket": "b", "s3_endpoint": "h:9000" }), "https://"),
-            (json!({ "url": "s3://key:hunter2@b/p" }), "user information"),
-            (json!({ "url": "s3://b?secret_key=hunter2" }), "its query"),
-            (json!({ "url": "s3://b?region=%zz" }), "not valid"),
-            (json!({ "url": "s3://b", "s3_bucket": "other" }), "another key"),
-            (json!({ "url": "ftp://hunter2" }), "s3://"),
-            (json!({ "url": "file://.." }), "file:///srv/backups"),
-            (json!({ "url": "file://hunter2/b" }), "local_path"),
-            (json!({ "url": "file:///srv/%2e%2e/hunter2" }), "without . and .."),
-            (
-                json!({ "type": "s3", "s3_bucket": "b", "s3_secret_key": 711_711 }),
-                "provider.s3_secret_key is no text: put it in quotes",
-            ),
-            (json!({ "type": "local", "local_path": "/x", "typo": 1 }), "unknown field `typo`"),
-            (json!({ "type": 1 }), "either a type"),
-        ];
-        for (value, part) in cases {
-            let error = parse(value.clone()).unwrap_err();
-            assert!(error.contains(part), "{value}: {error}");
-            assert!(!error.contains("hunter2") && !error.contains("711711"), "{error}");
-        }
-    }
-
-    #[test]
-    fn credentials_never_show() {
-        let azure = json!({ "type": "azure", "azure_container": "c", "azure_account": "a", "azure_key": "hunter2" });
-        let s3 = json!({ "type": "s3", "s3_bucket": "b", "s3_access_key": "AKIAEXAMPLE", "s3_secret_key": "hunter2" });
-        for provider in [azure, s3].map(|value| parse(value).unwrap()) {
-            let shown =
-                format!("{provider:?} {provider} {}", serde_json::to_string(&provider).unwrap());
-            assert!(!shown.contains("hunter2") && !shown.contains("AKIAEXAMPLE"), "{shown}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_directory_is_written_out_as_what_is_read_as_the_same(path in "(/|file:/{0,3})?([ -~é\u{85}]{1,8}|[./%@?#]{1,6}){1,3}") {
-            let local = |path: &str| parse(json!({ "type": "local", "local_path": path }));
-            let provider = local(&path).unwrap();
-            prop_assert_eq!(parse(serde_json::to_value(&provider).unwrap()), Ok(provider.clone()));
-            let shown = provider.to_string();
-            match shown.starts_with("file:") {
-                true => prop_assert_eq!(parse(json!({ "url": shown })), Ok(provider)),
-                false => prop_assert!(shown == path || shown == format!("./{path}"), "{}", shown),
-            }
-        }
-
-        #[test]
-        fn a_place_in_a_bucket_is_written_out_as_a_url_of_the_same(path in "[a-z %?#@&=é]{1,9}(/[a-z %?#@&=é]{1,9}){0,2}") {
-            let provider = parse(json!({ "type": "s3", "s3_bucket": "b", "s3_path": path })).unwrap();
-            prop_assert_eq!(parse(json!({ "url": provider.to_string() })), Ok(provider.clone()));
-            prop_assert_eq!(parse(serde_json::to_value(&provider).unwrap()), Ok(provider));
-        }
-
-        #[test]
-        fn no_url_is_a_panic(url in "(s3|gs|azblob|file|x)://[a-z@%?&=/.#0-9]{0,40}") {
-            if let Ok(provider) = parse(json!({ "url": url })) {
-                prop_assert!(provider.to_string().split('/').all(|part| part != ".."));
-            }
-        }
     }
 }
