@@ -83,6 +83,18 @@ fn a_removed_node_that_must_wait_turns_clients_away() {
     assert!(matches!(cluster.hosts[&gone].halted, Some(Halt::Removed { .. })));
 }
 
+/// Removes a member that hears nobody. When it hears the others again, it learns of its removal by asking.
+fn removed_unheard_it_asks_and_goes(cluster: &mut Cluster, leader: u32, member: u32) {
+    let removed = cluster.ask(leader, Request::MemberRemove { member });
+    cluster.settle();
+    assert_eq!(cluster.answer(removed), &Response::Done);
+    (0..100).for_each(|_| cluster.pass_tick());
+    assert_eq!(cluster.hosts[&member].halted, None, "nobody could tell it");
+    cluster.cut.clear();
+    (0..100).for_each(|_| cluster.pass_tick());
+    assert!(matches!(cluster.hosts[&member].halted, Some(Halt::Removed { .. })));
+}
+
 #[test]
 fn a_learner_that_missed_its_own_removal_asks_and_goes() {
     let mut cluster = Cluster::new(3, Config::default());
@@ -94,14 +106,7 @@ fn a_learner_that_missed_its_own_removal_asks_and_goes() {
     let applied = |member| cluster.hosts[&member].node.as_ref().unwrap().applied_index();
     assert_eq!(applied(learner), applied(leader), "it has not caught up");
     cluster.cut.extend((1..=3).map(|other| (other, learner)));
-    let removed = cluster.ask(leader, Request::MemberRemove { member: learner });
-    cluster.settle();
-    assert_eq!(cluster.answer(removed), &Response::Done);
-    (0..100).for_each(|_| cluster.pass_tick());
-    assert_eq!(cluster.hosts[&learner].halted, None, "nobody could tell it");
-    cluster.cut.clear();
-    (0..100).for_each(|_| cluster.pass_tick());
-    assert!(matches!(cluster.hosts[&learner].halted, Some(Halt::Removed { .. })));
+    removed_unheard_it_asks_and_goes(&mut cluster, leader, learner);
 }
 
 #[test]
@@ -114,14 +119,7 @@ fn a_node_that_was_removed_before_its_first_snapshot_came_asks_and_goes() {
     cluster.join(new, leader, false);
     (0..30).for_each(|_| cluster.pass_tick());
     assert_eq!(cluster.hosts[&new].node.as_ref().unwrap().applied_index(), 0);
-    let removed = cluster.ask(leader, Request::MemberRemove { member: new });
-    cluster.settle();
-    assert_eq!(cluster.answer(removed), &Response::Done);
-    (0..100).for_each(|_| cluster.pass_tick());
-    assert_eq!(cluster.hosts[&new].halted, None, "nobody could tell it");
-    cluster.cut.clear();
-    (0..100).for_each(|_| cluster.pass_tick());
-    assert!(matches!(cluster.hosts[&new].halted, Some(Halt::Removed { .. })));
+    removed_unheard_it_asks_and_goes(&mut cluster, leader, new);
 }
 
 #[test]

@@ -59,6 +59,19 @@ fn create(config: &Path) -> Vec<&str> {
     vec!["backup", "create", "--config", arg(config), "-o", "json"]
 }
 
+/// Runs a command that is told to stop while the gate holds its request: its exit code, what it printed, and what it said.
+fn told_at_the_gate(
+    cluster: &Cluster,
+    command: &[&str],
+    gate: &Gate,
+) -> (Option<i32>, String, String) {
+    let child = cluster.cli().command(command).spawn().unwrap();
+    gate.wait_until_held();
+    let told = Told::tell(child);
+    gate.open();
+    told.end()
+}
+
 #[test]
 fn a_backup_that_is_told_to_stop_is_taken_back() {
     let cluster = Cluster::start(1);
@@ -69,11 +82,7 @@ fn a_backup_that_is_told_to_stop_is_taken_back() {
     let gated = direct.replace(&s3.address.to_string(), &gate.address().to_string());
     fs::write(&s3.config, gated).unwrap();
 
-    let child = cluster.cli().command(&create(&s3.config)).spawn().unwrap();
-    gate.wait_until_held();
-    let told = Told::tell(child);
-    gate.open();
-    let (code, printed, said) = told.end();
+    let (code, printed, said) = told_at_the_gate(&cluster, &create(&s3.config), &gate);
     assert_eq!((code, printed.as_str()), (Some(1), ""), "{said}");
     assert!(said.contains("told to stop"), "{said}");
     let (lock, objects) = look(&s3.bucket());
@@ -110,11 +119,7 @@ fn a_complete_backup_stays_when_its_copies_are_told_to_stop() {
     let gate = Gate::before(s3.address, "/data.db");
     let config = with_copies(&cluster.path("backup"), &provider(gate.address()));
 
-    let child = cluster.cli().command(&create(&config)).spawn().unwrap();
-    gate.wait_until_held();
-    let told = Told::tell(child);
-    gate.open();
-    let (code, printed, said) = told.end();
+    let (code, printed, said) = told_at_the_gate(&cluster, &create(&config), &gate);
     assert_eq!(code, Some(0), "{said}");
     let made: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(made["status"], "complete");

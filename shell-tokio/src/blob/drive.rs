@@ -4,6 +4,7 @@ use super::Storage;
 use bytes::Bytes;
 use raftkv_core::backup::create::Create;
 use raftkv_core::backup::machine::{Action, ActionResult, Machine, Progress};
+use std::future::pending;
 use std::pin::pin;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -23,21 +24,13 @@ pub enum Piece {
 pub async fn drive(
     machine: &mut (dyn Machine + Send),
     store: &mut (impl Storage + ?Sized),
-    mut observe: impl FnMut(Progress),
+    observe: impl FnMut(Progress),
 ) {
-    let mut under_way = UnderWay::default();
-    loop {
-        under_way.start(machine, store);
-        observe(machine.progress());
-        if machine.is_ended() {
-            return;
-        }
-        machine.handle(under_way.next().await);
-    }
+    drive_until(machine, store, pending(), |_| {}, observe).await;
 }
 
 /// As [`drive`], for work that can be given up: when `stop` ends, `give_up` tells the machine, which then comes to its end.
-pub async fn drive_until<M: Machine + Send>(
+pub async fn drive_until<M: Machine + Send + ?Sized>(
     machine: &mut M,
     store: &mut (impl Storage + ?Sized),
     stop: impl Future<Output = ()>,
@@ -102,7 +95,11 @@ pub async fn drive_create(
 struct UnderWay(JoinSet<ActionResult>);
 
 impl UnderWay {
-    fn start(&mut self, machine: &mut (dyn Machine + Send), storage: &mut (impl Storage + ?Sized)) {
+    fn start(
+        &mut self,
+        machine: &mut (impl Machine + Send + ?Sized),
+        storage: &mut (impl Storage + ?Sized),
+    ) {
         while let Some(action) = machine.poll_action() {
             match action {
                 Action::Blob { store, op, action } => {
