@@ -345,6 +345,31 @@ fn a_restore_that_is_interrupted_at_every_step_is_run_again() {
 }
 
 #[test]
+fn a_restore_onto_a_full_disk_is_run_again_when_there_is_space() {
+    for voters in [1, 3] {
+        let reports = tell(
+            |options| options.voters = voters,
+            |scenario| {
+                back_up(scenario)?;
+                scenario.lose_data_centre()?;
+                scenario.run_until("a restored cluster is to take over", Scenario::is_restored)?;
+                let members = scenario.voters();
+                members.iter().for_each(|member| scenario.set_disk_full(*member, true));
+                let before = scenario.acknowledged();
+                scenario.run_for(millis(3_000))?;
+                assert_eq!(scenario.acknowledged(), before, "there is nothing to serve from");
+                members.iter().for_each(|member| scenario.set_disk_full(*member, false));
+                scenario.run_until("it serves", |it| it.acknowledged() > before + 20)
+            },
+        );
+        for report in reports {
+            assert!(report.faults["disk full refusal"] > 0);
+            assert!(report.sometimes["a restore met a failing disk"] > 0);
+        }
+    }
+}
+
+#[test]
 fn a_restored_cluster_is_lost_before_its_first_backup() {
     // No backup tells what the second and the third cluster gave out: names of sessions must not come again.
     tell(
