@@ -25,6 +25,8 @@ pub enum Role {
     Pin,
     /// It is being made, or was given up: what whoever makes it says of that.
     Status,
+    /// The backup is being removed: whoever finds this without metadata finishes it.
+    Removal,
     /// Something reads the backup, or writes it, just now.
     Hold(Owner),
     /// Who makes backups in this store. Belongs to no backup; the highest number counts.
@@ -113,7 +115,7 @@ pub enum BlobOp {
     },
     /// List everything under the store's prefix. Done with [`BlobDone::Listing`].
     List,
-    /// Remove an object; done also when it was not there.
+    /// Remove an object, and every upload of it that has not ended; done also when nothing was there.
     Delete {
         /// Which object.
         object: ObjectName,
@@ -140,9 +142,15 @@ pub struct Listing {
     pub objects: Vec<(ObjectName, u64)>,
     /// When each was written, by the store's clock, where the store tells.
     pub written: BTreeMap<ObjectName, Wall>,
+    /// Uploads that have begun and not ended, by the object they would make, and when they began, where the store tells. A store need
+    /// not show them.
+    pub uploads: Vec<(ObjectName, Option<Wall>)>,
     /// Paths below the prefix that are not objects of backups.
     pub strangers: Vec<String>,
 }
+
+/// Behind the path of an object stands this in a listing when it is an upload that has not ended.
+pub const UNFINISHED: &str = ".partial";
 
 /// How an operation failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -199,6 +207,11 @@ impl ObjectName {
         ObjectName { backup, role: Role::Status }
     }
 
+    /// What says that a backup is being removed.
+    pub fn removal(backup: BackupId) -> Self {
+        ObjectName { backup, role: Role::Removal }
+    }
+
     /// A hold on a backup.
     pub fn hold(backup: BackupId, owner: Owner) -> Self {
         ObjectName { backup, role: Role::Hold(owner) }
@@ -237,7 +250,8 @@ impl ObjectName {
 
 impl Role {
     fn from_name(name: &str) -> Option<Role> {
-        let plain = [Role::Data, Role::Metadata, Role::Keys, Role::Pin, Role::Status];
+        let plain =
+            [Role::Data, Role::Metadata, Role::Keys, Role::Pin, Role::Status, Role::Removal];
         if let Some(role) = plain.into_iter().find(|role| role.to_string() == name) {
             return Some(role);
         }
@@ -251,19 +265,22 @@ impl Role {
 
 impl Listing {
     /// Sorts out what a store has below its prefix: paths relative to the prefix, with lengths, and when each was written, if the store
-    /// tells.
+    /// tells. A path that ends in [`UNFINISHED`] is an upload.
     pub fn of(paths: impl IntoIterator<Item = (String, u64, Option<Wall>)>) -> Self {
         let mut listing = Listing::default();
         for (path, len_bytes, written) in paths {
-            match ObjectName::from_path(&path) {
-                Some(object) => {
+            let upload = path.strip_suffix(UNFINISHED).and_then(ObjectName::from_path);
+            match (ObjectName::from_path(&path), upload) {
+                (Some(object), _) => {
                     listing.objects.push((object, len_bytes));
                     listing.written.extend(written.map(|at| (object, at)));
                 }
-                None => listing.strangers.push(path),
+                (None, Some(object)) => listing.uploads.push((object, written)),
+                (None, None) => listing.strangers.push(path),
             }
         }
         listing.objects.sort_unstable();
+        listing.uploads.sort_unstable();
         listing.strangers.sort_unstable();
         listing
     }
@@ -277,6 +294,7 @@ impl fmt::Display for Role {
             Role::Keys => f.write_str("keys.bin"),
             Role::Pin => f.write_str("pin.json"),
             Role::Status => f.write_str("status.json"),
+            Role::Removal => f.write_str("removal.json"),
             Role::Hold(owner) => write!(f, "hold-{owner}.json"),
             Role::Lock(number) => write!(f, "{number:020}.json"),
         }
@@ -317,11 +335,13 @@ mod tests {
             format!("{id}/keys.bin"),
             format!("{id}/pin.json"),
             format!("{id}/status.json"),
+            format!("{id}/removal.json"),
             format!("{id}/hold-{owner}.json"),
             "locks/00000000000000000007.json".to_string(),
         ];
         let strange = [
             format!("{id}/data.db.tmp"),
+            format!("{id}/data.db.partial.partial"),
             format!("{id}/../data.db"),
             format!("{id}/00000000000000000007.json"),
             format!("{id}/hold-{}.json", owner.to_uppercase()),
@@ -331,11 +351,14 @@ mod tests {
             "locks/data.db".to_string(),
             "README".to_string(),
         ];
-        let all = ours.iter().chain(&strange).map(|path| (path.clone(), 7, Some(Wall(3))));
-        let listing = Listing::of(all);
+        let upload = format!("{id}/data.db.partial");
+        let all = ours.iter().chain(&strange).chain([&upload]);
+        let listing = Listing::of(all.map(|path| (path.clone(), 7, Some(Wall(3)))));
         let paths: Vec<_> = listing.objects.iter().map(|(object, _)| object.path()).collect();
         assert_eq!((paths.len(), listing.written.len()), (ours.len(), ours.len()));
         assert!(ours.iter().all(|path| paths.contains(path)), "{paths:?}");
         assert_eq!(listing.strangers.len(), strange.len());
+        let object = ObjectName::data(id.parse().unwrap());
+        assert_eq!(listing.uploads, [(object, Some(Wall(3)))]);
     }
 }

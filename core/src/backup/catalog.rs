@@ -17,7 +17,7 @@ use super::marker::{MAX_MARKER_BYTES, Marker};
 use super::metadata::{Checksum, MAX_METADATA_BYTES, Metadata, Status};
 use super::retention::CLOCK_TOLERANCE_MS;
 use super::slots::MAX_KEYS_BYTES;
-use crate::ids::ClusterId;
+use crate::ids::{ClusterId, Epoch};
 use crate::time::Wall;
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -35,6 +35,10 @@ pub struct Entry {
     pub metadata: Option<Metadata>,
     /// Length of `data.db`, if it is there.
     pub data_bytes: Option<u64>,
+    /// Epoch and log index by the front of `data.db`, where it has no metadata that tell them and a key at hand opens that.
+    pub front: Option<(Epoch, u64)>,
+    /// Whether something says that it is being removed.
+    pub is_leaving: bool,
     /// What whoever makes it says of it, while it is not complete.
     pub run: Option<Marker>,
     /// When anything but pins and holds was last written, by the store's clock, where it tells.
@@ -60,8 +64,10 @@ pub struct Judged(BTreeMap<Role, Checksum>);
 pub enum Standing {
     /// Complete, as far as a list can tell.
     Complete(Proof),
-    /// Data without metadata: being made, or broken off.
+    /// Data without metadata, and nothing that says why: the metadata were lost.
     Incomplete,
+    /// It has no metadata, for it is being removed, or its removal broke off.
+    HalfRemoved,
     /// It has no metadata, and its status says that it failed or is in progress; or its metadata says so.
     NotWhole(Status),
     /// Metadata without data, or with data of another length.
@@ -90,6 +96,8 @@ pub enum Proof {
 pub struct Catalog {
     /// Every backup, oldest first; those without readable metadata come first of all.
     pub entries: Vec<Entry>,
+    /// Uploads that have not ended, where the store shows them.
+    pub uploads: Vec<ObjectName>,
     /// Paths that belong to no backup.
     pub strangers: Vec<String>,
     /// Who makes backups here, or did last.
@@ -118,6 +126,12 @@ impl Catalog {
             own.partition(|it| it.timestamp.0 <= now.0.saturating_add(CLOCK_TOLERANCE_MS));
         (past.into_iter().max_by_key(|it| it.timestamp), future.into_iter().next())
     }
+
+    /// The highest epoch of which there is a genuine backup.
+    pub fn highest_epoch(&self, plaintext: Plaintext) -> Option<Epoch> {
+        let genuine = self.entries.iter().filter_map(|entry| entry.genuine(plaintext));
+        genuine.map(|metadata| metadata.epoch).max()
+    }
 }
 
 impl Entry {
@@ -139,10 +153,15 @@ impl Entry {
     /// Older first, by epoch and log index.
     pub(super) fn order(&self, other: &Entry) -> Ordering {
         let key = |entry: &Entry| {
-            let place = entry.metadata.as_ref().map(|m| (m.epoch, m.index, m.timestamp));
-            (place, entry.id)
+            let timestamp = entry.metadata.as_ref().map(|metadata| metadata.timestamp);
+            (entry.point(), timestamp, entry.id)
         };
         key(self).cmp(&key(other))
+    }
+
+    /// Epoch and log index, where it tells them.
+    pub(super) fn point(&self) -> Option<(Epoch, u64)> {
+        self.metadata.as_ref().map(|metadata| (metadata.epoch, metadata.index)).or(self.front)
     }
 }
 
@@ -165,6 +184,7 @@ pub struct ReadCatalog {
     outbox: Outbox<Purpose>,
     waiting: VecDeque<ObjectName>,
     found: BTreeMap<BackupId, Found>,
+    uploads: Vec<ObjectName>,
     strangers: Vec<String>,
     lock: Option<Held>,
     lock_written: Option<Wall>,
@@ -190,6 +210,7 @@ impl ReadCatalog {
             outbox,
             waiting: VecDeque::new(),
             found: BTreeMap::new(),
+            uploads: Vec::new(),
             strangers: Vec::new(),
             lock: None,
             lock_written: None,
@@ -215,6 +236,7 @@ impl ReadCatalog {
             self.lock_written = listing.written.get(&lock).copied();
             self.waiting.push_back(lock);
         }
+        self.uploads = listing.uploads.into_iter().map(|(object, _)| object).collect();
         self.strangers = listing.strangers;
         for (object, len_bytes) in listing.objects {
             if object.is_lock() {
@@ -224,18 +246,15 @@ impl ReadCatalog {
             let found = self.found.entry(object.backup).or_default();
             found.listed(object, written);
             match object.role {
-                Role::Data => found.data_bytes = Some(len_bytes),
-                Role::Metadata => {
-                    self.waiting.push_back(object);
-                    // Listed before it, if it is there.
-                    if found.data_bytes.is_some() {
-                        self.waiting.push_back(ObjectName::data(object.backup));
-                    }
-                }
-                Role::Keys | Role::Pin | Role::Status | Role::Hold(_) => {
+                Role::Data => {
+                    found.data_bytes = Some(len_bytes);
                     self.waiting.push_back(object);
                 }
-                Role::Lock(_) => {}
+                Role::Metadata | Role::Keys | Role::Pin | Role::Status | Role::Hold(_) => {
+                    self.waiting.push_back(object);
+                }
+                // That it is there says all.
+                Role::Removal | Role::Lock(_) => {}
             }
         }
     }
@@ -257,9 +276,10 @@ impl ReadCatalog {
             let mut entries: Vec<_> =
                 found.into_iter().map(|(id, found)| found.entry(id, &self.keys)).collect();
             entries.sort_by(Entry::order);
+            let uploads = std::mem::take(&mut self.uploads);
             let strangers = std::mem::take(&mut self.strangers);
             let (lock, lock_written) = (self.lock.take(), self.lock_written);
-            self.outcome = Some(Ok(Catalog { entries, strangers, lock, lock_written }));
+            self.outcome = Some(Ok(Catalog { entries, uploads, strangers, lock, lock_written }));
         }
     }
 }
@@ -307,6 +327,7 @@ impl Standing {
         match self {
             Standing::Complete(_) => "complete",
             Standing::Incomplete => "incomplete",
+            Standing::HalfRemoved => "half removed",
             Standing::NotWhole(Status::Failed) => "failed",
             Standing::NotWhole(_) => "in_progress",
             Standing::DataMissing | Standing::Damaged(_) => "damaged",
@@ -315,11 +336,23 @@ impl Standing {
         }
     }
 
+    /// Why it is not taken for one of ours that can be used.
+    pub fn objection(&self) -> String {
+        match self {
+            Standing::Complete(Proof::KeyMissing(_)) => "its key is not at hand".into(),
+            Standing::Complete(Proof::Plain) => {
+                "it is not encrypted, although encryption is configured".into()
+            }
+            standing => standing.to_string(),
+        }
+    }
+
     /// What is wrong; empty when nothing is, or when the metadata says it.
     pub fn fault(&self) -> &str {
         match self {
             Standing::Complete(_) | Standing::NotWhole(_) => "",
             Standing::Incomplete => "it has no metadata.json",
+            Standing::HalfRemoved => "it is being removed, or its removal broke off",
             Standing::DataMissing => "data.db is missing, or not as long as metadata.json says",
             Standing::Damaged(what) | Standing::Forged(what) | Standing::Unreadable(what) => what,
         }

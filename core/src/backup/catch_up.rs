@@ -70,7 +70,7 @@ pub fn missing<'a>(from: &'a Catalog, to: &Catalog) -> Missing<'a> {
                 missing.damaged.insert(entry.id);
                 missing.absent.push(entry);
             }
-            Some(Standing::Incomplete | Standing::NotWhole(_)) | None => {
+            Some(Standing::Incomplete | Standing::NotWhole(_) | Standing::HalfRemoved) | None => {
                 missing.absent.push(entry);
             }
         }

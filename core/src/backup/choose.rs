@@ -5,6 +5,7 @@
 
 use super::blob::{BlobError, StoreIndex};
 use super::catalog::{Catalog, Entry};
+use super::format::Plaintext;
 use super::replicas::Replicas;
 use super::select::{SelectError, Selector};
 use crate::time::Wall;
@@ -21,13 +22,14 @@ pub struct Choice<'a> {
 /// Why a backup may not be the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt<'a> {
-    /// This one is newer, or its metadata do not tell how old it is; and it is damaged, forged or unreadable wherever it is.
+    /// This one is newer, or does not tell how old it is; and wherever it is, it is damaged, forged, unreadable, without its metadata or, as far
+    /// as the keys at hand tell, not ours.
     Unusable(&'a Entry),
     /// This store could not be listed.
     Silent(StoreIndex, &'a BlobError),
 }
 
-/// Picks a backup in `merged`, which is what [`Replicas::merged`] gave.
+/// Picks a backup in `merged`, which is what [`Replicas::merged`] gave; `plaintext` says whether those that are not encrypted count as ours.
 ///
 /// # Errors
 /// [`SelectError`]
@@ -35,15 +37,17 @@ pub fn choose<'a>(
     replicas: &'a Replicas,
     merged: &'a Catalog,
     selector: &Selector,
+    plaintext: Plaintext,
 ) -> Result<Choice<'a>, SelectError> {
-    let entry = merged.select(selector)?;
+    let entry = merged.select(selector, plaintext)?;
     let until = match selector {
         Selector::Latest => Wall(i64::MAX),
         Selector::At(at) => *at,
         Selector::Prefix(_) => return Ok(Choice { entry, doubts: Vec::new() }),
     };
     let is_meant = |entry: &&Entry| entry.metadata.as_ref().is_none_or(|it| it.timestamp <= until);
-    let unusable = merged.unusable_newer_than(entry.id).filter(is_meant).map(Doubt::Unusable);
+    let unusable = merged.unusable_newer_than(entry.id, plaintext);
+    let unusable = unusable.filter(is_meant).map(Doubt::Unusable);
     let silent = replicas.silent().map(|(store, error)| Doubt::Silent(store, error));
     Ok(Choice { entry, doubts: unusable.chain(silent).collect() })
 }

@@ -7,6 +7,7 @@ use super::id::BackupId;
 use super::keys::{KeyId, KeyRing};
 use super::marker::{Marker, Owner};
 use super::metadata::{Signed, Status};
+use crate::ids::Epoch;
 use crate::planted::{self, Bug};
 use crate::time::Wall;
 use bytes::Bytes;
@@ -20,6 +21,7 @@ pub(super) struct Found {
     /// When anything but pins and holds was last written.
     written: Option<Wall>,
     run: Option<Marker>,
+    is_leaving: bool,
     metadata: Option<Result<Bytes, BlobError>>,
     front: Option<Result<Bytes, BlobError>>,
     later_slots: Option<Result<Bytes, BlobError>>,
@@ -34,6 +36,7 @@ impl Found {
     pub fn listed(&mut self, object: ObjectName, written: Option<Wall>) {
         match object.role {
             Role::Pin => {}
+            Role::Removal => self.is_leaving = true,
             Role::Hold(owner) => self.holds_written.extend(written.map(|at| (owner, at))),
             _ => self.written = self.written.max(written),
         }
@@ -60,7 +63,7 @@ impl Found {
                 let written = self.holds_written.get(&owner).copied();
                 self.holds.push(Hold { owner, note, beats, written });
             }
-            Role::Lock(_) => {}
+            Role::Removal | Role::Lock(_) => {}
         }
     }
 
@@ -76,6 +79,10 @@ impl Found {
             _ => None,
         };
         let preamble = self.preamble();
+        let front = match &preamble {
+            Ok(preamble) if metadata.is_none() => point(preamble, keys),
+            _ => None,
+        };
         let (key_ids, opened_by) = match &preamble {
             Ok(preamble) => (preamble.current_key_ids(), opened_by(preamble, keys)),
             Err(_) => Default::default(),
@@ -84,6 +91,7 @@ impl Found {
             Some(Err(error)) if error.kind != BlobErrorKind::NotFound => {
                 Standing::Unreadable(error.to_string())
             }
+            Some(Err(_)) | None if self.is_leaving => Standing::HalfRemoved,
             Some(Err(_)) | None => self.run.as_ref().map_or(Standing::Incomplete, not_whole),
             Some(Ok(_)) => signed
                 .unwrap_or_else(|| Signed::parse(&[]))
@@ -92,13 +100,15 @@ impl Found {
                 .unwrap_or_else(|standing| standing),
         };
         let judged = self.judged();
-        let Found { data_bytes, written, run, pin, holds, .. } = self;
+        let Found { data_bytes, is_leaving, written, run, pin, holds, .. } = self;
         let run = run.filter(|_| matches!(standing, Standing::NotWhole(_)));
         Entry {
             id,
             standing,
             metadata,
             data_bytes,
+            front,
+            is_leaving,
             run,
             written,
             pin,
@@ -180,6 +190,12 @@ impl Found {
 /// What a status says of a backup that has no metadata.
 fn not_whole(run: &Marker) -> Standing {
     Standing::NotWhole(if run.released { Status::Failed } else { Status::InProgress })
+}
+
+/// Epoch and log index, if nobody without a key could have written them. Who may write a plain backup may write any.
+fn point(preamble: &Preamble, keys: &KeyRing) -> Option<(Epoch, u64)> {
+    preamble.unlock(keys, Plaintext::Allowed).ok()?;
+    Some((preamble.header.epoch, preamble.header.index))
 }
 
 /// The keys at hand that open it, each tried alone.

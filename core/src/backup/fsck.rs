@@ -4,7 +4,7 @@
 //! while somebody has the lock may be just that. What a copy or a restore uses shows in its hold. Invariants: something damaged or forged is reported and never touched: it may be the only trace of what
 //! happened; data without metadata is never called useless before it was read.
 
-use super::blob::ObjectName;
+use super::blob::UNFINISHED;
 use super::catalog::{Catalog, Entry, Standing};
 use super::id::BackupId;
 use super::marker::Owner;
@@ -14,8 +14,12 @@ use std::fmt;
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// Whole data without metadata: it broke off at the very end, was removed in part, or lost its metadata.
+    /// Whole data without metadata: it broke off at the very end, or lost its metadata.
     Orphan(BackupId),
+    /// It was being removed, and that broke off after its metadata were gone.
+    HalfRemoved(BackupId),
+    /// It was to be removed, and nothing of it is gone.
+    Unremoved(BackupId),
     /// Small objects of a backup that is not there any more.
     Leftover(BackupId),
     /// What an upload left behind that broke off, and nothing else of that backup.
@@ -37,6 +41,8 @@ pub enum Finding {
 pub enum Remedy {
     /// Rebuild the metadata, or remove the data.
     RebuildOrRemove,
+    /// Take away what says that it is to go: it is whole.
+    Keep,
     /// Remove it.
     Remove,
     /// Watch it, and remove it when there is no sign of life.
@@ -70,26 +76,30 @@ fn all(catalog: &Catalog) -> Vec<Finding> {
         .flat_map(|entry| entry.holds.iter().map(|hold| Finding::Hold(entry.id, hold.owner)));
     findings.extend(holds);
     let is_listed = |id| catalog.entries.iter().any(|entry| entry.id == id);
-    findings.extend(catalog.strangers.iter().map(|path| {
-        let object = path.strip_suffix(".partial").and_then(ObjectName::from_path);
-        match object {
-            // Beside other objects of a backup it does no harm, and removing it would remove them.
-            Some(object) if !object.is_lock() && !is_listed(object.backup) => {
-                Finding::Partial(object.backup)
-            }
-            _ => Finding::Stranger(path.clone()),
+    findings.extend(catalog.uploads.iter().map(|object| {
+        // Beside other objects of a backup it does no harm, and removing it would remove them.
+        match !object.is_lock() && !is_listed(object.backup) {
+            true => Finding::Partial(object.backup),
+            false => Finding::Stranger(format!("{object}{UNFINISHED}")),
         }
     }));
+    findings.extend(catalog.strangers.iter().cloned().map(Finding::Stranger));
     findings
 }
 
 fn judge(entry: &Entry) -> Option<Finding> {
+    let has_data = entry.data_bytes.is_some();
     match &entry.standing {
+        Standing::Complete(_) if entry.is_leaving => Some(Finding::Unremoved(entry.id)),
         Standing::Complete(_) => None,
-        // In use: being copied, or removed under a reader.
-        Standing::Incomplete if !entry.holds.is_empty() => None,
-        Standing::Incomplete if entry.data_bytes.is_none() => Some(Finding::Leftover(entry.id)),
+        // A reader came before its metadata went.
+        Standing::HalfRemoved if !entry.holds.is_empty() => None,
+        Standing::HalfRemoved => Some(Finding::HalfRemoved(entry.id)),
+        Standing::Incomplete if !has_data && !entry.holds.is_empty() => None,
+        Standing::Incomplete if !has_data => Some(Finding::Leftover(entry.id)),
         Standing::Incomplete => Some(Finding::Orphan(entry.id)),
+        // Data appear when they are whole: it broke off at the very end.
+        Standing::NotWhole(_) if has_data => Some(Finding::Orphan(entry.id)),
         Standing::NotWhole(Status::Failed) => Some(Finding::Failed(entry.id, failure(entry))),
         Standing::NotWhole(_) => Some(Finding::Abandoned(entry.id)),
         standing => Some(Finding::Broken(entry.id, standing.to_string())),
@@ -111,7 +121,9 @@ impl Finding {
     pub fn remedy(&self) -> Remedy {
         match self {
             Finding::Orphan(_) => Remedy::RebuildOrRemove,
-            Finding::Leftover(_)
+            Finding::Unremoved(_) => Remedy::Keep,
+            Finding::HalfRemoved(_)
+            | Finding::Leftover(_)
             | Finding::Partial(_)
             | Finding::Abandoned(_)
             | Finding::Failed(..) => Remedy::Remove,
@@ -124,6 +136,8 @@ impl Finding {
     pub fn backup(&self) -> Option<BackupId> {
         match self {
             Finding::Orphan(id)
+            | Finding::HalfRemoved(id)
+            | Finding::Unremoved(id)
             | Finding::Leftover(id)
             | Finding::Partial(id)
             | Finding::Abandoned(id)
@@ -139,6 +153,10 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Finding::Orphan(_) => f.write_str("data.db without metadata.json"),
+            Finding::HalfRemoved(_) => {
+                f.write_str("what is left of a backup that was being removed")
+            }
+            Finding::Unremoved(_) => f.write_str("it was to be removed, and is whole"),
             Finding::Leftover(_) => f.write_str("small objects without data.db and metadata.json"),
             Finding::Partial(_) => f.write_str("what an upload left behind that broke off"),
             Finding::Abandoned(_) => f.write_str("a backup that was never finished"),

@@ -253,15 +253,18 @@ impl Making {
                     self.given = mark.end();
                     Some(self.tidying())
                 }
-                Stage::Pruning(prune) => prune.get().outcome().map(|outcome| {
-                    self.given = prune.end();
-                    let (failed, what) = match outcome {
-                        Ok(pruned) => (pruned.has_failed(), pruned.to_string()),
-                        Err(error) => (true, format!("older backups were not pruned: {error}")),
-                    };
-                    self.pruned = Some(PruneReport { after: self.order.id, failed, what });
-                    Stage::Leaving
-                }),
+                Stage::Pruning(prune) => match prune.get().outcome() {
+                    None => None,
+                    Some(outcome) => {
+                        let (failed, what) = match outcome {
+                            Ok(pruned) => (pruned.has_failed(), pruned.to_string()),
+                            Err(error) => (true, format!("older backups were not pruned: {error}")),
+                        };
+                        self.given = prune.end();
+                        self.pruned = Some(PruneReport { after: self.order.id, failed, what });
+                        Some(self.sweeping())
+                    }
+                },
                 Stage::Sweeping(sweep) if !sweep.get().is_ended() => None,
                 Stage::Sweeping(sweep) => {
                     self.given = sweep.end();
@@ -416,7 +419,14 @@ impl Making {
                 let prune = Prune::new(pruning, self.now.wall);
                 Stage::Pruning(Box::new(Numbered::new(prune, self.given)))
             }
-            None => Stage::Sweeping(Numbered::new(Sweep::new(), self.given)),
+            None => self.sweeping(),
+        }
+    }
+
+    fn sweeping(&self) -> Stage {
+        match self.keeps.iter().all(|keep| keep.holding() == Holding::Yes) {
+            true => Stage::Sweeping(Numbered::new(Sweep::new(), self.given)),
+            false => Stage::Leaving,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Puts a pin or a hold beside a backup, renews it, and takes it away.
 //!
-//! The marker is written first and the metadata looked for afterwards: whoever removes a backup works the other way round
-//! ([`super::remove`]), so one of the two notices the other. Invariant: a marker that came too late is taken away again.
+//! The marker is written first, and then it is looked whether the backup is being removed, or its metadata are gone: whoever removes a backup
+//! works the other way round ([`super::remove`]), so one of the two notices the other. Invariant: a marker that came too late is taken away
+//! again.
 
 use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName};
 use super::id::BackupId;
@@ -12,7 +13,7 @@ use super::marker::Marker;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MarkError {
     /// The backup is not complete, or is being removed.
-    #[error("backup {id} is not complete, or was removed meanwhile")]
+    #[error("backup {id} is not complete, or is being removed")]
     Gone {
         /// Which.
         id: BackupId,
@@ -38,6 +39,7 @@ pub struct Mark {
 #[derive(Clone, Copy, Debug)]
 enum Purpose {
     Put,
+    LookForRemoval,
     Look,
     Only,
     CleanUp,
@@ -80,19 +82,27 @@ impl Mark {
         let backup = self.object.backup;
         match (purpose, result) {
             (Purpose::Put, Ok(_)) => {
+                let object = ObjectName::removal(backup);
+                self.outbox.blob(Purpose::LookForRemoval, BlobOp::Head { object });
+            }
+            (Purpose::LookForRemoval, Err(error)) if error.kind == BlobErrorKind::NotFound => {
                 let object = ObjectName::metadata(backup);
                 self.outbox.blob(Purpose::Look, BlobOp::Head { object });
             }
-            (Purpose::Look, Err(error)) if error.kind == BlobErrorKind::NotFound => {
-                self.outbox.blob(Purpose::CleanUp, BlobOp::Delete { object: self.object });
-                self.outcome = Some(Err(MarkError::Gone { id: backup }));
-            }
+            (Purpose::LookForRemoval, Ok(_)) => self.too_late(),
+            (Purpose::Look, Err(error)) if error.kind == BlobErrorKind::NotFound => self.too_late(),
             (Purpose::CleanUp, _) => {}
             (_, Ok(_)) => self.outcome = Some(Ok(())),
             (_, Err(error)) => {
                 self.outcome = Some(Err(MarkError::Store { object: self.object, error }));
             }
         }
+    }
+
+    fn too_late(&mut self) {
+        let object = self.object;
+        self.outbox.blob(Purpose::CleanUp, BlobOp::Delete { object });
+        self.outcome = Some(Err(MarkError::Gone { id: object.backup }));
     }
 }
 

@@ -315,7 +315,8 @@ pub fn rfc3339(wall: Wall) -> String {
     format!("{:.3}", jiff::Timestamp::from_millisecond(wall.0).unwrap_or(nearest))
 }
 
-pub(super) fn wall(text: &str) -> Option<Wall> {
+/// A time spelled by RFC 3339.
+pub fn wall(text: &str) -> Option<Wall> {
     text.parse::<jiff::Timestamp>().ok().map(|time| Wall(time.as_millisecond()))
 }
 

@@ -98,7 +98,8 @@ impl Prune {
             Err(error) => Stage::Ended(Err(error.into())),
             Ok(plan) if plan.deletions().next().is_none() => Stage::Ended(Ok(Pruned::default())),
             Ok(plan) => {
-                let remove = Remove::new(plan.deletions(), Force::Respect).despite(plan.forgotten);
+                let remove = Remove::new(plan.deletions(), Force::Respect, self.now);
+                let remove = remove.despite(plan.forgotten);
                 Stage::Removing(Numbered::new(remove, base))
             }
         }

@@ -1,6 +1,6 @@
 //! Why a backup cannot be read.
 
-use super::blob::{BlobError, ObjectName};
+use super::blob::{BlobError, BlobErrorKind, ObjectName, Role};
 use super::format::FormatError;
 use super::id::BackupId;
 use super::metadata::{MetadataError, Status};
@@ -119,6 +119,12 @@ impl ReadError {
     pub fn trouble(&self) -> ReadTrouble {
         match self {
             ReadError::NotComplete { .. } => ReadTrouble::NotFound,
+            // Its metadata were there.
+            ReadError::Store { object: ObjectName { role: Role::Data, .. }, error }
+                if error.kind == BlobErrorKind::NotFound =>
+            {
+                ReadTrouble::Verification
+            }
             ReadError::Store { .. } | ReadError::Short { .. } => ReadTrouble::Store,
             ReadError::Header { error: FormatError::KeyMissing { .. }, .. } => ReadTrouble::Key,
             ReadError::Header { error: FormatError::PlaintextRefused, .. } => ReadTrouble::Refused,

@@ -6,6 +6,7 @@
 
 use super::blob::StoreIndex;
 use super::catalog::{Catalog, Entry};
+use super::format::Plaintext;
 use super::id::BackupId;
 use super::read::{ReadError, ReadTrouble};
 use super::replicas::Replicas;
@@ -19,6 +20,7 @@ pub struct Recall {
     /// All stores as one.
     catalog: Catalog,
     or_older: bool,
+    plaintext: Plaintext,
     id: BackupId,
     /// Where this backup is still to be tried, the next place first.
     places: VecDeque<StoreIndex>,
@@ -43,11 +45,17 @@ pub enum Next {
 }
 
 impl Recall {
-    /// Begins with this backup, of which some store has something; `catalog` is what [`Replicas::merged`] gave. With `or_older`, complete
-    /// backups that are older take the place of one that is beyond repair.
-    pub fn new(replicas: Replicas, catalog: Catalog, id: BackupId, or_older: bool) -> Self {
+    /// Begins with this backup, of which some store has something; `catalog` is what [`Replicas::merged`] gave. With `or_older`, backups
+    /// that are older take the place of one that is beyond repair; `plaintext` says whether those that are not encrypted are ours.
+    pub fn new(
+        replicas: Replicas,
+        catalog: Catalog,
+        id: BackupId,
+        or_older: bool,
+        plaintext: Plaintext,
+    ) -> Self {
         let places = places(&replicas, id);
-        Recall { replicas, catalog, or_older, id, places, error: None }
+        Recall { replicas, catalog, or_older, plaintext, id, places, error: None }
     }
 
     /// What is to be read now; `None` when nothing is left.
@@ -78,7 +86,8 @@ impl Recall {
             self.error = Some(error);
             return Next::Copy(*store);
         }
-        let older = self.catalog.next_older(self.id).filter(|_| !is_hopeful(&error));
+        let older = self.catalog.next_older(self.id, self.plaintext);
+        let older = older.filter(|_| !is_hopeful(&error));
         let older = older.map(|entry| entry.id);
         match older.filter(|_| self.or_older) {
             Some(id) => {

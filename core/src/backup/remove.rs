@@ -1,20 +1,22 @@
 //! Removes backups: first what makes them complete, then everything else.
 //!
-//! Metadata goes first, so that whatever breaks off in between leaves data without metadata: never listed as complete, and found by
-//! [`super::fsck`]. The other way round, a list would show a complete backup that has no data any more.
-//! A reader puts its hold before it reads the metadata. So once the metadata is gone, every reader that found it has its hold in the
-//! store ([`super::mark`]): a second look misses none, and their data stays.
+//! What says that a backup is being removed is written before anything of it goes, and goes last. So a removal that breaks off is told from a
+//! backup that has lost its metadata, and [`super::sweep`] finishes it. Whoever pins a backup, or wants to read it, leaves a marker and looks
+//! for that afterwards ([`super::mark`]); here it is looked for markers afterwards: one of the two notices the other.
+//! Then the metadata goes, so that whatever breaks off from here on leaves data without metadata: never listed as complete. The other way
+//! round, a list would show a complete backup that has no data any more. One more look finds the readers of a store that was too full to
+//! take the note: they have found the metadata, and their data stays.
 //!
 //! Invariants: without force, a pinned or held backup keeps its metadata; data that a reader may need is not deleted; removing
 //! again what was removed in part ends in the same.
 
-use super::blob::{BlobDone, BlobError, BlobOp, Listing, ObjectName, Role};
+use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, ObjectName, Role};
 use super::id::BackupId;
 use super::machine::{Action, ActionResult, Machine, Outbox};
-use super::marker::Owner;
+use super::marker::{Marker, Owner};
 use crate::planted::{self, Bug};
 use crate::time::Wall;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 /// What became of a backup that was to go.
@@ -47,40 +49,57 @@ pub struct Remove {
     force: Force,
     /// Holds that do not count any more, as long as nobody writes them again: by when they were written.
     forgotten: BTreeMap<ObjectName, Wall>,
+    now: Wall,
     outbox: Outbox<Purpose>,
     step: Step,
     waiting: VecDeque<ObjectName>,
     fates: BTreeMap<BackupId, Option<Fate>>,
+    /// Backups that are announced as going, and may have to stay after all.
+    announced: BTreeSet<BackupId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Look,
+    Announce,
+    LookForMarkers,
     Metadata,
     LookAgain,
     Rest,
-    /// What says that it broke off goes when there is nothing more to say that of.
+    /// What says that it broke off, or is being removed, goes when there is nothing more to say that of.
     Status,
+    /// So does what was announced and not done.
+    Withdraw,
     Ended,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     List,
+    Announce,
     Delete(BackupId),
+    Withdraw,
 }
 
 /// Deletions under way at once.
 const DELETES_IN_FLIGHT: usize = 16;
 
 impl Remove {
-    /// Begins to remove these backups.
-    pub fn new(ids: impl IntoIterator<Item = BackupId>, force: Force) -> Self {
+    /// Begins to remove these backups; it is `now` by the calendar of whoever asks.
+    pub fn new(ids: impl IntoIterator<Item = BackupId>, force: Force, now: Wall) -> Self {
         let fates = ids.into_iter().map(|id| (id, None)).collect();
         let mut outbox = Outbox::new();
         outbox.blob(Purpose::List, BlobOp::List);
-        let forgotten = BTreeMap::new();
-        Remove { force, forgotten, outbox, step: Step::Look, waiting: VecDeque::new(), fates }
+        Remove {
+            force,
+            forgotten: BTreeMap::new(),
+            now,
+            outbox,
+            step: Step::Look,
+            waiting: VecDeque::new(),
+            fates,
+            announced: BTreeSet::new(),
+        }
     }
 
     /// Takes these holds, last written then by the store's clock, for forgotten: only a newer sign of life counts.
@@ -98,24 +117,49 @@ impl Remove {
 
     fn listed(&mut self, result: Result<BlobDone, BlobError>) {
         match result {
-            Ok(BlobDone::Listing(listing)) if self.step == Step::Look => self.looked(&listing),
-            Ok(BlobDone::Listing(listing)) => self.looked_again(&listing),
+            Ok(BlobDone::Listing(listing)) => match self.step {
+                Step::Look => self.looked(&listing),
+                Step::LookForMarkers => self.looked_for_markers(&listing),
+                _ => self.looked_again(&listing),
+            },
             Ok(_) => {}
             Err(error) => {
                 self.settle_open(|_| Some(Fate::Failed(error.clone())));
-                self.step = Step::Ended;
+                self.withdraw();
             }
         }
     }
 
     fn looked(&mut self, listing: &Listing) {
+        self.spare_used(listing);
+        self.step = Step::Announce;
+        let open: Vec<BackupId> = self.open().collect();
+        for id in open {
+            let place = ObjectName::removal(id);
+            let marker = Marker::new(place, Owner::of(id), "it is being removed", self.now);
+            let bytes = marker.render().into();
+            self.outbox
+                .blob(Purpose::Announce, BlobOp::Put { object: place, bytes, if_absent: false });
+            self.announced.insert(id);
+        }
+    }
+
+    /// Leaves alone what is pinned or held.
+    fn spare_used(&mut self, listing: &Listing) {
+        if self.force == Force::Override {
+            return;
+        }
         let uses = self.uses(listing);
-        if self.force == Force::Respect {
-            self.settle_open(|id| match (uses.holders(id), uses.pinned.contains(&id)) {
-                (_, true) => Some(Fate::Pinned),
-                (holders, false) if !holders.is_empty() => Some(Fate::Held(holders)),
-                _ => None,
-            });
+        self.settle_open(|id| match (uses.holders(id), uses.pinned.contains(&id)) {
+            (_, true) => Some(Fate::Pinned),
+            (holders, false) if !holders.is_empty() => Some(Fate::Held(holders)),
+            _ => None,
+        });
+    }
+
+    fn looked_for_markers(&mut self, listing: &Listing) {
+        if !planted::is(Bug::HoldIgnored) {
+            self.spare_used(listing);
         }
         self.step = Step::Metadata;
         let first = match planted::is(Bug::DataRemovedFirst) {
@@ -139,7 +183,7 @@ impl Remove {
         // Data goes even when it is not listed: what an upload left behind has its name.
         self.waiting = open.iter().copied().map(ObjectName::data).collect();
         let rest = listing.objects.iter().map(|(object, _)| *object);
-        let is_rest = |role| !matches!(role, Role::Data | Role::Status);
+        let is_rest = |role| !matches!(role, Role::Data | Role::Status | Role::Removal);
         let rest = rest.filter(|object| is_rest(object.role) && open.contains(&object.backup));
         self.waiting.extend(rest);
     }
@@ -181,21 +225,50 @@ impl Remove {
             return;
         }
         match self.step {
+            Step::Announce => {
+                self.step = Step::LookForMarkers;
+                self.outbox.blob(Purpose::List, BlobOp::List);
+            }
             Step::Metadata if self.open().next().is_some() => {
                 self.step = Step::LookAgain;
+                // Nothing brings their metadata back: what says that they go stays until they are gone.
+                self.announced.retain(|id| self.fates.get(id).is_some_and(Option::is_some));
                 self.outbox.blob(Purpose::List, BlobOp::List);
             }
             Step::Rest if self.open().next().is_some() => {
                 self.step = Step::Status;
-                self.waiting = self.open().map(ObjectName::status).collect();
+                let notes = |id| [ObjectName::status(id), ObjectName::removal(id)];
+                self.waiting = self.open().flat_map(notes).collect();
                 self.advance();
             }
             Step::Metadata | Step::Rest | Step::Status => {
                 self.settle_open(|_| Some(Fate::Removed));
-                self.step = Step::Ended;
+                self.withdraw();
             }
-            Step::Look | Step::LookAgain | Step::Ended => {}
+            Step::Withdraw => self.step = Step::Ended,
+            Step::Look | Step::LookForMarkers | Step::LookAgain | Step::Ended => {}
         }
+    }
+
+    /// What is announced and stays as it was is announced no more.
+    fn withdraw(&mut self) {
+        self.step = Step::Withdraw;
+        let stays = |id: &BackupId| self.fates.get(id).is_some_and(is_whole);
+        let stays: Vec<BackupId> = self.announced.iter().copied().filter(stays).collect();
+        for id in stays {
+            let object = ObjectName::removal(id);
+            self.outbox.blob(Purpose::Withdraw, BlobOp::Delete { object });
+        }
+        self.advance();
+    }
+}
+
+/// Whether a backup whose metadata have not been seen to go certainly has them.
+fn is_whole(fate: &Option<Fate>) -> bool {
+    match fate {
+        Some(Fate::Pinned | Fate::Held(_)) => true,
+        Some(Fate::Failed(error)) => error.kind != BlobErrorKind::Unknown,
+        Some(Fate::Removed | Fate::DataSpared(_)) | None => false,
     }
 }
 
@@ -219,7 +292,7 @@ impl fmt::Display for Fate {
             Fate::Pinned => f.write_str("kept: it was pinned meanwhile"),
             Fate::Held(_) => f.write_str("kept: something uses it"),
             Fate::DataSpared(_) => {
-                f.write_str("not listed any more, but something uses its data: backup catalog fsck removes it later")
+                f.write_str("not listed any more, but something uses its data: it is removed after a later backup, or by backup catalog fsck")
             }
             Fate::Failed(error) => write!(f, "failed: {error}"),
         }
@@ -235,6 +308,7 @@ impl Machine for Remove {
         let ActionResult::Blob { op, result } = result else { return };
         match self.outbox.blob_done(op) {
             Some(Purpose::List) => self.listed(result),
+            Some(Purpose::Announce | Purpose::Withdraw) => {}
             Some(Purpose::Delete(id)) => {
                 if let Err(error) = result {
                     self.fates.insert(id, Some(Fate::Failed(error)));

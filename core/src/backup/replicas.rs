@@ -97,6 +97,6 @@ fn rank(entry: &Entry) -> u8 {
         | Standing::Damaged(_)
         | Standing::Forged(_)
         | Standing::Unreadable(_) => 1,
-        Standing::Incomplete | Standing::NotWhole(_) => 2,
+        Standing::Incomplete | Standing::NotWhole(_) | Standing::HalfRemoved => 2,
     }
 }

@@ -9,7 +9,7 @@
 //! each decision carries its reason.
 
 use super::blob::ObjectName;
-use super::catalog::{Entry, Proof, Standing};
+use super::catalog::Entry;
 use super::config::Retention;
 use super::format::Plaintext;
 use super::hold;
@@ -399,12 +399,7 @@ fn not_counted(entry: &Entry, store: Option<Wall>) -> Verdict {
     if store.is_some_and(|store| has_broken_off(entry, store)) {
         return Verdict::Delete(Delete::BrokenOff);
     }
-    let why = match &entry.standing {
-        Standing::Complete(Proof::KeyMissing(_)) => "its key is not at hand".into(),
-        Standing::Complete(_) => "it is not encrypted, although encryption is configured".into(),
-        standing => standing.to_string(),
-    };
-    Verdict::Keep(Keep::NotCounted(why))
+    Verdict::Keep(Keep::NotCounted(entry.standing.objection()))
 }
 
 impl Period {

@@ -1,9 +1,10 @@
 //! Picking one backup of a catalog: the newest, the newest of a time, or one by its id.
 //!
-//! Invariant: what is incomplete, damaged or forged is never picked, unless it is asked for by its id. Newest means by epoch and log
-//! index; a time is compared with the stamp in the metadata, which is the maker's calendar and only as right as that.
+//! Invariant: what is incomplete, damaged or forged is never picked, unless it is asked for by its id; neither is, as long as there is another,
+//! what somebody without a key could have written, where encryption is configured. Newest means by epoch and log index; a time is compared with the stamp in the metadata, which is the maker's calendar and only as right as that.
 
 use super::catalog::{Catalog, Entry, Standing};
+use super::format::Plaintext;
 use super::id::BackupId;
 use super::metadata::rfc3339;
 use crate::time::Wall;
@@ -86,35 +87,43 @@ impl Selector {
 }
 
 impl Catalog {
-    /// Picks a backup. By id, an incomplete or damaged one can be picked too: its standing tells.
+    /// Picks a backup; `plaintext` says whether those that are not encrypted count as ours. By id, an incomplete or damaged one can be picked,
+    /// too: its standing tells.
     ///
     /// # Errors
     /// [`SelectError`]
-    pub fn select(&self, selector: &Selector) -> Result<&Entry, SelectError> {
+    pub fn select(&self, selector: &Selector, plaintext: Plaintext) -> Result<&Entry, SelectError> {
         match selector {
             Selector::Latest => {
                 let none = SelectError::NoneComplete { others: self.entries.len() };
-                self.complete_newest_first().next().ok_or(none)
+                self.newest_first(plaintext).next().ok_or(none)
             }
-            Selector::At(at) => self.select_at(*at),
+            Selector::At(at) => self.select_at(*at, plaintext),
             Selector::Prefix(prefix) => self.select_prefix(prefix),
         }
     }
 
-    /// The complete backup next to this one in age: what to fall back on when it turns out damaged.
-    pub fn next_older(&self, id: BackupId) -> Option<&Entry> {
+    /// The usable backup next to this one in age: what to fall back on when it turns out damaged.
+    pub fn next_older(&self, id: BackupId, plaintext: Plaintext) -> Option<&Entry> {
         let place = self.entries.iter().position(|entry| entry.id == id)?;
-        self.entries[..place].iter().rev().find(|entry| entry.is_complete())
+        self.entries[..place].iter().rev().find(|entry| entry.genuine(plaintext).is_some())
     }
 
-    /// What is passed over when this entry is picked for the newest: backups that are damaged, forged or cannot be read, and newer, the newest
-    /// first; then those whose metadata do not tell how old they are. Nobody shall take an old state for the newest without knowing of them.
-    pub fn unusable_newer_than(&self, picked: BackupId) -> impl Iterator<Item = &Entry> {
+    /// What is passed over when this entry is picked for the newest: backups that cannot be used and are newer, the newest first; then those
+    /// that do not tell how old they are. Nobody shall take an old state for the newest without knowing of them.
+    pub fn unusable_newer_than(
+        &self,
+        picked: BackupId,
+        plaintext: Plaintext,
+    ) -> impl Iterator<Item = &Entry> {
         let newer = self.entries.iter().rev().take_while(move |entry| entry.id != picked);
-        let newer = newer.filter(|entry| entry.metadata.is_some());
-        let ageless = self.entries.iter().filter(|entry| entry.metadata.is_none());
-        newer.chain(ageless).filter(|entry| match entry.standing {
-            Standing::Complete(_) | Standing::Incomplete | Standing::NotWhole(_) => false,
+        let newer = newer.filter(|entry| entry.point().is_some());
+        let ageless = self.entries.iter().filter(|entry| entry.point().is_none());
+        newer.chain(ageless).filter(move |entry| match entry.standing {
+            Standing::Complete(_) => entry.genuine(plaintext).is_none(),
+            // Never was one, is none any more, or has only small objects left.
+            Standing::NotWhole(_) | Standing::HalfRemoved => false,
+            Standing::Incomplete => entry.data_bytes.is_some(),
             Standing::DataMissing
             | Standing::Damaged(_)
             | Standing::Forged(_)
@@ -122,16 +131,20 @@ impl Catalog {
         })
     }
 
-    fn complete_newest_first(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().rev().filter(|entry| entry.is_complete())
+    /// Those that can be used; if there are none, those of which reading tells why they cannot.
+    fn newest_first(&self, plaintext: Plaintext) -> impl Iterator<Item = &Entry> {
+        let is_genuine = move |entry: &&Entry| entry.genuine(plaintext).is_some();
+        let has_genuine = self.entries.iter().any(|entry| is_genuine(&entry));
+        let newest = self.entries.iter().rev().filter(|entry| entry.is_complete());
+        newest.filter(move |entry| !has_genuine || is_genuine(entry))
     }
 
-    fn select_at(&self, at: Wall) -> Result<&Entry, SelectError> {
+    fn select_at(&self, at: Wall, plaintext: Plaintext) -> Result<&Entry, SelectError> {
         let begun = |entry: &Entry| entry.metadata.as_ref().map(|metadata| metadata.timestamp);
         let found =
-            self.complete_newest_first().find(|entry| begun(entry).is_some_and(|b| b <= at));
+            self.newest_first(plaintext).find(|entry| begun(entry).is_some_and(|b| b <= at));
         found.ok_or_else(|| {
-            let oldest = self.complete_newest_first().last();
+            let oldest = self.newest_first(plaintext).last();
             match oldest.and_then(|entry| Some((entry.id, begun(entry)?))) {
                 Some((oldest, begun)) => SelectError::NoneBefore { at, oldest, begun },
                 None => SelectError::NoneComplete { others: self.entries.len() },

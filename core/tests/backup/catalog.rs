@@ -2,7 +2,10 @@
 
 use super::sample::*;
 use super::store::Store;
+use raftkv_core::backup::blob::ObjectName;
 use raftkv_core::backup::catalog::{Catalog, Proof, ReadCatalog, Standing};
+use raftkv_core::backup::format::Plaintext;
+use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::backup::replicas::Replicas;
 use raftkv_core::backup::select::{SelectError, Selector};
 use raftkv_core::backup::{BackupId, Key, KeyRing};
@@ -33,7 +36,10 @@ fn standing(catalog: &Catalog, id: BackupId) -> &Standing {
 fn an_empty_store_has_no_backups() {
     let catalog = list(&mut Store::default(), &[]);
     assert_eq!(catalog, Catalog::default());
-    assert_eq!(catalog.select(&Selector::Latest), Err(SelectError::NoneComplete { others: 0 }));
+    assert_eq!(
+        catalog.select(&Selector::Latest, Plaintext::Allowed),
+        Err(SelectError::NoneComplete { others: 0 })
+    );
 }
 
 #[test]
@@ -44,7 +50,10 @@ fn order_is_by_index_and_the_latest_is_the_highest() {
     let order: Vec<_> = catalog.entries.iter().map(|entry| entry.id).collect();
     assert_eq!(order, [ids[1], ids[2], ids[0]]);
     assert!(catalog.entries.iter().all(|e| e.standing == Standing::Complete(Proof::Authentic)));
-    assert_eq!(catalog.select(&Selector::Latest).map(|entry| entry.id), Ok(ids[0]));
+    assert_eq!(
+        catalog.select(&Selector::Latest, Plaintext::Allowed).map(|entry| entry.id),
+        Ok(ids[0])
+    );
     assert_eq!(catalog.strangers, ["notes.txt"]);
 }
 
@@ -52,8 +61,9 @@ fn order_is_by_index_and_the_latest_is_the_highest() {
 fn backups_are_picked_by_unique_prefix() {
     let (mut store, ids) = store_with(&[10, 20], &[]);
     let catalog = list(&mut store, &[]);
-    let pick =
-        |prefix: &str| catalog.select(&Selector::parse(prefix).unwrap()).map(|entry| entry.id);
+    let pick = |prefix: &str| {
+        catalog.select(&Selector::parse(prefix).unwrap(), Plaintext::Allowed).map(|entry| entry.id)
+    };
     assert_eq!(pick(&ids[0].to_string()), Ok(ids[0]));
     assert_eq!(pick(&ids[1].to_string()[..8]), Ok(ids[1]));
     assert!(matches!(pick(""), Err(SelectError::Ambiguous { count: 2, .. })));
@@ -66,7 +76,8 @@ fn backups_are_picked_by_time_and_the_next_older_one_is_known() {
     store.objects.remove(&format!("{}/data.db", ids[1]));
     let catalog = list(&mut store, &[key(1)]);
     let begun = catalog.entries[0].metadata.as_ref().unwrap().timestamp;
-    let at = |wall| catalog.select(&Selector::At(Wall(wall))).map(|entry| entry.id);
+    let at =
+        |wall| catalog.select(&Selector::At(Wall(wall)), Plaintext::Allowed).map(|entry| entry.id);
     // The sample's clock counts a millisecond per log index.
     assert_eq!(at(begun.0), Ok(ids[0]), "the very moment counts");
     assert_eq!(at(begun.0 + 19), Ok(ids[0]), "neither the damaged one nor one from later");
@@ -74,11 +85,11 @@ fn backups_are_picked_by_time_and_the_next_older_one_is_known() {
     let none = SelectError::NoneBefore { at: Wall(begun.0 - 1), oldest: ids[0], begun };
     assert_eq!(at(begun.0 - 1), Err(none));
     assert_eq!(
-        catalog.next_older(ids[2]).map(|entry| entry.id),
+        catalog.next_older(ids[2], Plaintext::Refused).map(|entry| entry.id),
         Some(ids[0]),
         "not the damaged one"
     );
-    assert_eq!(catalog.next_older(ids[0]), None);
+    assert_eq!(catalog.next_older(ids[0], Plaintext::Refused), None);
 }
 
 #[test]
@@ -86,14 +97,59 @@ fn a_backup_that_does_not_tell_its_age_may_be_the_newest() {
     let (mut store, ids) = store_with(&[10, 20, 30, 40], &[key(1)]);
     let passed_over = |store: &mut Store, picked: BackupId| -> Vec<BackupId> {
         let catalog = list(store, &[key(1)]);
-        catalog.unusable_newer_than(picked).map(|entry| entry.id).collect()
+        catalog.unusable_newer_than(picked, Plaintext::Refused).map(|entry| entry.id).collect()
     };
     assert_eq!(passed_over(&mut store, ids[0]), [], "newer ones are whole");
     store.objects.remove(&format!("{}/data.db", ids[1]));
     assert_eq!(passed_over(&mut store, ids[3]), [], "it is known to be older");
     store.objects.get_mut(&format!("{}/metadata.json", ids[2])).unwrap().pop();
-    assert_eq!(passed_over(&mut store, ids[3]), [ids[2]]);
+    assert_eq!(passed_over(&mut store, ids[3]), [], "the front of its data says that it is older");
+    assert_eq!(passed_over(&mut store, ids[0]), [ids[2], ids[1]]);
+    store.objects.get_mut(&format!("{}/data.db", ids[2])).unwrap()[20] ^= 1;
+    assert_eq!(passed_over(&mut store, ids[3]), [ids[2]], "nothing says so any more");
     assert_eq!(passed_over(&mut store, ids[0]), [ids[1], ids[2]]);
+}
+
+#[test]
+fn a_backup_that_has_lost_its_metadata_is_not_passed_over() {
+    let (mut store, ids) = store_with(&[10, 20, 30], &[key(1)]);
+    let passed_over = |store: &mut Store| -> Vec<BackupId> {
+        let catalog = list(store, &[key(1)]);
+        let picked = catalog.select(&Selector::Latest, Plaintext::Refused).unwrap().id;
+        assert_eq!(picked, ids[1]);
+        catalog.unusable_newer_than(picked, Plaintext::Refused).map(|entry| entry.id).collect()
+    };
+    store.objects.remove(&format!("{}/metadata.json", ids[2]));
+    assert_eq!(passed_over(&mut store), [ids[2]]);
+    // Nothing is lost where it says of itself that it was never complete, or was to go.
+    for mark in [ObjectName::status(ids[2]), ObjectName::removal(ids[2])] {
+        let marker = Marker::new(mark, Owner([1; 16]), "", Wall(0));
+        store.objects.insert(mark.path(), marker.render());
+        assert_eq!(passed_over(&mut store), [], "{mark}");
+        store.objects.remove(&mark.path());
+    }
+}
+
+#[test]
+fn what_somebody_without_a_key_could_have_written_does_not_pass_for_the_newest() {
+    let (mut store, ids) = store_with(&[10], &[key(1)]);
+    let (plain, strange) = (store_with(&[20], &[]), store_with(&[30], &[key(2)]));
+    store.objects.extend(plain.0.objects);
+    store.objects.extend(strange.0.objects);
+    let catalog = list(&mut store, &[key(1)]);
+    let latest = |plaintext| {
+        let picked = catalog.select(&Selector::Latest, plaintext).unwrap().id;
+        let newer = catalog.unusable_newer_than(picked, plaintext);
+        (picked, newer.map(|entry| entry.id).collect::<Vec<_>>())
+    };
+    let (plain, strange) = (plain.1[0], strange.1[0]);
+    assert_eq!(latest(Plaintext::Refused), (ids[0], vec![strange, plain]));
+    assert_eq!(latest(Plaintext::Allowed), (plain, vec![strange]));
+    assert_eq!(catalog.next_older(strange, Plaintext::Refused).map(|it| it.id), Some(ids[0]));
+    assert_eq!(catalog.next_older(strange, Plaintext::Allowed).map(|it| it.id), Some(plain));
+    // Where there is nothing else, reading it tells why it cannot be used.
+    let others = list(&mut store, &[key(3)]);
+    assert_eq!(others.select(&Selector::Latest, Plaintext::Refused).unwrap().id, strange);
 }
 
 #[test]
@@ -104,8 +160,12 @@ fn a_part_of_a_backup_in_one_store_hides_nothing_that_is_wrong_with_it_in_anothe
     second.objects.get_mut(&format!("{}/metadata.json", ids[1])).unwrap().pop();
     let catalogs = [&mut first, &mut second].map(|store| Ok(list(store, &[key(1)])));
     let merged = Replicas::new(catalogs.into()).merged().unwrap();
-    assert_eq!(merged.select(&Selector::Latest).map(|entry| entry.id), Ok(ids[0]));
-    let passed_over: Vec<_> = merged.unusable_newer_than(ids[0]).map(|entry| entry.id).collect();
+    assert_eq!(
+        merged.select(&Selector::Latest, Plaintext::Allowed).map(|entry| entry.id),
+        Ok(ids[0])
+    );
+    let passed_over: Vec<_> =
+        merged.unusable_newer_than(ids[0], Plaintext::Refused).map(|entry| entry.id).collect();
     assert_eq!(passed_over, [ids[1]]);
 }
 
@@ -144,6 +204,6 @@ fn nothing_broken_or_forged_is_complete() {
     assert!(matches!(standing(&catalog, ids[4]), Standing::Forged(_)));
     assert!(matches!(standing(&catalog, ids[5]), Standing::Forged(_)));
     assert!(matches!(standing(&catalog, ids[6]), Standing::Damaged(_)));
-    let latest = catalog.select(&Selector::Latest).unwrap();
+    let latest = catalog.select(&Selector::Latest, Plaintext::Allowed).unwrap();
     assert_eq!(latest.id, ids[0], "a forged index does not make a backup the latest");
 }

@@ -9,6 +9,7 @@ use raftkv_core::backup::choose::{Doubt, choose};
 use raftkv_core::backup::compress::Compression;
 use raftkv_core::backup::copy::{Copied, CopyBackup, CopyError, Present, Route};
 use raftkv_core::backup::create::{Create, Failure, Outcome, Settings};
+use raftkv_core::backup::format::Plaintext;
 use raftkv_core::backup::machine::{Action, ActionResult, Machine as _};
 use raftkv_core::backup::read::ReadError;
 use raftkv_core::backup::recall::{Next, Recall};
@@ -418,7 +419,7 @@ fn what_a_silent_store_may_have_is_a_doubt_unless_the_backup_has_a_name() {
     let picked = |catalogs: &[Result<Catalog, BlobError>], selector: &Selector| {
         let replicas = Replicas::new(catalogs.to_vec());
         let merged = replicas.merged().unwrap();
-        let choice = choose(&replicas, &merged, selector).unwrap();
+        let choice = choose(&replicas, &merged, selector, Plaintext::Refused).unwrap();
         let doubts = choice.doubts.iter().map(|doubt| match doubt {
             Doubt::Unusable(entry) => Err(entry.id),
             Doubt::Silent(store, error) => Ok((*store, error.kind)),
@@ -455,7 +456,9 @@ fn another_copy_is_tried_first_and_an_older_backup_only_for_one_that_no_store_ha
     let (first, second) = (StoreIndex(0), StoreIndex(1));
     let replicas = Replicas::new(stores.iter_mut().map(|store| Ok(catalog(store))).collect());
     let merged = replicas.merged().unwrap();
-    let recall = |or_older| Recall::new(replicas.clone(), merged.clone(), ids[2], or_older);
+    let recall = |or_older| {
+        Recall::new(replicas.clone(), merged.clone(), ids[2], or_older, Plaintext::Refused)
+    };
     let damaged = ReadError::State { id: ids[2], what: "the test says so".into() };
     let down = ReadError::Store {
         object: ObjectName::data(ids[2]),
@@ -491,7 +494,7 @@ fn another_copy_is_tried_first_and_an_older_backup_only_for_one_that_no_store_ha
     let mut torn = merged.clone();
     torn.entries[2].standing = Standing::Unreadable("down".into());
     let replicas = Replicas::new(vec![Ok(torn), Ok(merged.clone())]);
-    let mut unsure = Recall::new(replicas, merged, ids[2], true);
+    let mut unsure = Recall::new(replicas, merged, ids[2], true, Plaintext::Refused);
     assert_eq!(unsure.place(), Some((ids[2], second)));
     assert_eq!(unsure.failed(damaged), Next::Copy(first));
     let end = Next::Nothing { error: down.clone(), older: None };

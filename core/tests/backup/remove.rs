@@ -10,8 +10,10 @@ use raftkv_core::backup::making::status;
 use raftkv_core::backup::mark::{Mark, MarkError};
 use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::backup::remove::{Fate, Force, Remove};
+use raftkv_core::backup::sweep::Sweep;
 use raftkv_core::backup::{BackupId, KeyRing};
 use raftkv_core::time::Wall;
+use std::collections::BTreeSet;
 
 const READER: Owner = Owner([5; 16]);
 
@@ -23,7 +25,7 @@ fn store_with_two() -> (Store, [BackupId; 2]) {
 }
 
 fn remove(store: &mut Store, ids: &[BackupId], force: Force) -> Vec<Fate> {
-    let mut machine = Remove::new(ids.iter().copied(), force);
+    let mut machine = Remove::new(ids.iter().copied(), force, Wall(7));
     store.drive(&mut machine);
     machine.outcome().expect("the machine ends").map(|(_, fate)| fate.clone()).collect()
 }
@@ -80,7 +82,7 @@ fn a_hold_that_is_forgotten_counts_again_after_a_sign_of_life() {
         let hold = ObjectName::hold(ids[0], READER);
         put(&mut store, hold).unwrap();
         store.written.insert(hold.path(), now_written);
-        let mut machine = Remove::new([ids[0]], Force::Respect).despite([(hold, last)]);
+        let mut machine = Remove::new([ids[0]], Force::Respect, Wall(7)).despite([(hold, last)]);
         store.drive(&mut machine);
         let fates: Vec<_> = machine.outcome().unwrap().map(|(_, fate)| fate.clone()).collect();
         assert_eq!(fates, [fate]);
@@ -95,7 +97,7 @@ fn a_reader_that_found_the_metadata_keeps_its_data_whenever_it_came() {
     let mut seen = (false, false);
     for before in 0..12 {
         let (mut store, ids) = store_with_two();
-        let mut removal = Remove::new([ids[0]], Force::Respect);
+        let mut removal = Remove::new([ids[0]], Force::Respect, Wall(7));
         for _ in 0..before {
             store.step(&mut removal);
         }
@@ -113,9 +115,10 @@ fn a_reader_that_found_the_metadata_keeps_its_data_whenever_it_came() {
 
 #[test]
 fn a_removal_that_breaks_off_anywhere_leaves_nothing_that_looks_complete() {
-    for keep in 1..8 {
+    let mut seen = BTreeSet::new();
+    for keep in 1..10 {
         let (mut store, ids) = store_with_two();
-        let mut removal = Remove::new([ids[0]], Force::Respect);
+        let mut removal = Remove::new([ids[0]], Force::Respect, Wall(7));
         for _ in 0..keep {
             store.step(&mut removal);
         }
@@ -123,14 +126,55 @@ fn a_removal_that_breaks_off_anywhere_leaves_nothing_that_looks_complete() {
         if let Some(entry) = listed.entries.iter().find(|entry| entry.id == ids[0]) {
             let whole = restore(&mut store, ids[0], access(&[key(1)])).is_ok();
             assert_eq!(entry.is_complete(), whole, "after {keep} steps: {:?}", entry.standing);
-            if entry.standing == Standing::Incomplete {
-                let findings = examine(&listed, Making::Excluded);
-                assert_eq!(findings, [Finding::Orphan(ids[0])]);
-                assert_eq!(findings[0].remedy(), Remedy::RebuildOrRemove);
+            let findings = examine(&listed, Making::Excluded);
+            if entry.standing == Standing::HalfRemoved {
+                assert_eq!(findings, [Finding::HalfRemoved(ids[0])]);
+                assert_eq!(findings[0].remedy(), Remedy::Remove);
+            } else if entry.is_leaving {
+                assert_eq!(findings, [Finding::Unremoved(ids[0])]);
             }
+            seen.insert(entry.standing.word());
+        }
+        // Whoever sweeps the store, with its lock, finishes what had begun.
+        if listed.entries.iter().any(|entry| entry.standing == Standing::HalfRemoved) {
+            let mut sweep = Sweep::new();
+            store.drive(&mut sweep);
+            assert!(sweep.outcome().is_some_and(Result::is_ok));
+            let left = store.objects.keys().filter(|path| path.starts_with(&ids[0].to_string()));
+            assert_eq!(left.count(), 0, "after {keep} steps");
         }
         assert!(restore(&mut store, ids[1], access(&[key(1)])).is_ok());
     }
+    assert_eq!(seen, BTreeSet::from(["complete", "half removed"]));
+}
+
+#[test]
+fn a_pin_that_was_put_keeps_the_backup_whenever_it_came() {
+    let mut seen = (false, false);
+    for before in 0..12 {
+        let (mut store, ids) = store_with_two();
+        let mut removal = Remove::new([ids[0]], Force::Respect, Wall(7));
+        for _ in 0..before {
+            store.step(&mut removal);
+        }
+        let is_pinned = put(&mut store, ObjectName::pin(ids[0])).is_ok();
+        store.drive(&mut removal);
+        let is_there = restore(&mut store, ids[0], access(&[key(1)])).is_ok();
+        assert_eq!(is_there, is_pinned, "after {before} steps");
+        let says_it_goes = store.objects.contains_key(&ObjectName::removal(ids[0]).path());
+        assert!(!says_it_goes, "after {before} steps");
+        seen = (seen.0 | is_pinned, seen.1 | !is_pinned);
+    }
+    assert_eq!(seen, (true, true), "both outcomes happened");
+}
+
+#[test]
+fn a_store_that_takes_no_note_lets_backups_go_nevertheless() {
+    let (mut store, ids) = store_with_two();
+    let kind = BlobErrorKind::Full;
+    store.fault = Some(Fault::Fails { at: store.asked.len() + 1, kind });
+    assert_eq!(remove(&mut store, &ids[..1], Force::Respect), [Fate::Removed]);
+    assert!(!store.objects.keys().any(|path| path.starts_with(&ids[0].to_string())));
 }
 
 #[test]
@@ -154,6 +198,10 @@ fn what_is_being_made_is_no_fault_while_somebody_has_the_lock() {
     let failed = write(&status(begun, "no room", Wall(0), true));
     let findings = examine(&failed, Making::Possible);
     assert_eq!(findings, [Finding::Failed(begun, "no room".into())]);
+    // Whole data are worth a try, whatever became of whoever made them.
+    let data = store.objects[&ObjectName::data(ids[0]).path()].clone();
+    store.objects.insert(ObjectName::data(begun).path(), data);
+    assert_eq!(examine(&catalog(&mut store), Making::Excluded), [Finding::Orphan(begun)]);
     assert_eq!(remove(&mut store, &[begun], Force::Respect), [Fate::Removed]);
     assert_eq!(catalog(&mut store).entries.len(), ids.len());
 }
@@ -163,9 +211,12 @@ fn metadata_that_cannot_be_deleted_keeps_its_data() {
     let (mut store, ids) = store_with_two();
     let asked = store.asked.len();
     let kind = BlobErrorKind::Denied;
-    store.fault = Some(Fault::Fails { at: asked + 1, kind });
+    // The store is listed, told, and listed again before.
+    store.fault = Some(Fault::Fails { at: asked + 3, kind });
+    let before = store.objects.clone();
     let fates = remove(&mut store, &ids[..1], Force::Respect);
     assert!(matches!(&fates[..], [Fate::Failed(_)]), "{fates:?}");
+    assert_eq!(store.objects, before, "nothing says any more that it is to go");
     assert!(restore(&mut store, ids[0], access(&[key(1)])).is_ok());
 }
 

@@ -124,7 +124,7 @@ fn a_store_that_fails_at_any_read_yields_nothing() {
     store.fault = None;
     store.objects.remove(&format!("{id}/data.db"));
     let error = restore(&mut store, id, access(&[key(1)])).unwrap_err();
-    assert_eq!(error.trouble(), ReadTrouble::Store);
+    assert_eq!(error.trouble(), ReadTrouble::Verification, "its metadata are there: {error}");
 }
 
 #[test]

@@ -56,6 +56,8 @@ fn entry(index: u64, hours_ago: i64) -> Entry {
         standing: Standing::Complete(Proof::Authentic),
         metadata: Some(metadata),
         data_bytes: Some(1),
+        front: None,
+        is_leaving: false,
         run: None,
         written: None,
         pin: None,

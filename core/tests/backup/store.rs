@@ -1,7 +1,9 @@
 //! An object store in memory, and the one loop that drives every machine.
 
 use bytes::Bytes;
-use raftkv_core::backup::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, Role};
+use raftkv_core::backup::blob::{
+    BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, Role, UNFINISHED,
+};
 use raftkv_core::backup::machine::{Action, ActionResult, Machine, Work};
 use raftkv_core::ids::OpId;
 use raftkv_core::time::Wall;
@@ -179,7 +181,12 @@ impl Store {
                 });
                 return Ok(BlobDone::Listing(Listing::of(found)));
             }
-            BlobOp::Delete { object } => drop(self.objects.remove(&object.path())),
+            BlobOp::Delete { object } => {
+                let path = object.path();
+                self.uploads.retain(|_, (name, _)| *name != path);
+                self.objects.remove(&format!("{path}{UNFINISHED}"));
+                self.objects.remove(&path);
+            }
         }
         Ok(BlobDone::Done)
     }

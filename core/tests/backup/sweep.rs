@@ -53,11 +53,10 @@ fn whatever_has_more_than_a_status_stays() {
     let owner = Owner([7; 16]);
     let beside = [
         ObjectName::data(id(1)).path(),
-        ObjectName::metadata(id(2)).path(),
-        ObjectName::keys(id(3)).path(),
-        ObjectName::pin(id(4)).path(),
-        ObjectName::hold(id(5), owner).path(),
-        format!("{}/data.db.partial", id(6)),
+        ObjectName::keys(id(2)).path(),
+        ObjectName::pin(id(3)).path(),
+        ObjectName::hold(id(4), owner).path(),
+        format!("{}/data.db.tmp", id(5)),
     ];
     for (path, number) in beside.into_iter().zip(1..) {
         put(&mut store, path, 1_000);
@@ -67,6 +66,66 @@ fn whatever_has_more_than_a_status_stays() {
     let before = store.objects.clone();
     assert_eq!(sweep(&mut store), Ok(0));
     assert_eq!(store.objects, before);
+}
+
+#[test]
+fn what_uploads_left_goes_after_a_day() {
+    let mut store = locked();
+    let partial = |number| format!("{}.partial", ObjectName::data(id(number)));
+    // With what its maker said, or without; too young, or beside one that is.
+    for (number, upload_hours, status_hours) in
+        [(1, 25, Some(25)), (2, 25, None), (3, 23, Some(25)), (4, 25, Some(23)), (5, 23, None)]
+    {
+        put(&mut store, partial(number), upload_hours);
+        if let Some(hours) = status_hours {
+            put(&mut store, ObjectName::status(id(number)).path(), hours);
+        }
+    }
+    assert_eq!(sweep(&mut store), Ok(3));
+    let left: Vec<&String> = store.objects.keys().filter(|path| path.contains("data")).collect();
+    let mut kept = [partial(3), partial(4), partial(5)];
+    kept.sort();
+    assert_eq!(left, kept.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn removals_are_finished_unless_something_uses_the_backup() {
+    let owner = Owner([7; 16]);
+    let hold = |number| ObjectName::hold(id(number), owner).path();
+    let pin = |number| ObjectName::pin(id(number)).path();
+    let mut store = locked();
+    for number in 1..=5 {
+        for object in [ObjectName::data, ObjectName::keys, ObjectName::removal] {
+            put(&mut store, object(id(number)).path(), 0);
+        }
+    }
+    put(&mut store, hold(2), 23);
+    put(&mut store, hold(3), 25);
+    put(&mut store, pin(4), 900);
+    // It is whole: for a day it may yet be about to go.
+    put(&mut store, ObjectName::metadata(id(5)).path(), 0);
+    assert_eq!(sweep(&mut store), Ok(3 + 4));
+    let is_left = |store: &Store, number| {
+        let folder = id(number).to_string();
+        store.objects.keys().any(|path| path.starts_with(&folder))
+    };
+    assert_eq!([1, 2, 3, 4, 5].map(|n| is_left(&store, n)), [false, true, false, true, true]);
+    put(&mut store, ObjectName::removal(id(5)).path(), 25);
+    put(&mut store, ObjectName::status(id(5)).path(), 25);
+    assert_eq!(sweep(&mut store), Ok(2));
+    assert!(store.objects.contains_key(&ObjectName::data(id(5)).path()));
+}
+
+#[test]
+fn what_says_that_a_removal_broke_off_stays_while_something_is_left() {
+    let mut store = locked();
+    put(&mut store, ObjectName::data(id(1)).path(), 0);
+    put(&mut store, ObjectName::removal(id(1)).path(), 0);
+    store.fault = Some(Fault::Fails { at: 1, kind: BlobErrorKind::Denied });
+    assert_eq!(sweep(&mut store), Ok(0));
+    assert!(store.objects.contains_key(&ObjectName::removal(id(1)).path()));
+    store.fault = None;
+    assert_eq!(sweep(&mut store), Ok(2));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::confirm::Confirmation;
 use super::progress::Meter;
 use super::prune::{first_failure, remove};
-use super::setup::{ConfigFile, Setup, read_failure};
+use super::setup::{ConfigFile, Setup, pick, read_failure};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::{Report, table};
@@ -94,8 +94,12 @@ async fn run_rebuild(context: &Context, asked: Rebuild) -> Result<(), Failure> {
 
 async fn rebuild_all(context: &Context, setup: &mut Setup, asked: &Rebuild) -> Result<(), Failure> {
     let catalog = setup.catalog().await?;
+    let asked_plaintext = asked.allow_plaintext;
     let only = match &asked.backup {
-        Some(asked) => Some(super::setup::pick(&catalog, asked)?.id),
+        Some(asked) => {
+            let plaintext = setup.loaded.access(asked_plaintext).plaintext;
+            Some(pick(&catalog, asked, plaintext)?.id)
+        }
         None => None,
     };
     let findings = examine(&catalog, Making::Excluded).into_iter().filter(
@@ -168,11 +172,11 @@ async fn repair(context: &Context, setup: &mut Setup, fsck: &Fsck) -> Result<(),
                 Ok("in use".to_owned())
             }
             (Finding::Hold(id, owner), _) => {
-                let mut machine = Mark::remove(ObjectName::hold(*id, *owner));
-                drive(&mut machine, &mut setup.stores, |_| {}).await;
-                let outcome = machine.outcome().expect("a driven machine has an outcome");
-                let outcome = outcome.as_ref().map(|()| "abandoned: removed".to_owned());
-                outcome.map_err(|error| Failure::new(Exit::Storage, error))
+                let withdrawn = withdraw(setup, ObjectName::hold(*id, *owner)).await;
+                withdrawn.map(|()| "abandoned: removed".to_owned())
+            }
+            (Finding::Unremoved(id), _) => {
+                withdraw(setup, ObjectName::removal(*id)).await.map(|()| "it stays".to_owned())
             }
             (Finding::Orphan(id), _) if !fsck.remove_orphans => {
                 let rebuilt = rebuild(context, setup, *id, fsck.allow_plaintext).await;
@@ -187,6 +191,13 @@ async fn repair(context: &Context, setup: &mut Setup, fsck: &Fsck) -> Result<(),
     }
     context.print(&Examined { findings: views })?;
     first.map_or(Ok(()), Err)
+}
+
+async fn withdraw(setup: &mut Setup, marker: ObjectName) -> Result<(), Failure> {
+    let mut machine = Mark::remove(marker);
+    drive(&mut machine, &mut setup.stores, |_| {}).await;
+    let outcome = machine.outcome().expect("a driven machine has an outcome");
+    outcome.clone().map_err(|error| Failure::new(Exit::Storage, error))
 }
 
 async fn remove_one(setup: &mut Setup, finding: &Finding) -> Result<String, Failure> {
@@ -238,6 +249,7 @@ impl FindingView {
             finding: finding.to_string(),
             remedy: match finding.remedy() {
                 Remedy::RebuildOrRemove => "rebuild or remove",
+                Remedy::Keep => "keep",
                 Remedy::Remove => "remove",
                 Remedy::Watch => "watch",
                 Remedy::None => "none",

@@ -79,7 +79,7 @@ pub async fn delete(context: &Context, delete: Delete) -> Result<(), Failure> {
     let setup = delete.config.open()?;
     let replicas = setup.replicas().await?;
     let catalog = replicas.merged().map_err(|error| store_failure(&error))?;
-    let entry = pick(&catalog, &delete.backup)?;
+    let entry = pick(&catalog, &delete.backup, setup.loaded.access(false).plaintext)?;
     let id = entry.id;
     let mut force = Force::Override;
     if !delete.force {

@@ -38,7 +38,7 @@ pub async fn show(context: &Context, show: Show) -> Result<(), Failure> {
     let setup = show.config.open()?;
     let replicas = setup.replicas().await?;
     let catalog = replicas.merged().map_err(|error| store_failure(&error))?;
-    let entry = pick(&catalog, &show.backup)?;
+    let entry = pick(&catalog, &show.backup, setup.loaded.access(false).plaintext)?;
     let stores = stores(&setup, &replicas, entry);
     context.print(&OneBackup(BackupView::of_entry(entry).in_stores(stores)))
 }

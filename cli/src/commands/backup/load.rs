@@ -10,7 +10,7 @@ use crate::failure::{Exit, Failure};
 use clap::Args;
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::StoreIndex;
-use raftkv_core::backup::catalog::{Entry, Standing};
+use raftkv_core::backup::catalog::{Entry, Proof, Standing};
 use raftkv_core::backup::choose::{Choice, Doubt};
 use raftkv_core::backup::metadata::rfc3339;
 use raftkv_core::backup::read::{ReadBounds, ReadError, ReadTrouble};
@@ -39,8 +39,10 @@ impl Loading {
         let mut setup = self.config.open()?;
         let replicas = setup.replicas().await?;
         let catalog = replicas.merged().map_err(|error| store_failure(&error))?;
-        let id = self.choose(&setup, setup.choice(&replicas, &catalog, asked)?)?;
-        let mut recall = Recall::new(replicas, catalog, id, self.or_older);
+        let plaintext = setup.loaded.access(self.allow_plaintext).plaintext;
+        let choice = setup.choice(&replicas, &catalog, asked, plaintext)?;
+        let id = self.choose(&setup, choice)?;
+        let mut recall = Recall::new(replicas, catalog, id, self.or_older, plaintext);
         loop {
             let (id, store) = recall.place().expect("a backup that was picked is in some store");
             let hold = setup.hold(store, id, "a restore").await?;
@@ -77,7 +79,7 @@ impl Loading {
             }
             match doubt {
                 Doubt::Unusable(newer) => {
-                    let (id, what) = (newer.id, newer.standing.fault());
+                    let (id, what) = (newer.id, newer.standing.objection());
                     let is = is_newer(newer);
                     eprintln!(
                         "raftkv-cli: backup {id} {is} newer, but is not usable: {what}; using {chosen}"
@@ -118,7 +120,7 @@ fn nothing_read(error: &ReadError, older: Option<&Entry>) -> Failure {
     let failure = read_failure(error);
     let advice = match (older, error.trouble()) {
         (Some(older), _) => format!(
-            "the next older complete backup is {}: ask for it, or repeat with --or-older",
+            "the next older usable backup is {}: ask for it, or repeat with --or-older",
             described(older)
         ),
         (None, ReadTrouble::Verification | ReadTrouble::NotFound) => {
@@ -133,10 +135,10 @@ fn nothing_read(error: &ReadError, older: Option<&Entry>) -> Failure {
 fn refused(setup: &Setup, doubt: Doubt<'_>, chosen: &str) -> Failure {
     match doubt {
         Doubt::Unusable(newer) => {
-            let (id, what) = (newer.id, newer.standing.fault());
+            let (id, what) = (newer.id, newer.standing.objection());
             let what = format!(
                 "backup {id} {} newer than all that are usable: {what}; nothing of it was used{}; \
-                 the next older complete backup is {chosen}: ask for it, or repeat with --or-older",
+                 the next older usable backup is {chosen}: ask for it, or repeat with --or-older",
                 is_newer(newer),
                 mended(newer)
             );
@@ -154,15 +156,20 @@ fn refused(setup: &Setup, doubt: Doubt<'_>, chosen: &str) -> Failure {
 }
 
 fn is_newer(unusable: &Entry) -> &'static str {
-    if unusable.metadata.is_some() { "is" } else { "may be" }
+    if unusable.metadata.is_some() || unusable.front.is_some() { "is" } else { "may be" }
 }
 
-/// How a backup may be made usable again whose metadata alone are known to be damaged.
+/// How a backup may be made usable again.
 fn mended(unusable: &Entry) -> &'static str {
     match (&unusable.metadata, &unusable.standing) {
         (None, Standing::Damaged(_)) => {
             " (take its metadata.json away, and backup catalog rebuild makes it anew if the data are whole)"
         }
+        (_, Standing::Incomplete) => {
+            " (backup catalog rebuild makes its metadata anew if the data are whole)"
+        }
+        (_, Standing::Complete(Proof::KeyMissing(_))) => " (name its key under old_keys)",
+        (_, Standing::Complete(Proof::Plain)) => " (if it is yours: --allow-plaintext)",
         _ => "",
     }
 }
@@ -171,6 +178,8 @@ fn mended(unusable: &Entry) -> &'static str {
 pub fn unusable(entry: &Entry) -> Exit {
     match entry.standing {
         Standing::Unreadable(_) => Exit::Storage,
+        Standing::Complete(Proof::KeyMissing(_)) => Exit::Key,
+        Standing::Complete(Proof::Plain) => Exit::Refused,
         _ => Exit::Verification,
     }
 }

@@ -83,7 +83,7 @@ async fn prune_locked(
             .collect();
         let question = format!("{reasons}Delete these {} backups?", going.len());
         confirmation.ask(&question)?;
-        let machine = Remove::new(going, Force::Respect).despite(plan.forgotten.clone());
+        let machine = Remove::new(going, Force::Respect, now()).despite(plan.forgotten.clone());
         fates = carry_out(setup, machine).await;
     }
     context.print(&Pruned::new(false, &catalog, &plan, &fates))?;
@@ -98,13 +98,13 @@ fn decide(setup: &Setup, catalog: &Catalog, store: Option<Wall>) -> Result<Plan,
         .map_err(|error| Failure::new(Exit::Refused, error))
 }
 
-/// Lets go what the rules say, after a backup, under the store's lock; where they are not to be followed now, only what is left of backups
-/// that broke off. That backup is made, so whatever goes wrong here is only said.
+/// Lets go what the rules say, if they are to be followed now, and what is left of backups and removals that broke off, after a backup and
+/// under the store's lock. That backup is made, so whatever goes wrong here is only said.
 pub async fn after_backup(setup: &mut Setup) {
-    match setup.loaded.config.retention.prune_on_backup {
-        true => after_backup_in(setup, StoreIndex::PRIMARY).await,
-        false => sweep(setup).await,
+    if setup.loaded.config.retention.prune_on_backup {
+        after_backup_in(setup, StoreIndex::PRIMARY).await;
     }
+    sweep(setup).await;
 }
 
 /// Lets go what the rules say in one of the stores, after a backup.
@@ -141,7 +141,7 @@ pub async fn remove(
     ids: Vec<BackupId>,
     force: Force,
 ) -> BTreeMap<BackupId, Fate> {
-    carry_out(setup, Remove::new(ids, force)).await
+    carry_out(setup, Remove::new(ids, force, now())).await
 }
 
 async fn carry_out(setup: &mut Setup, mut machine: Remove) -> BTreeMap<BackupId, Fate> {

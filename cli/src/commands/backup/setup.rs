@@ -8,6 +8,7 @@ use raftkv_core::backup::blob::{BlobError, BlobErrorKind, ObjectName, StoreIndex
 use raftkv_core::backup::catalog::{Catalog, Entry, ReadCatalog};
 use raftkv_core::backup::choose::{Choice, choose};
 use raftkv_core::backup::config::{Config, ConfigError};
+use raftkv_core::backup::format::Plaintext;
 use raftkv_core::backup::lock::LockError;
 use raftkv_core::backup::mark::MarkError;
 use raftkv_core::backup::marker::{Marker, Owner};
@@ -144,7 +145,8 @@ impl Setup {
 
     /// The backup that was asked for, in the primary store.
     pub async fn select(&mut self, asked: &str) -> Result<Entry, Failure> {
-        pick(&self.catalog().await?, asked).cloned()
+        let plaintext = self.loaded.access(false).plaintext;
+        pick(&self.catalog().await?, asked, plaintext).cloned()
     }
 
     /// Takes the primary store's lock, so that no backup is made beside this command.
@@ -200,14 +202,16 @@ impl Setup {
         })
     }
 
-    /// Picks the backup that was asked for in all stores that were heard, and tells why it may not be the newest.
+    /// Picks the backup that was asked for in all stores that were heard, and tells why it may not be the newest; `plaintext` says whether those
+    /// that are not encrypted count.
     pub fn choice<'a>(
         &self,
         replicas: &'a Replicas,
         merged: &'a Catalog,
         asked: &str,
+        plaintext: Plaintext,
     ) -> Result<Choice<'a>, Failure> {
-        choose(replicas, merged, &selector(asked)?).map_err(|error| {
+        choose(replicas, merged, &selector(asked)?, plaintext).map_err(|error| {
             let failure = select_failure(error);
             match replicas.silent().next() {
                 Some((store, why)) if failure.exit() == Exit::NotFound => {
@@ -281,8 +285,12 @@ pub fn now() -> Wall {
 }
 
 /// Picks the backup that was asked for: by id, `latest` or `@TIME`.
-pub fn pick<'a>(catalog: &'a Catalog, asked: &str) -> Result<&'a Entry, Failure> {
-    catalog.select(&selector(asked)?).map_err(select_failure)
+pub fn pick<'a>(
+    catalog: &'a Catalog,
+    asked: &str,
+    plaintext: Plaintext,
+) -> Result<&'a Entry, Failure> {
+    catalog.select(&selector(asked)?, plaintext).map_err(select_failure)
 }
 
 fn selector(asked: &str) -> Result<Selector, Failure> {

@@ -8,7 +8,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::{Report, table};
 use clap::Args;
 use raftkv_core::backup::blob::StoreIndex;
-use raftkv_core::backup::catalog::{Entry, Standing};
+use raftkv_core::backup::catalog::{Catalog, Entry, Standing};
 use raftkv_core::backup::choose::Doubt;
 use raftkv_core::backup::read::{ReadBounds, ReadError};
 use raftkv_core::backup::replicas::Replicas;
@@ -64,19 +64,17 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
     let mut setup = verify.config.open()?;
     let replicas = setup.replicas().await?;
     let catalog = replicas.merged().map_err(|error| store_failure(&error))?;
+    let plaintext = setup.loaded.access(verify.allow_plaintext).plaintext;
     let (mut backups, mut first) = (Vec::new(), None);
-    let ids: Vec<BackupId> = match verify.backup.as_str() {
-        "all" => {
-            let whole = |entry: &&Entry| !matches!(entry.standing, Standing::NotWhole(_));
-            catalog.entries.iter().filter(whole).map(|entry| entry.id).collect()
-        }
+    let ids = match verify.backup.as_str() {
+        "all" => all(&replicas, &catalog)?,
         asked => {
-            let picked = setup.choice(&replicas, &catalog, asked)?;
+            let picked = setup.choice(&replicas, &catalog, asked, plaintext)?;
             for doubt in picked.doubts {
                 let failure = match doubt {
                     Doubt::Unusable(newer) => {
-                        let (id, what) = (newer.id, newer.standing.fault());
-                        backups.push(VerifiedBackup::new(id, None, vec![what.to_owned()]));
+                        let (id, what) = (newer.id, newer.standing.objection());
+                        backups.push(VerifiedBackup::new(id, None, vec![what.clone()]));
                         Failure::new(unusable(newer), format!("backup {id}: {what}"))
                     }
                     // What is in the others is checked nevertheless.
@@ -93,8 +91,17 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
             vec![picked.entry.id]
         }
     };
+    if verify.backup == "all" || verify.every_store {
+        first = first.or(unheard(&setup, &replicas));
+    }
     for id in ids {
         let (mut errors, mut good) = (Vec::new(), Vec::new());
+        for store in lacking(&setup, &replicas, id).filter(|_| verify.every_store) {
+            let what = format!("backup {id} is not there");
+            let failure = setup.in_store(store, Failure::new(Exit::Verification, what));
+            errors.push(failure.to_string());
+            first = first.or(Some(failure));
+        }
         for store in places(&setup, &replicas, id, verify.every_store) {
             match check(context, &mut setup, &verify, store, id).await? {
                 Ok(_) => good.push(setup.name(store).to_owned()),
@@ -124,6 +131,32 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
         };
         Err(Failure::new(exit, failure))
     })
+}
+
+/// Every backup that is, or was, complete.
+fn all(replicas: &Replicas, catalog: &Catalog) -> Result<Vec<BackupId>, Failure> {
+    let whole =
+        |entry: &&Entry| !matches!(entry.standing, Standing::NotWhole(_) | Standing::HalfRemoved);
+    let ids: Vec<_> = catalog.entries.iter().filter(whole).map(|entry| entry.id).collect();
+    match ids.is_empty() && replicas.silent().next().is_none() {
+        true => Err(Failure::new(Exit::NotFound, "there is no backup to verify in the store")),
+        false => Ok(ids),
+    }
+}
+
+/// A store in which nothing was checked, if there is one.
+fn unheard(setup: &Setup, replicas: &Replicas) -> Option<Failure> {
+    let (store, why) = replicas.silent().next()?;
+    let name = setup.name(store);
+    let what = format!("store {name} could not be listed, and nothing in it was checked: {why}");
+    Some(Failure::new(Exit::Storage, what))
+}
+
+/// The stores that were heard, and have nothing of a backup.
+fn lacking(setup: &Setup, replicas: &Replicas, id: BackupId) -> impl Iterator<Item = StoreIndex> {
+    let silent: Vec<StoreIndex> = replicas.silent().map(|(store, _)| store).collect();
+    let has_nothing = move |store: &StoreIndex| replicas.entry(*store, id).is_none();
+    setup.all().filter(has_nothing).filter(move |store| !silent.contains(store))
 }
 
 /// Where to look: wherever the backup is complete; with `every`, wherever there is anything of it.

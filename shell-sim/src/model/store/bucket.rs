@@ -6,7 +6,9 @@ use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
 use bytes::Bytes;
 use raftkv_core::backup::BackupId;
-use raftkv_core::backup::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, ObjectName};
+use raftkv_core::backup::blob::{
+    BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, ObjectName, UNFINISHED,
+};
 use raftkv_core::ids::OpId;
 use raftkv_core::rng::Rng;
 use raftkv_core::time::{Span, Wall};
@@ -34,6 +36,7 @@ pub struct Bucket {
 #[derive(Debug)]
 struct Upload {
     object: ObjectName,
+    begun: SimTime,
     if_absent: bool,
     parts: BTreeMap<u32, Bytes>,
 }
@@ -171,7 +174,8 @@ impl Bucket {
                     return Err(exists(object));
                 }
                 self.facts.push_back(Fact::Begun(object));
-                self.uploads.insert(call, Upload { object, if_absent, parts: BTreeMap::new() });
+                self.uploads
+                    .insert(call, Upload { object, begun: now, if_absent, parts: BTreeMap::new() });
             }
             BlobOp::PutPart { upload, number, bytes } => {
                 let upload = self.upload(call, upload)?;
@@ -184,6 +188,7 @@ impl Bucket {
                 self.uploads.remove(&Call { op: upload, ..call });
             }
             BlobOp::Delete { object } => {
+                self.uploads.retain(|_, upload| upload.object != object);
                 if self.replace(now, object, None) {
                     self.facts.push_back(Fact::Removed(object));
                 }
@@ -269,7 +274,9 @@ impl Bucket {
                 }
             }
         }
-        let partial = |upload: &Upload| (format!("{}.partial", upload.object), 0, None);
+        let partial = |upload: &Upload| {
+            (format!("{}{UNFINISHED}", upload.object), 0, Some(calendar(upload.begun)))
+        };
         let age_ms = |object| if self.aged.contains(object) { AGED_MS } else { 0 };
         let written = |object| {
             let at = self.written.get(object).copied().map(calendar)?;
@@ -286,7 +293,7 @@ impl Bucket {
     }
 
     fn finish(&mut self, now: SimTime, call: Call, upload: OpId) -> Result<(), BlobError> {
-        let Upload { object, if_absent, parts } = self.upload(call, upload)?;
+        let Upload { object, if_absent, parts, .. } = self.upload(call, upload)?;
         let (object, if_absent) = (*object, *if_absent);
         let is_whole = parts.keys().copied().eq(1..=parts.len() as u32);
         if !is_whole {

@@ -181,8 +181,9 @@ impl Janitor {
                         Ok(plan) => {
                             let going: Vec<BackupId> = plan.deletions().collect();
                             if !going.is_empty() {
-                                let remove = Remove::new(going.iter().copied(), Force::Respect)
-                                    .despite(plan.forgotten);
+                                let remove =
+                                    Remove::new(going.iter().copied(), Force::Respect, wall);
+                                let remove = remove.despite(plan.forgotten);
                                 self.job = Job::Removing(Box::new(remove));
                             }
                             Swept::Planned(going)

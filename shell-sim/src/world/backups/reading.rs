@@ -202,7 +202,7 @@ impl Reading {
     fn listed(&mut self, catalog: &Catalog, rng: &mut Rng) {
         let all: Vec<BackupId> = catalog.entries.iter().map(|entry| entry.id).collect();
         let wants_newest = self.goal == Goal::DrillNewest || rng.happens(Ppm::percent(50));
-        let chosen = match catalog.select(&Selector::Latest) {
+        let chosen = match catalog.select(&Selector::Latest, self.means.access.plaintext) {
             Ok(newest) if wants_newest => Some(newest.id),
             _ if all.is_empty() => None,
             _ => Some(*rng.pick(&all)),
@@ -227,7 +227,8 @@ impl Reading {
         }
         let replicas = Replicas::new(std::mem::take(&mut self.catalogs));
         let Ok(merged) = replicas.merged() else { return found };
-        let choice = choose(&replicas, &merged, &Selector::Latest);
+        let plaintext = self.means.access.plaintext;
+        let choice = choose(&replicas, &merged, &Selector::Latest, plaintext);
         let is_unreadable = |entry: &Entry| matches!(entry.standing, Standing::Unreadable(_));
         // What a store would not give now may be the newest of all.
         let is_deterring = |doubt: &Doubt| match doubt {
@@ -239,7 +240,7 @@ impl Reading {
             Ok(choice) if choice.doubts.iter().any(is_deterring) => found,
             Ok(choice) => {
                 let newest = choice.entry.id;
-                self.recall = Some(Recall::new(replicas, merged, newest, true));
+                self.recall = Some(Recall::new(replicas, merged, newest, true, plaintext));
                 self.hold_next();
                 found
             }
