@@ -43,9 +43,9 @@ pub(super) struct Refusal {
 }
 
 /// An answer, read whole.
-struct Answer {
+pub(super) struct Answer {
     parts: http::response::Parts,
-    body: Bytes,
+    pub(super) body: Bytes,
 }
 
 /// No answer: whether the request can have arrived, and what happened.
@@ -79,7 +79,8 @@ impl Transport {
             .map_err(|no_answer| Error::new(ErrorKind::Unexpected, no_answer.cause))
     }
 
-    async fn fetch_patiently(
+    /// Requests that are the store's, tried again when that may help.
+    pub(super) async fn fetch_patiently(
         &self,
         operation: &'static str,
         request: Request<Bytes>,

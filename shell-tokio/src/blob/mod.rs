@@ -13,6 +13,7 @@ pub mod leaf;
 pub mod local;
 mod provider;
 mod remote;
+mod unfinished;
 mod upload;
 
 pub use drive::{Piece, drive, drive_create, drive_until};

@@ -5,12 +5,15 @@ use super::credentials::{access_key, account_key};
 use super::http::Transport;
 use super::local::LocalStore;
 use super::remote::{Place, RemoteStore, Ways};
+use super::unfinished::{Bucket, Signatures, Unfinished};
 use opendal::services::{Azblob, Gcs as GcsService, S3 as S3Service};
 use opendal::{HttpTransporter, OperationContext, Operator};
 use raftkv_core::backup::provider::{Azure, Gcs, Provider, S3, check_endpoint};
 use raftkv_core::backup::retry::Policy;
 use raftkv_core::rng::Seed;
+use reqsign_core::{Context, ProvideCredentialChain, Signer};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Why a store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,70 +45,152 @@ pub fn open_provider(
     prefix: &str,
     policy: Policy,
 ) -> Result<Box<dyn BlobStore>, OpenError> {
-    let root = |path: &str| format!("/{path}{prefix}");
-    let (operator, ways) = match provider {
+    let name = format!("{provider}{prefix}").into();
+    let transport = transport(policy)?;
+    let root = |path: &str| format!("{path}{prefix}");
+    let place = match provider {
         Provider::Local { local_path } => {
             return Ok(Box::new(LocalStore::new(Path::new(local_path).join(prefix))));
         }
-        Provider::S3(s3) => (
-            operator(s3_service(s3)?.root(&root(&s3.path)), policy)?,
-            Ways { conditional_parts: true },
-        ),
-        Provider::Gcs(gcs) => (
-            operator(gcs_service(gcs).root(&root(&gcs.path)), policy)?,
-            Ways { conditional_parts: false },
-        ),
-        Provider::Azure(azure) => (
-            operator(azure_service(azure)?.root(&root(&azure.path)), policy)?,
-            Ways { conditional_parts: true },
-        ),
+        Provider::S3(s3) => {
+            let bucket = S3Bucket::of(s3)?;
+            let root = root(&s3.path);
+            let service = bucket.service(s3).root(&format!("/{root}"));
+            let place = Bucket { url: bucket.url, root };
+            let unfinished = Unfinished::new(place, aws(s3, &bucket.region), transport.clone());
+            Place {
+                operator: operator(service, transport)?,
+                name,
+                ways: Ways { conditional_parts: true },
+                unfinished: Some(Arc::new(unfinished)),
+            }
+        }
+        Provider::Gcs(gcs) => {
+            let root = root(&gcs.path);
+            let service = gcs_service(gcs).root(&format!("/{root}"));
+            let endpoint = gcs.endpoint.as_deref().unwrap_or(GOOGLE).trim_end_matches('/');
+            let place = Bucket { url: format!("{endpoint}/{}", gcs.bucket), root };
+            let unfinished = Unfinished::new(place, google(gcs), transport.clone());
+            Place {
+                operator: operator(service, transport)?,
+                name,
+                ways: Ways { conditional_parts: false },
+                unfinished: Some(Arc::new(unfinished)),
+            }
+        }
+        Provider::Azure(azure) => {
+            let service = azure_service(azure)?.root(&format!("/{}", root(&azure.path)));
+            Place {
+                operator: operator(service, transport)?,
+                name,
+                ways: Ways { conditional_parts: true },
+                unfinished: None,
+            }
+        }
     };
-    let name = format!("{provider}{prefix}").into();
-    Ok(Box::new(RemoteStore::new(Place { operator, name, ways })))
+    Ok(Box::new(RemoteStore::new(place)))
 }
 
-fn operator(service: impl opendal::Builder, policy: Policy) -> Result<Operator, OpenError> {
+/// Google's own endpoint.
+const GOOGLE: &str = "https://storage.googleapis.com";
+/// What the client asks Google for, too.
+pub(super) const GOOGLE_SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
+
+fn transport(policy: Policy) -> Result<Transport, OpenError> {
     let failed = |what: String| OpenError::Client(what);
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| failed(error.to_string()))?;
     let rng = Seed::from_bytes(seed).fork("object store pauses");
-    let transport = Transport::new(policy, rng).map_err(|error| failed(error.to_string()))?;
-    let operator = Operator::new(service).map_err(|error| failed(error.message().to_owned()))?;
+    Transport::new(policy, rng).map_err(|error| failed(error.to_string()))
+}
+
+fn operator(service: impl opendal::Builder, transport: Transport) -> Result<Operator, OpenError> {
+    let operator = Operator::new(service);
+    let operator = operator.map_err(|error| OpenError::Client(error.message().to_owned()))?;
     let transport = HttpTransporter::new(transport);
     Ok(operator.with_context(OperationContext::new().with_http_transport(transport)))
 }
 
-fn s3_service(s3: &S3) -> Result<S3Service, OpenError> {
-    let endpoint = match &s3.endpoint {
-        Some(endpoint) => Some(endpoint.clone()),
-        None => endpoint_from(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])?,
-    };
-    let region = s3
-        .region
-        .clone()
-        .or_else(|| variable("AWS_REGION"))
-        .or_else(|| variable("AWS_DEFAULT_REGION"));
-    let region = match (region, &endpoint) {
-        (Some(region), _) => region,
-        // Stores of one's own have no regions, but signatures name one.
-        (None, Some(_)) => "us-east-1".into(),
-        (None, None) => {
-            return Err(OpenError::Missing { key: "s3_region", variable: "AWS_REGION" });
-        }
-    };
-    let mut service = S3Service::default().bucket(&s3.bucket).region(&region);
-    service = match endpoint {
-        Some(endpoint) => service.endpoint(&endpoint),
+/// Where a bucket of S3's is.
+struct S3Bucket {
+    region: String,
+    endpoint: String,
+    /// The bucket's name stands in the host's.
+    is_virtual: bool,
+    url: String,
+}
+
+impl S3Bucket {
+    fn of(s3: &S3) -> Result<S3Bucket, OpenError> {
+        let endpoint = match &s3.endpoint {
+            Some(endpoint) => Some(endpoint.trim_end_matches('/').to_owned()),
+            None => endpoint_from(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])?,
+        };
+        let region = s3
+            .region
+            .clone()
+            .or_else(|| variable("AWS_REGION"))
+            .or_else(|| variable("AWS_DEFAULT_REGION"));
+        let region = match (region, &endpoint) {
+            (Some(region), _) => region,
+            // Stores of one's own have no regions, but signatures name one.
+            (None, Some(_)) => "us-east-1".into(),
+            (None, None) => {
+                return Err(OpenError::Missing { key: "s3_region", variable: "AWS_REGION" });
+            }
+        };
+        let bucket = &s3.bucket;
         // A dot in the name would not fit the wildcard of Amazon's certificate.
-        None if !s3.bucket.contains('.') => {
-            service.endpoint(&amazon(&region)).enable_virtual_host_style()
-        }
-        None => service.endpoint(&amazon(&region)),
-    };
-    if let Some((access, secret)) = &s3.credentials {
-        service = service.credential_provider_chain(access_key(access, secret));
+        let is_virtual = endpoint.is_none() && !bucket.contains('.');
+        let endpoint = endpoint.unwrap_or_else(|| amazon(&region));
+        let url = match endpoint.split_once("://") {
+            Some((scheme, host)) if is_virtual => format!("{scheme}://{bucket}.{host}"),
+            _ => format!("{endpoint}/{bucket}"),
+        };
+        Ok(S3Bucket { region, endpoint, is_virtual, url })
     }
-    Ok(service)
+
+    fn service(&self, s3: &S3) -> S3Service {
+        let mut service = S3Service::default().bucket(&s3.bucket).region(&self.region);
+        service = service.endpoint(&self.endpoint);
+        if self.is_virtual {
+            service = service.enable_virtual_host_style();
+        }
+        if let Some((access, secret)) = &s3.credentials {
+            service = service.credential_provider_chain(access_key(access, secret));
+        }
+        service
+    }
+}
+
+/// Signs as the client of S3 does.
+fn aws(s3: &S3, region: &str) -> Signatures {
+    let chain = match &s3.credentials {
+        Some((access, secret)) => access_key(access, secret),
+        None => {
+            let usual = reqsign_aws_v4::DefaultCredentialProvider::builder().build();
+            ProvideCredentialChain::new().push(usual)
+        }
+    };
+    let signer = reqsign_aws_v4::RequestSigner::new("s3", region);
+    Signatures::Aws(Signer::new(Context::new(), chain, signer))
+}
+
+/// Signs as the client of Google's store does.
+fn google(gcs: &Gcs) -> Signatures {
+    use reqsign_google::{DefaultCredentialProvider, FileCredentialProvider, RequestSigner};
+    let chain = match &gcs.credentials_file {
+        Some(file) => {
+            let file = FileCredentialProvider::new(file).with_scope(GOOGLE_SCOPE);
+            ProvideCredentialChain::new().push(file)
+        }
+        None => {
+            let usual = DefaultCredentialProvider::builder().build();
+            ProvideCredentialChain::new().push(usual)
+        }
+    };
+    let signer = RequestSigner::new("storage").with_scope(GOOGLE_SCOPE);
+    Signatures::Google(Signer::new(Context::new(), chain, signer))
 }
 
 fn amazon(region: &str) -> String {

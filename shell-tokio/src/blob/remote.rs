@@ -5,11 +5,14 @@
 //! what can be done, never a credential. Retrying is the [transport](super::http)'s part, uploads are [`super::upload`]'s.
 
 use super::http::Refusal;
+use super::unfinished::{Begun, Unfinished};
 use super::upload::{Upload, Uploads};
 use super::{BlobStore, Pending};
 use futures_util::TryStreamExt as _;
 use opendal::{EntryMode, Error, ErrorKind, Operator};
-use raftkv_core::backup::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, ObjectName};
+use raftkv_core::backup::blob::{
+    BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, ObjectName, Role, UNFINISHED,
+};
 use raftkv_core::ids::OpId;
 use raftkv_core::time::Wall;
 use std::error::Error as _;
@@ -30,6 +33,8 @@ pub(super) struct Place {
     pub name: Arc<str>,
     /// What the store does its own way.
     pub ways: Ways,
+    /// Its calls for uploads that have not ended, where it has such. Azure forgets theirs after a week.
+    pub unfinished: Option<Arc<Unfinished>>,
 }
 
 /// What stores do each their own way.
@@ -79,12 +84,15 @@ impl BlobStore for RemoteStore {
                 let path = object.path();
                 match place.operator.delete(&path).await {
                     // Also when an earlier try of ours removed it, and nobody heard of that.
-                    Err(error) if refusal(&error).and_then(|r| r.status) == Some(404) => {
-                        Ok(BlobDone::Done)
-                    }
-                    Err(error) => Err(place.error(&path, error)),
-                    Ok(()) => Ok(BlobDone::Done),
+                    Err(error) if refusal(&error).and_then(|r| r.status) == Some(404) => {}
+                    Err(error) => return Err(place.error(&path, error)),
+                    Ok(()) => {}
                 }
+                // Nothing else is uploaded in parts.
+                if object.role == Role::Data {
+                    place.forget_uploads(&path).await?;
+                }
+                Ok(BlobDone::Done)
             }),
         }
     }
@@ -126,18 +134,56 @@ impl Place {
             let written = metadata.last_modified().map(|at| Wall(at.into_inner().as_millisecond()));
             found.push((entry.path().to_owned(), metadata.content_length(), written));
         }
+        for Begun { path, at, .. } in self.uploads().await? {
+            found.push((format!("{path}{UNFINISHED}"), 0, at));
+        }
         Ok(BlobDone::Listing(Listing::of(found)))
+    }
+
+    /// Uploads that have not ended.
+    async fn uploads(&self) -> Result<Vec<Begun>, BlobError> {
+        let Some(unfinished) = &self.unfinished else { return Ok(Vec::new()) };
+        self.if_able(unfinished.list("").await, "").map(Option::unwrap_or_default)
+    }
+
+    /// Gives up all uploads of an object.
+    pub(super) async fn forget_uploads(&self, path: &str) -> Result<(), BlobError> {
+        let Some(unfinished) = &self.unfinished else { return Ok(()) };
+        self.if_able(unfinished.give_up(path).await, path).map(Option::unwrap_or_default)
+    }
+
+    /// Who may write need not be allowed to see uploads, and not every store that speaks S3 has these calls: then its own rules for what
+    /// broke off have to do.
+    fn if_able<T>(&self, asked: Result<T, Refusal>, path: &str) -> Result<Option<T>, BlobError> {
+        match asked {
+            Ok(answer) => Ok(Some(answer)),
+            Err(refusal) => match refusal.kind {
+                BlobErrorKind::Transient | BlobErrorKind::Unknown => {
+                    Err(self.refused(path, &refusal))
+                }
+                _ => {
+                    tracing::debug!(store = %self.name, %refusal, "unfinished uploads cannot be seen");
+                    Ok(None)
+                }
+            },
+        }
     }
 
     /// What an error of the client's comes to.
     pub(super) fn error(&self, path: &str, error: Error) -> BlobError {
-        let (kind, what, code) = match refusal(&error) {
-            Some(refusal) => {
-                (refusal.kind, refusal.to_string(), refusal.code.clone().unwrap_or_default())
-            }
-            None => (plain_kind(error.kind()), error.message().to_owned(), String::new()),
-        };
-        let advice = match (kind, code.as_str()) {
+        match refusal(&error) {
+            Some(refusal) => self.refused(path, refusal),
+            None => self.said(path, plain_kind(error.kind()), error.message(), ""),
+        }
+    }
+
+    fn refused(&self, path: &str, refusal: &Refusal) -> BlobError {
+        let code = refusal.code.as_deref().unwrap_or_default();
+        self.said(path, refusal.kind, &refusal.to_string(), code)
+    }
+
+    fn said(&self, path: &str, kind: BlobErrorKind, what: &str, code: &str) -> BlobError {
+        let advice = match (kind, code) {
             (BlobErrorKind::Denied, "RequestTimeTooSkewed") => "; this machine's clock is wrong",
             (BlobErrorKind::Denied, _) => "; check the credentials and what they permit here",
             (BlobErrorKind::NotFound, "NoSuchBucket" | "ContainerNotFound") => {

@@ -1,7 +1,8 @@
 //! Uploads in parts: one task for each, which takes its parts in the order they were submitted and keeps a few under way.
 //!
 //! Invariants: a part is done when the task has taken it over, and the task takes over at most [`PARTS_AT_ONCE`] and one more, so that
-//! memory is bounded; the first failure is the answer to everything that follows; an upload whose owner goes away is given up.
+//! memory is bounded; the first failure is the answer to everything that follows; an upload whose owner goes away is given up; one that
+//! begins or ends leaves no other of the same object, of a process that was killed or of a try whose answer was lost.
 
 use super::Pending;
 use super::remote::Place;
@@ -103,6 +104,7 @@ impl Task {
     ) {
         let mut writer = match self.open().await {
             Ok(writer) => {
+                self.forget_others().await;
                 let _ = started.send(Ok(BlobDone::Done));
                 Some(writer)
             }
@@ -124,6 +126,9 @@ impl Task {
                 Command::Finish(answer) => {
                     let finished = self.finish(writer.as_mut()).await;
                     let is_over = finished.is_ok();
+                    if is_over {
+                        self.forget_others().await;
+                    }
                     let _ = answer.send(finished);
                     if is_over {
                         return;
@@ -179,6 +184,11 @@ impl Task {
         }
     }
 
+    /// What is left of other uploads of this object is of no use to anybody. If it cannot be removed now, it is found later.
+    async fn forget_others(&self) {
+        let _ = self.place.forget_uploads(&self.object.path()).await;
+    }
+
     /// The writer, unless something failed before.
     fn usable<'a>(
         &self,
@@ -200,7 +210,10 @@ impl Task {
         let path = self.object.path();
         match writer.abort().await.map_err(|error| self.place.error(&path, error)) {
             Err(error) if error.kind != BlobErrorKind::NotFound => Err(error),
-            _ => Ok(BlobDone::Done),
+            _ => {
+                self.forget_others().await;
+                Ok(BlobDone::Done)
+            }
         }
     }
 }

@@ -1,5 +1,8 @@
-//! A server that speaks S3 and keeps objects as files, in this process.
+//! A server that speaks S3 and keeps objects as files, in this process. It tells of uploads that have not ended, which the files alone do not.
 
+mod files;
+
+use files::Files;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use s3s::auth::SimpleAuth;
@@ -14,7 +17,7 @@ pub const SECRET: &str = "hunter2hunter2hunter2";
 /// Starts a server with one bucket, `bucket`, in this directory.
 pub async fn serve(dir: &Path) -> SocketAddr {
     std::fs::create_dir(dir.join("bucket")).unwrap();
-    let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(dir).unwrap());
+    let mut service = S3ServiceBuilder::new(Files::new(s3s_fs::FileSystem::new(dir).unwrap()));
     service.set_auth(SimpleAuth::from_single(ACCESS, SECRET));
     let service = service.build();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

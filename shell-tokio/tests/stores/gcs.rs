@@ -19,6 +19,7 @@ async fn conforms() {
     let provider = provider(server.address, server.address, dir.path(), "bucket", "subject");
     suite::conforms(&provider).await;
     suite::lists_pages(&provider, 1_005).await;
+    suite::forgets_uploads(&provider).await;
     assert_eq!(server.unfinished_uploads(), 0, "parts of uploads that were given up");
 }
 

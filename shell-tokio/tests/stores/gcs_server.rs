@@ -157,6 +157,9 @@ impl State {
                 _ => failure(400, "invalid"),
             };
         }
+        if call.path == "/bucket" && call.method == Method::GET && get("uploads") == Some("") {
+            return self.list_uploads(get("prefix"), get("key-marker"), get("upload-id-marker"));
+        }
         let Some(name) = call.path.strip_prefix("/bucket/").map(decoded) else {
             return xml_failure(404, "NoSuchBucket");
         };
@@ -263,6 +266,27 @@ impl State {
             "<InitiateMultipartUploadResult><Bucket>bucket</Bucket><Key>{name}</Key><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"
         );
         self.uploads.insert(id, Upload { name, parts: BTreeMap::new() });
+        (200, text.into(), Vec::new())
+    }
+
+    /// A page has one upload.
+    fn list_uploads(&self, prefix: Option<&str>, key: Option<&str>, id: Option<&str>) -> Answer {
+        let named = self.uploads.iter().map(|(id, upload)| (upload.name.as_str(), id.as_str()));
+        let mut all: Vec<_> =
+            named.filter(|(name, _)| name.starts_with(prefix.unwrap_or_default())).collect();
+        all.sort_unstable();
+        let mut left = all.into_iter().filter(|upload| key.zip(id).is_none_or(|it| *upload > it));
+        let Some((name, id)) = left.next() else {
+            let none = "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>";
+            return (200, none.into(), Vec::new());
+        };
+        let is_truncated = left.next().is_some();
+        let text = format!(
+            "<?xml version='1.0' encoding='UTF-8'?><ListMultipartUploadsResult xmlns='http://s3.amazonaws.com/doc/2006-03-01/'>\
+             <Bucket>bucket</Bucket><NextKeyMarker>{name}</NextKeyMarker><NextUploadIdMarker>{id}</NextUploadIdMarker>\
+             <IsTruncated>{is_truncated}</IsTruncated><Upload><Key>{name}</Key><UploadId>{id}</UploadId>\
+             <Initiated>2026-01-02T03:04:05.678Z</Initiated></Upload></ListMultipartUploadsResult>"
+        );
         (200, text.into(), Vec::new())
     }
 

@@ -24,6 +24,12 @@ async fn conforms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_broke_off_are_found_and_go() {
+    let dir = tempfile::tempdir().unwrap();
+    suite::forgets_uploads(&provider(serve(dir.path()).await, "bucket", SECRET)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refuses_and_survives() {
     let dir = tempfile::tempdir().unwrap();
     let server = serve(dir.path()).await;

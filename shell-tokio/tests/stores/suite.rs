@@ -222,6 +222,41 @@ async fn given_up(calls: &mut Calls) {
     assert_eq!(calls.list().await, Listing::default());
 }
 
+/// What a process that was killed had begun to upload is found, and goes with its object, or when the same object is begun anew.
+pub async fn forgets_uploads(provider: &Provider) {
+    let prefix = "broken/off/";
+    let [whole, other, again] = [20, 21, 22].map(|number| ObjectName::data(id(number)));
+    let mut calls = Calls::new(provider, prefix);
+    // Whose futures and tasks nobody drives any more: as if its process had been killed.
+    let mut killed = Vec::new();
+    for object in [whole, other, other, again] {
+        let mut calls = Calls::new(provider, prefix);
+        let upload = calls.call(BlobOp::PutStart { object, if_absent: false }).await;
+        upload.unwrap();
+        let upload = OpId(1);
+        // Begun with the store when it has more than one part.
+        calls.parts(upload, &parts(2)).await;
+        killed.push(calls);
+    }
+    let begun = |listing: &Listing| -> Vec<ObjectName> {
+        listing.uploads.iter().map(|(object, _)| *object).collect()
+    };
+    // The second one of the same object has taken the place of the first.
+    let mut all = vec![whole, other, again];
+    all.sort_unstable();
+    let listing = calls.list().await;
+    assert_eq!(begun(&listing), all);
+    assert!(listing.uploads.iter().all(|(_, at)| at.is_some()), "{:?}", listing.uploads);
+    assert_eq!((listing.objects, listing.strangers), (vec![], vec![]));
+    calls.call(BlobOp::Delete { object: other }).await.unwrap();
+    calls.upload(again, &parts(2)).await.unwrap();
+    assert_eq!(begun(&calls.list().await), [whole]);
+    calls.call(BlobOp::Delete { object: whole }).await.unwrap();
+    assert_eq!(begun(&calls.list().await), []);
+    let finished = killed[1].call(BlobOp::PutFinish { upload: OpId(1) }).await;
+    assert!(finished.is_err(), "what was given up was finished");
+}
+
 /// More objects than a page of the store's listing holds.
 pub async fn lists_pages(provider: &Provider, objects: u64) {
     let mut calls = Calls::new(provider, "pages/");
