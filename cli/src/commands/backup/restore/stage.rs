@@ -22,6 +22,9 @@ pub struct Target {
     path: PathBuf,
     /// There is something, and it may be moved aside.
     occupied: bool,
+    /// Where that is a node's directory, it is locked until it was moved: a node that started there meanwhile would go on writing to
+    /// what is aside.
+    _node: Option<Directory>,
 }
 
 /// A complete directory that is not at its place yet. Removed when dropped before [`Staged::publish`].
@@ -53,11 +56,9 @@ impl Target {
             );
             return Err(Failure::new(Exit::Refused, what));
         }
-        if occupied && path.is_dir() && path.join("identity").exists() {
-            // A node that is running there would go on writing to what is moved aside.
-            Directory::open(path).map_err(|error| Failure::new(Exit::Refused, error))?;
-        }
-        Ok(Target { path: path.to_owned(), occupied })
+        let node = (occupied && is_a_nodes(path)).then(|| Directory::open(path)).transpose();
+        let node = node.map_err(|error| Failure::new(Exit::Refused, error))?;
+        Ok(Target { path: path.to_owned(), occupied, _node: node })
     }
 
     /// Makes the directory of a member in a sibling of the place.
@@ -130,6 +131,12 @@ impl Staged {
         }
         Err(Failure::new(Exit::Storage, "too many directories were moved aside"))
     }
+}
+
+/// Whether a node lives here, or begins to: while it waits to be taken in, it has no identity yet.
+fn is_a_nodes(path: &Path) -> bool {
+    let has = |name| path.join(name).exists();
+    has("identity") || (has("lock") && has("wal"))
 }
 
 /// Removes what an interrupted restore left. One that is still at work holds the directory's lock; and what is no directory is somebody else's.
@@ -271,8 +278,23 @@ mod tests {
     fn a_directory_in_use_is_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("db");
-        stage(Target::check(&path, false).unwrap()).publish().unwrap();
+        let joining = Directory::open(&path).unwrap();
+        assert_eq!(Target::check(&path, true).unwrap_err().exit(), Exit::Refused, "no identity");
+        drop(joining);
+        stage(Target::check(&path, true).unwrap()).publish().unwrap();
         let _running = Directory::open(&path).unwrap();
         assert_eq!(Target::check(&path, true).unwrap_err().exit(), Exit::Refused);
+    }
+
+    #[test]
+    fn no_node_starts_in_a_directory_that_is_about_to_be_moved_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        stage(Target::check(&path, false).unwrap()).publish().unwrap();
+        let staged = stage(Target::check(&path, true).unwrap());
+        let started = Directory::open(&path);
+        assert!(matches!(started, Err(DirectoryError::Locked { .. })), "{started:?}");
+        let aside = staged.publish().unwrap().unwrap();
+        assert!(Directory::open(&aside).is_ok() && Directory::open(&path).is_ok());
     }
 }
