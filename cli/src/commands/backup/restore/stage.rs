@@ -9,6 +9,7 @@ use raftkv_node::disk::directory::{DirectoryError, sync_directory};
 use raftkv_node::disk::{Directory, Files};
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
@@ -43,6 +44,7 @@ struct Staging(PathBuf);
 impl Target {
     /// Looks at the place before any work is done. Something that is not an empty directory is refused without `force`.
     pub fn check(path: &Path, force: bool) -> Result<Target, Failure> {
+        check_replaceable(path)?;
         let occupied = match fs::read_dir(path).map(|mut entries| entries.next().is_some()) {
             Ok(occupied) => occupied,
             Err(error) if error.kind() == ErrorKind::NotFound => false,
@@ -55,6 +57,9 @@ impl Target {
                 path.display()
             );
             return Err(Failure::new(Exit::Refused, what));
+        }
+        if !occupied && path.is_symlink() {
+            return Err(irreplaceable(path, "it is a link: name the directory itself"));
         }
         let node = (occupied && is_a_nodes(path)).then(|| Directory::open(path)).transpose();
         let node = node.map_err(|error| Failure::new(Exit::Refused, error))?;
@@ -88,14 +93,45 @@ impl Target {
     }
 
     fn sibling(&self, suffix: &str) -> Result<PathBuf, Failure> {
-        let Some(name) = self.path.file_name() else {
-            let what = format!("{} cannot be replaced: name a directory", self.path.display());
-            return Err(Failure::new(Exit::Usage, what));
-        };
-        let mut sibling = name.to_owned();
-        sibling.push(format!(".{suffix}"));
-        Ok(self.path.with_file_name(sibling))
+        sibling(&self.path, suffix)
     }
+}
+
+fn sibling(path: &Path, suffix: &str) -> Result<PathBuf, Failure> {
+    let Some(name) = path.file_name() else {
+        return Err(irreplaceable(path, "name a directory"));
+    };
+    let mut sibling = name.to_owned();
+    sibling.push(format!(".{suffix}"));
+    Ok(path.with_file_name(sibling))
+}
+
+fn parent(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+/// Refuses what no rename puts a directory in the place of, before there is one.
+fn check_replaceable(path: &Path) -> Result<(), Failure> {
+    sibling(path, "restoring")?;
+    let failed = |error| Failure::file("read", path, error);
+    let there = match fs::symlink_metadata(path) {
+        Ok(there) => there,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    if there.dev() != fs::metadata(parent(path)).map_err(failed)?.dev() {
+        let what = format!(
+            "it is a volume of its own: name a directory in it, as {}",
+            path.join("raftkv").display()
+        );
+        return Err(irreplaceable(path, &what));
+    }
+    Ok(())
+}
+
+fn irreplaceable(path: &Path, what: &str) -> Failure {
+    Failure::new(Exit::Usage, format!("{} cannot be replaced: {what}", path.display()))
 }
 
 impl Staged {
@@ -117,8 +153,7 @@ impl Staged {
         }
         // An empty directory is replaced by the rename.
         fs::rename(&self.staging.0, path).map_err(failed)?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        sync_directory(parent.unwrap_or(Path::new("."))).map_err(failed)?;
+        sync_directory(parent(path)).map_err(failed)?;
         Ok(aside)
     }
 
@@ -272,6 +307,24 @@ mod tests {
         let aside = stage(Target::check(&path, true).unwrap()).publish().unwrap().unwrap();
         assert_eq!(fs::read(aside.join("precious")).unwrap(), b"data");
         assert!(path.join("identity").exists());
+    }
+
+    #[test]
+    fn what_no_rename_replaces_is_refused_at_once() {
+        // A volume of its own on every Linux.
+        let volume = Target::check(Path::new("/proc"), true).unwrap_err();
+        assert_eq!(volume.exit(), Exit::Usage, "{volume}");
+        assert!(volume.to_string().contains("/proc/raftkv"), "{volume}");
+        for nameless in ["/", "."] {
+            let refused = Target::check(Path::new(nameless), true).unwrap_err();
+            assert_eq!(refused.exit(), Exit::Usage, "{refused}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (link, behind) = (dir.path().join("link"), dir.path().join("behind"));
+        std::os::unix::fs::symlink(&behind, &link).unwrap();
+        assert_eq!(Target::check(&link, true).unwrap_err().exit(), Exit::Usage, "to nothing");
+        fs::create_dir(&behind).unwrap();
+        assert_eq!(Target::check(&link, true).unwrap_err().exit(), Exit::Usage, "to nothing in it");
     }
 
     #[test]
