@@ -5,15 +5,15 @@
 //! object ends in an error. Directories are 0700, files 0600.
 
 use super::{BlobStore, Pending};
-use crate::disk::directory::sync_directory;
+use crate::disk::directory::{make_directories, sync_directory};
 use bytes::Bytes;
 use raftkv_core::backup::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, ObjectName};
 use raftkv_core::ids::OpId;
 use raftkv_core::time::Wall;
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -263,22 +263,6 @@ fn forget_directory(object: &Path) {
         // It may hold the other object; then it stays, as it should.
         let _ = fs::remove_dir(dir);
     }
-}
-
-/// Makes a directory and all above it, each one's entry durable.
-fn make_directories(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        make_directories(parent)?;
-    }
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    sync_directory(parent.unwrap_or(Path::new(".")))
 }
 
 fn path(root: &Path, object: ObjectName) -> PathBuf {

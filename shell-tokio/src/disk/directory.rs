@@ -100,8 +100,16 @@ impl Directory {
         root: &Path,
         file_system: Arc<dyn FileSystem>,
     ) -> Result<Directory, DirectoryError> {
+        Directory::open_synced_by(root, file_system, &mut sync_directory)
+    }
+
+    fn open_synced_by(
+        root: &Path,
+        file_system: Arc<dyn FileSystem>,
+        sync: &mut SyncDirectory<'_>,
+    ) -> Result<Directory, DirectoryError> {
         let failed = |error| DirectoryError::from_io(root, error);
-        make_private(root).map_err(failed)?;
+        make_synced_by(root, sync).map_err(failed)?;
         if let Some(found) = foreign_file(root).map_err(failed)? {
             return Err(DirectoryError::Foreign { root: root.into(), found });
         }
@@ -110,10 +118,8 @@ impl Directory {
         for name in SUBDIRECTORIES {
             make_private(&root.join(name)).map_err(failed)?;
         }
-        sync_directory(root).map_err(failed)?;
-        if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync_directory(parent).map_err(failed)?;
-        }
+        sync(root).map_err(failed)?;
+        sync(parent(root)).map_err(failed)?;
         Ok(Directory { root: root.into(), file_system, _lock: lock })
     }
 
@@ -186,8 +192,35 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
     SystemFiles.sync_directory(path)
 }
 
+/// Makes a directory and all above it, each for its owner alone and its entry durable.
+pub fn make_directories(path: &Path) -> io::Result<()> {
+    make_synced_by(path, &mut sync_directory)
+}
+
+/// Makes a directory's entries durable.
+type SyncDirectory<'a> = dyn FnMut(&Path) -> io::Result<()> + 'a;
+
+fn make_synced_by(path: &Path, sync: &mut SyncDirectory<'_>) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = parent(path);
+    make_synced_by(parent, sync)?;
+    make_private(path)?;
+    sync(parent)
+}
+
+fn parent(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+/// Makes a directory, unless it is there.
 fn make_private(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made,
+    }
 }
 
 fn foreign_file(root: &Path) -> io::Result<Option<String>> {
@@ -247,6 +280,22 @@ mod tests {
         drop(first);
         Directory::open(&root).unwrap();
         assert_eq!(fs::metadata(&root).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn all_directories_that_had_to_be_made_are_durable() {
+        let temp = tempfile::tempdir().unwrap();
+        let (above, root) = (temp.path().join("a"), temp.path().join("a/b/data"));
+        let mut synced = Vec::new();
+        let mut sync = |path: &Path| {
+            synced.push(path.to_owned());
+            Ok(())
+        };
+        Directory::open_synced_by(&root, Arc::new(SystemFiles), &mut sync).unwrap();
+        for path in [temp.path(), &above, &above.join("b"), &root] {
+            assert!(synced.iter().any(|synced| synced == path), "{}", path.display());
+        }
+        assert_eq!(fs::metadata(above).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]
