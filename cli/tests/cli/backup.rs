@@ -108,6 +108,31 @@ fn a_stopped_node_can_be_backed_up_and_a_running_one_only_through_the_cluster() 
 }
 
 #[test]
+fn the_highest_epoch_makes_a_cluster_that_serves_and_a_higher_one_is_refused() {
+    let mut cluster = Cluster::start(1);
+    fill(&cluster, 50);
+    let config = encrypted(&cluster.path("backup"));
+    cluster.cli().ok(&["backup", "create", "--config", arg(&config)]);
+    cluster.kill(0);
+    let db = cluster.data_dir(0);
+    fs::remove_dir_all(&db).unwrap();
+    let restore = ["backup", "restore", "--config", arg(&config), "--backup", "latest", "--db"];
+    let restore =
+        [&restore[..], &[arg(&db), "--listen", cluster.address(0), "--lost-epoch"]].concat();
+    for lost in ["9223371", "18446744073709551615"] {
+        let output = Cli::offline().run(&[&restore[..], &[lost]].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("--lost-epoch") && !db.exists(), "{said}");
+    }
+    let restored = Cli::offline().json(&[&restore[..], &["9223370"]].concat());
+    assert_eq!(restored["epoch"], 9223371);
+    cluster.spawn(0, &[]);
+    let revision = cluster.cli().json(&["put", "k/new", "x"])["revision"].as_u64();
+    assert!(revision > restored["revision"].as_u64());
+}
+
+#[test]
 fn damaged_backups_and_wrong_keys_restore_nothing() {
     let cluster = Cluster::start(1);
     fill(&cluster, 500);

@@ -19,6 +19,14 @@ use bytes::Bytes;
 /// have given out after the backup was taken.
 pub const GAP: u64 = 1_000_000_000_000;
 
+/// The highest epoch of a restored cluster: above it, log indexes do not fit into 63 bits with a [`GAP`] to count on.
+pub const EPOCH_MAX: Epoch = Epoch(i64::MAX as u64 / GAP - 1);
+
+/// Nothing above what the lost cluster gave out is left to begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the new cluster's epoch would be above {}, the highest there is: was the right --lost-epoch given?", EPOCH_MAX.0)]
+pub struct EpochsExhausted;
+
 /// A state that was restored and verified.
 #[derive(Debug)]
 pub struct Restored {
@@ -92,19 +100,29 @@ pub struct Rebased {
 
 /// Makes the start of a new cluster from a restored state. `cluster` is a fresh, random id. `lost` is the epoch of the cluster that was
 /// lost, which the backup does not know when that cluster was itself restored and left no backup: what it gave out is passed over, too.
-pub fn rebase(restored: &Restored, cluster: ClusterId, lost: Epoch) -> Rebased {
+///
+/// # Errors
+/// When the epoch, or what begins at its multiple of [`GAP`], would be above [`EPOCH_MAX`].
+pub fn rebase(
+    restored: &Restored,
+    cluster: ClusterId,
+    lost: Epoch,
+) -> Result<Rebased, EpochsExhausted> {
     let Restored { header, state, .. } = restored;
     let next = u64::from(!planted::is(Bug::RestoreKeepsEpoch));
-    let epoch = Epoch(header.epoch.max(lost).0 + next);
-    let beyond = |number: u64| (number / GAP + 1).max(epoch.0).saturating_mul(GAP);
-    let (revision, index) = (beyond(state.revision()), beyond(header.meta.index));
+    let epoch = Epoch(header.epoch.max(lost).0.saturating_add(next));
+    let beyond = |number: u64| {
+        let gaps = (number / GAP + 1).max(epoch.0);
+        if gaps > EPOCH_MAX.0 { Err(EpochsExhausted) } else { Ok(gaps * GAP) }
+    };
+    let (revision, index) = (beyond(state.revision())?, beyond(header.meta.index)?);
     let revision = if planted::is(Bug::RestoreKeepsRevision) { state.revision() } else { revision };
     let base = GenesisBase {
         index,
         term: header.meta.term.max(1),
         state: state.clone().rebased(revision),
     };
-    Rebased { cluster, epoch, base }
+    Ok(Rebased { cluster, epoch, base })
 }
 
 /// Rebuilds the state from a snapshot stream.

@@ -9,7 +9,7 @@ use raftkv_core::backup::compress::Compression;
 use raftkv_core::backup::format::{FormatError, Plaintext};
 use raftkv_core::backup::metadata::Checksum;
 use raftkv_core::backup::read::{Access, ReadError, ReadTrouble};
-use raftkv_core::backup::restore::{GAP, rebase};
+use raftkv_core::backup::restore::{EPOCH_MAX, EpochsExhausted, GAP, rebase};
 use raftkv_core::backup::verify::Level;
 use raftkv_core::ids::{ClusterId, Epoch};
 use raftkv_core::kv::{Action, Builder, Command, Item};
@@ -134,12 +134,12 @@ fn a_restored_cluster_is_a_new_one_far_ahead_of_the_old() {
     let id = backup(&mut store, &state, 42, settings(GZIP, &[key(1)]));
     let restored = restore(&mut store, id, access(&[key(1)])).unwrap();
     let cluster = ClusterId(*b"another cluster!");
-    let rebased = rebase(&restored, cluster, Epoch(0));
+    let rebased = rebase(&restored, cluster, Epoch(0)).unwrap();
     assert_eq!((rebased.cluster, rebased.epoch), (cluster, Epoch(2)));
     assert_eq!(rebased.base.state.revision(), 2 * GAP);
     assert_eq!(rebased.base.state.compacted(), 2 * GAP);
     assert_eq!((rebased.base.index, restored.header.meta.index), (2 * GAP, 42));
-    let later = rebase(&restored, cluster, Epoch(5));
+    let later = rebase(&restored, cluster, Epoch(5)).unwrap();
     assert_eq!((later.epoch, later.base.index), (Epoch(6), 6 * GAP));
     assert_eq!(later.base.state.revision(), 6 * GAP);
     assert_eq!(rebased.base.state.keys(), state.keys());
@@ -164,6 +164,22 @@ fn a_restored_cluster_is_a_new_one_far_ahead_of_the_old() {
 }
 
 #[test]
+fn an_epoch_that_leaves_no_room_is_refused() {
+    let mut store = Store::default();
+    let id = backup(&mut store, &state(20), 42, settings(GZIP, &[key(1)]));
+    let mut restored = restore(&mut store, id, access(&[key(1)])).unwrap();
+    let cluster = ClusterId(*b"another cluster!");
+    let last = rebase(&restored, cluster, Epoch(EPOCH_MAX.0 - 1)).unwrap();
+    assert_eq!(last.epoch, EPOCH_MAX);
+    assert!(last.base.index <= i64::MAX as u64 - GAP);
+    for lost in [EPOCH_MAX, Epoch(u64::MAX)] {
+        assert_eq!(rebase(&restored, cluster, lost).err(), Some(EpochsExhausted), "{lost:?}");
+    }
+    restored.header.meta.index = i64::MAX as u64;
+    assert_eq!(rebase(&restored, cluster, Epoch(0)).err(), Some(EpochsExhausted));
+}
+
+#[test]
 fn what_a_restored_cluster_starts_from_is_what_its_items_make() {
     let mut state = state(200);
     let range = KeyRange::prefix("app/users/0001");
@@ -177,7 +193,8 @@ fn what_a_restored_cluster_starts_from_is_what_its_items_make() {
         state.items().any(|item| matches!(item, Item::Key { versions, .. } if versions.len() > 1)),
         "there is no history to forget"
     );
-    let rebased = rebase(&restored, ClusterId(*b"another cluster!"), Epoch(0)).base.state;
+    let rebased = rebase(&restored, ClusterId(*b"another cluster!"), Epoch(0)).unwrap();
+    let rebased = rebased.base.state;
     let mut builder = Builder::new();
     rebased.items().for_each(|item| builder.push(item).unwrap());
     let rebuilt = builder.finish().unwrap();

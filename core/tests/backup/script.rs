@@ -169,7 +169,7 @@ impl Backups {
         made.trace = std::mem::take(&mut cluster.trace);
         for member in &members {
             let Rebased { cluster, epoch, base } =
-                rebase(&restored, ClusterId(*b"another, to live"), Epoch(0));
+                rebase(&restored, ClusterId(*b"another, to live"), Epoch(0)).unwrap();
             let identity = Identity { cluster, epoch, node: member.node };
             let mut disk = Disk::default();
             for op in boot::genesis(identity, members.clone(), base) {

@@ -235,7 +235,8 @@ impl World {
             return Ok(());
         };
         let Recovery { restored, skipped } = recovery;
-        let rebased = rebase(&restored, ClusterId(self.disaster.rng.bytes()), bounds.epoch);
+        let rebased = rebase(&restored, ClusterId(self.disaster.rng.bytes()), bounds.epoch)
+            .expect("a simulation has few epochs");
         let reported = restored.metadata.revision;
         let new = rebirth::Bounds {
             cluster: rebased.cluster,

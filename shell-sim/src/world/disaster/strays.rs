@@ -117,7 +117,8 @@ impl World {
     /// Another cluster starts from the same backup, on as many machines.
     pub(in crate::world) fn found_elsewhere(&mut self, restored: &Restored) {
         let cluster = ClusterId(self.rng.bytes());
-        let Rebased { cluster, epoch, base } = rebase(restored, cluster, Epoch(0));
+        let Rebased { cluster, epoch, base } =
+            rebase(restored, cluster, Epoch(0)).expect("a simulation has few epochs");
         let members = (1..=self.slots.len() as u32).map(|member| {
             let identity = Identity { cluster, epoch, node: NodeId::new(member, 0) };
             genesis::founder(identity, address(member), MemberRole::Voter)

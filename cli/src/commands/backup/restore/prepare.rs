@@ -5,9 +5,9 @@ use super::stage::Target;
 use crate::commands::backup::load::Loading;
 use crate::commands::backup::setup::rng;
 use crate::context::Context;
-use crate::failure::Failure;
-use clap::Args;
-use raftkv_core::backup::restore::{Rebased, rebase};
+use crate::failure::{Exit, Failure};
+use clap::{Args, value_parser};
+use raftkv_core::backup::restore::{EPOCH_MAX, Rebased, rebase};
 use raftkv_core::ids::{ClusterId, Epoch, Identity};
 use serde::Serialize;
 use std::mem::ManuallyDrop;
@@ -28,7 +28,7 @@ pub struct Preparation {
     #[arg(long)]
     force: bool,
     /// The epoch of the lost cluster, if it was itself restored and left no backup
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u64).range(..EPOCH_MAX.0))]
     lost_epoch: u64,
 }
 
@@ -76,7 +76,9 @@ impl Preparation {
         };
         // The process is about to end; to take a state of millions of keys apart before would only take time.
         let restored = ManuallyDrop::new(self.loading.load(context, &self.backup).await?);
-        let Rebased { cluster, epoch, base } = rebase(&restored, cluster, Epoch(self.lost_epoch));
+        let rebased = rebase(&restored, cluster, Epoch(self.lost_epoch));
+        let rebased = rebased.map_err(|error| Failure::new(Exit::Refused, error))?;
+        let Rebased { cluster, epoch, base } = rebased;
         let identity = Identity { cluster, epoch, node: members.this().node };
         let (keys, revision) = (base.state.keys(), base.state.revision());
         let staged = target.stage(identity, members.all(), base)?;
