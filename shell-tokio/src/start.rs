@@ -80,6 +80,7 @@ pub async fn prepare(
     directory: &Directory,
     endpoint: &Endpoint,
 ) -> Result<Box<Image>, StartError> {
+    directory.forget_restore()?;
     match disk::boot(directory) {
         Ok(image) => {
             check_identity(settings, directory, &image.identity)?;

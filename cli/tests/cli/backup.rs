@@ -102,7 +102,8 @@ fn a_stopped_node_can_be_backed_up_and_a_running_one_only_through_the_cluster() 
     let restore = ["backup", "restore", "--config", arg(&config), "--backup", "latest"];
     let restore = [&restore[..], &["--db", arg(&restored)]].concat();
     assert_eq!(Cli::offline().json(&restore)["keys"], 500);
-    assert!(Cli::offline().fails(13, &restore).contains("--force"));
+    let another = [&restore[..], &["--listen", "127.0.0.1:7499"]].concat();
+    assert!(Cli::offline().fails(13, &another).contains("--force"));
     let forced = Cli::offline().json(&[&restore[..], &["--force"]].concat());
     assert!(Path::new(forced["moved_aside"].as_str().unwrap()).join("identity").exists());
 }

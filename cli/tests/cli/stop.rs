@@ -167,6 +167,8 @@ fn a_restore_that_was_killed_half_way_is_simply_repeated() {
     assert_eq!(restored["keys"], json!(3000));
     let left: Vec<_> = fs::read_dir(&place).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(left, ["db"], "nothing is left beside it");
+    // As if it had been killed before it could say what it made.
+    assert_eq!(Cli::offline().json(&restore), restored);
     fs::remove_dir_all(cluster.data_dir(0)).unwrap();
     fs::rename(&db, cluster.data_dir(0)).unwrap();
     cluster.spawn(0, &[]);
@@ -174,4 +176,59 @@ fn a_restore_that_was_killed_half_way_is_simply_repeated() {
         cluster.cli().json(&["get", "k/", "--prefix", "--count-only"])["count"],
         json!(3000)
     );
+}
+
+#[test]
+fn a_restore_that_was_killed_while_it_moved_directories_is_simply_repeated() {
+    let mut cluster = Cluster::start(1);
+    fill(&cluster, 500);
+    let config = encrypted(&cluster.path("backup"));
+    cluster.cli().ok(&create(&config));
+    cluster.cli().ok(&["put", "k/new", "x"]);
+    cluster.kill(0);
+    let db = cluster.data_dir(0);
+    let restore = ["backup", "restore", "--config", arg(&config), "--backup", "latest", "--db"];
+    let listen = cluster.address(0).to_owned();
+    let restore = [&restore[..], &[arg(&db), "--listen", &listen]].concat();
+    let forced = [&restore[..], &["--force"]].concat();
+    let restored = Cli::offline().json(&forced);
+    let aside = restored["moved_aside"].as_str().unwrap();
+    assert!(Path::new(aside).join("identity").exists());
+
+    // What was there is aside, and the new directory is not at its place yet.
+    let staged = cluster.path("data-1.restoring");
+    for is_recreated in [false, true] {
+        fs::rename(&db, &staged).unwrap();
+        if is_recreated {
+            fs::create_dir(&db).unwrap();
+        }
+        assert_eq!(Cli::offline().json(&forced), restored, "recreated: {is_recreated}");
+        assert!(!staged.exists());
+    }
+    // At its place, and nobody was told.
+    let output = Cli::offline().run(&[&forced[..], &["-o", "json"]].concat());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("was restored by this command before"), "{said}");
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), restored);
+
+    // What is asked for must be the very same, and stand for the same backup as before.
+    assert!(Cli::offline().fails(13, &restore).contains("not empty"));
+    let made = Cli::offline().ok(&[&create(&config)[..], &["--db", aside]].concat());
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let newer = Cli::offline().json(&forced);
+    assert_eq!(newer["backup"], made["id"]);
+    let id = "ab".repeat(16);
+    let other = Cli::offline().json(&[&forced[..], &["--cluster-id", &id]].concat());
+    assert_eq!(other["cluster_id"], id.as_str());
+    let again = Cli::offline().json(&forced);
+    assert_ne!(again["cluster_id"], newer["cluster_id"], "the other one was there");
+    assert_eq!(Cli::offline().json(&forced), again);
+
+    cluster.spawn(0, &[]);
+    cluster.cli().ok(&["get", "k/", "--prefix", "--count-only"]);
+    assert!(Cli::offline().fails(13, &forced).contains("in use"));
+    cluster.kill(0);
+    assert!(!db.join("restored.json").exists());
+    let after = Cli::offline().json(&forced);
+    assert_ne!(after["cluster_id"], again["cluster_id"], "a node had started from it");
 }

@@ -78,13 +78,15 @@ impl DirectoryError {
     }
 }
 
+/// What a restore leaves in the directory that it makes: see [`Directory::forget_restore`].
+pub const RESTORED: &str = "restored.json";
 const LOCK: &str = "lock";
 const SUBDIRECTORIES: [&str; 2] = ["wal", "snapshots"];
 /// Where a node that was told nothing keeps backups: see [`crate::backup::BackupConfig::embedded`].
 const BACKUPS: &str = "backups";
 /// Names that may stand in a data directory. A file system's own directory is no harm.
-const KNOWN: [&str; 7] =
-    ["identity", "identity.tmp", LOCK, "wal", "snapshots", BACKUPS, "lost+found"];
+const KNOWN: [&str; 8] =
+    ["identity", "identity.tmp", RESTORED, LOCK, "wal", "snapshots", BACKUPS, "lost+found"];
 /// What a damaged directory's contents are moved to, with a number after it.
 const DAMAGED: &str = "damaged-";
 
@@ -151,6 +153,18 @@ impl Directory {
     /// Whether no node ever lived here.
     pub fn is_empty(&self) -> Result<bool, DiskError> {
         Ok(self.listing()?.is_empty())
+    }
+
+    /// A node starts here: from now on the directory is no longer what a restore made, and the restore's record goes. If this
+    /// process is killed before that is durable, opening the directory again makes it so.
+    pub fn forget_restore(&self) -> Result<(), DiskError> {
+        let record = self.root.join(RESTORED);
+        match self.file_system.remove(&record) {
+            Ok(()) => self.file_system.sync_directory(&self.root),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+        .map_err(|error| disk_error(&record, &error))
     }
 
     /// Whether a node's files were ever set aside here.
@@ -318,6 +332,18 @@ mod tests {
         fs::write(temp.path().join("wal/note.txt"), "abc").unwrap();
         fs::write(temp.path().join("identity"), "i").unwrap();
         assert_eq!(directory.listing().unwrap(), [(FileName::Identity, 1), (FileName::Wal(2), 3)]);
+    }
+
+    #[test]
+    fn the_record_of_a_restore_goes_when_a_node_starts() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join(RESTORED), "{}").unwrap();
+        let directory = Directory::open(temp.path()).unwrap();
+        assert!(temp.path().join(RESTORED).exists(), "opening is not starting");
+        for _ in 0..2 {
+            directory.forget_restore().unwrap();
+            assert!(!temp.path().join(RESTORED).exists());
+        }
     }
 
     #[test]

@@ -33,20 +33,39 @@ pub struct Loading {
     pub allow_plaintext: bool,
 }
 
+/// A backup that was picked, and where it is read from.
+pub struct Picked {
+    /// Which.
+    pub id: BackupId,
+    setup: Setup,
+    recall: Recall,
+}
+
 impl Loading {
     /// Reads the backup that `asked` selects.
     pub async fn load(&self, context: &Context, asked: &str) -> Result<Restored, Failure> {
-        let mut setup = self.config.open()?;
+        self.read(context, self.pick(asked).await?).await
+    }
+
+    /// Picks the backup that `asked` selects, by what the stores list.
+    pub async fn pick(&self, asked: &str) -> Result<Picked, Failure> {
+        let setup = self.config.open()?;
         let replicas = setup.replicas().await?;
         let catalog = replicas.merged().map_err(|error| store_failure(&error))?;
         let plaintext = setup.loaded.access(self.allow_plaintext).plaintext;
         let choice = setup.choice(&replicas, &catalog, asked, plaintext)?;
         let id = self.choose(&setup, choice)?;
-        let mut recall = Recall::new(replicas, catalog, id, self.or_older, plaintext);
+        let recall = Recall::new(replicas, catalog, id, self.or_older, plaintext);
+        Ok(Picked { id, setup, recall })
+    }
+
+    /// Reads a picked backup, or what takes its place.
+    pub async fn read(&self, context: &Context, picked: Picked) -> Result<Restored, Failure> {
+        let Picked { mut setup, mut recall, .. } = picked;
         loop {
             let (id, store) = recall.place().expect("a backup that was picked is in some store");
             let hold = setup.hold(store, id, "a restore").await?;
-            let error = match self.read(context, &mut setup, store, id, hold).await {
+            let error = match self.read_copy(context, &mut setup, store, id, hold).await {
                 Ok(restored) => return Ok(restored),
                 Err(error) => error,
             };
@@ -94,7 +113,7 @@ impl Loading {
         Ok(choice.entry.id)
     }
 
-    async fn read(
+    async fn read_copy(
         &self,
         context: &Context,
         setup: &mut Setup,

@@ -1,10 +1,12 @@
 //! `backup restore`: from a backup to a data directory of a new cluster.
 //!
 //! Invariants: nothing is visible at the target before every byte of the backup was verified and the new directory is whole and on
-//! stable storage; what was at the target before is moved aside, never deleted.
+//! stable storage; what was at the target before is moved aside, never deleted; a restore that was killed anywhere ends when it is run again.
 
 pub mod members;
+mod place;
 pub mod prepare;
+mod repeat;
 mod stage;
 
 use crate::context::Context;

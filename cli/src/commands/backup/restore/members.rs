@@ -4,6 +4,7 @@ use crate::failure::{Exit, Failure};
 use raftkv_core::api::{MemberInfo, MemberRole};
 use raftkv_core::ids::NodeId;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The members, and which one the directory is for.
 #[derive(Debug)]
@@ -80,6 +81,17 @@ impl Members {
     }
 }
 
+/// As they may be typed.
+impl fmt::Display for Members {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, member) in self.all.iter().enumerate() {
+            let comma = if place > 0 { "," } else { "" };
+            write!(f, "{comma}{}={}", member.node.member(), member.address)?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +102,7 @@ mod tests {
         let numbers: Vec<u32> = members.all().iter().map(|member| member.node.member()).collect();
         assert_eq!(numbers, [1, 2, 3]);
         assert_eq!(members.this().address, "[::1]:2");
+        assert_eq!(members.to_string(), "1=a:1,2=[::1]:2,3=c:3");
         let others: Vec<u32> = members.others().map(|member| member.node.member()).collect();
         assert_eq!(others, [1, 3]);
         assert_eq!(members.alone().all(), [members.this().clone()]);

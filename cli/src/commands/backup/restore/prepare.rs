@@ -1,14 +1,19 @@
-//! What every restore does: read and verify the backup, make a data directory of the new cluster, move it to its place.
+//! What every restore does: read and verify the backup, make a data directory of the new cluster, move it to its place; unless the same
+//! command has done all that before.
 
 use super::members::Members;
-use super::stage::Target;
+use super::place;
+use super::repeat::{Asked, Finished, Record};
+use super::stage::{self, Target};
 use crate::commands::backup::load::Loading;
 use crate::commands::backup::setup::rng;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use clap::{Args, value_parser};
+use raftkv_core::api::Revision;
 use raftkv_core::backup::restore::{EPOCH_MAX, Rebased, rebase};
 use raftkv_core::ids::{ClusterId, Epoch, Identity};
+use raftkv_node::disk::directory::sync_directory;
 use serde::Serialize;
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;
@@ -69,39 +74,87 @@ impl Preparation {
         members: &Members,
         cluster: Option<ClusterId>,
     ) -> Result<Prepared, Failure> {
+        let asked = self.asked(members, cluster);
+        stage::end_publishing(&self.db)?;
+        if let Some(prepared) = self.made_before(&asked, members).await? {
+            return Ok(prepared);
+        }
         let target = Target::check(&self.db, self.force)?;
         let cluster = match cluster {
             Some(cluster) => cluster,
             None => ClusterId(rng("cluster id")?.bytes()),
         };
+        let picked = self.loading.pick(&self.backup).await?;
+        let id = picked.id;
         // The process is about to end; to take a state of millions of keys apart before would only take time.
-        let restored = ManuallyDrop::new(self.loading.load(context, &self.backup).await?);
+        let restored = ManuallyDrop::new(self.loading.read(context, picked).await?);
         let rebased = rebase(&restored, cluster, Epoch(self.lost_epoch));
         let rebased = rebased.map_err(|error| Failure::new(Exit::Refused, error))?;
         let Rebased { cluster, epoch, base } = rebased;
         let identity = Identity { cluster, epoch, node: members.this().node };
         let (keys, revision) = (base.state.keys(), base.state.revision());
         let staged = target.stage(identity, members.all(), base)?;
-        let state_hash = staged.state_hash().to_string();
-        let moved_aside = staged.publish()?;
-        Ok(Prepared {
-            backup: restored.metadata.id.to_string(),
-            db: self.db,
-            moved_aside,
-            cluster_id: cluster.to_string(),
-            epoch: epoch.0,
+        let record = Record::new(asked, id, &restored.metadata, staged.state_hash());
+        let record = staged.publish(record)?;
+        Ok(Prepared::new(self.db, members, &identity, (keys, revision), &record))
+    }
+
+    /// What the same command made before, if nothing has come of it since.
+    async fn made_before(
+        &self,
+        asked: &Asked,
+        members: &Members,
+    ) -> Result<Option<Prepared>, Failure> {
+        let Some(finished) = Finished::find(&self.db, asked)? else { return Ok(None) };
+        let picked = self.loading.pick(&self.backup).await?;
+        let Some((record, image)) = finished.check(picked.id) else { return Ok(None) };
+        // Whoever made it may have been killed before it was.
+        let synced = sync_directory(place::parent(&self.db));
+        synced.map_err(|error| Failure::file("replaced", &self.db, error))?;
+        let db = self.db.clone();
+        eprintln!("raftkv-cli: {} was restored by this command before", db.display());
+        let state = (image.state.keys(), image.state.revision());
+        Ok(Some(Prepared::new(db, members, &image.identity, state, record)))
+    }
+
+    fn asked(&self, members: &Members, cluster: Option<ClusterId>) -> Asked {
+        Asked {
+            backup: self.backup.clone(),
+            or_older: self.loading.or_older,
+            allow_plaintext: self.loading.allow_plaintext,
+            force: self.force,
+            members: members.to_string(),
             id: members.this().node.member(),
-            address: members.this().address.clone(),
-            keys,
-            backup_revision: restored.metadata.revision,
-            revision,
-            state_hash,
-            backup_state_hash: restored.metadata.state_hash.to_string(),
-        })
+            cluster_id: cluster.map(|cluster| cluster.to_string()),
+            lost_epoch: self.lost_epoch,
+        }
     }
 }
 
 impl Prepared {
+    fn new(
+        db: PathBuf,
+        members: &Members,
+        identity: &Identity,
+        (keys, revision): (u64, Revision),
+        record: &Record,
+    ) -> Self {
+        Prepared {
+            backup: record.backup.to_string(),
+            moved_aside: record.moved_aside.map(|number| place::aside(&db, number)),
+            db,
+            cluster_id: identity.cluster.to_string(),
+            epoch: identity.epoch.0,
+            id: identity.node.member(),
+            address: members.this().address.clone(),
+            keys,
+            backup_revision: record.backup_revision,
+            revision,
+            state_hash: record.state_hash.to_string(),
+            backup_state_hash: record.backup_state_hash.to_string(),
+        }
+    }
+
     /// What was made, for people.
     pub fn summary(&self) -> String {
         let aside = self.moved_aside.as_ref();

@@ -1,5 +1,10 @@
 //! Makes a data directory beside its final place, then moves it there.
+//!
+//! Publishing is two renames where something was at the place: it goes aside, then the new directory takes its place. Invariant: what was
+//! killed between the two is ended, not begun anew, so that what is aside is always told.
 
+use super::place::{self, aside, parent, restoring};
+use super::repeat::Record;
 use crate::failure::{Exit, Failure};
 use raftkv_core::api::MemberInfo;
 use raftkv_core::boot::{GenesisBase, genesis};
@@ -8,8 +13,7 @@ use raftkv_core::kv::StateHash;
 use raftkv_node::disk::directory::{DirectoryError, sync_directory};
 use raftkv_node::disk::{Directory, Files};
 use std::fs;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
@@ -44,7 +48,7 @@ struct Staging(PathBuf);
 impl Target {
     /// Looks at the place before any work is done. Something that is not an empty directory is refused without `force`.
     pub fn check(path: &Path, force: bool) -> Result<Target, Failure> {
-        check_replaceable(path)?;
+        place::check_replaceable(path)?;
         let occupied = match fs::read_dir(path).map(|mut entries| entries.next().is_some()) {
             Ok(occupied) => occupied,
             Err(error) if error.kind() == ErrorKind::NotFound => false,
@@ -59,7 +63,7 @@ impl Target {
             return Err(Failure::new(Exit::Refused, what));
         }
         if !occupied && path.is_symlink() {
-            return Err(irreplaceable(path, "it is a link: name the directory itself"));
+            return Err(place::irreplaceable(path, "it is a link: name the directory itself"));
         }
         let node = (occupied && is_a_nodes(path)).then(|| Directory::open(path)).transpose();
         let node = node.map_err(|error| Failure::new(Exit::Refused, error))?;
@@ -73,7 +77,7 @@ impl Target {
         members: Vec<MemberInfo>,
         base: GenesisBase,
     ) -> Result<Staged, Failure> {
-        let place = self.sibling("restoring")?;
+        let place = restoring(&self.path);
         remove_leftovers(&place)?;
         let staging = Staging(place);
         let failed = |error: &dyn std::fmt::Display| {
@@ -91,47 +95,30 @@ impl Target {
         .map_err(|error| failed(&error))?;
         Ok(Staged { target: self, staging, state_hash, _directory: directory })
     }
+}
 
-    fn sibling(&self, suffix: &str) -> Result<PathBuf, Failure> {
-        sibling(&self.path, suffix)
+/// Ends the publishing of a restore that was killed when what had been at the place was aside already.
+pub fn end_publishing(path: &Path) -> Result<(), Failure> {
+    let place = restoring(path);
+    let is_free = fs::read_dir(path).map_or_else(
+        |error| error.kind() == ErrorKind::NotFound,
+        |mut entries| entries.next().is_none(),
+    );
+    if !is_free || Record::read(&place).is_none() {
+        return Ok(());
     }
-}
-
-fn sibling(path: &Path, suffix: &str) -> Result<PathBuf, Failure> {
-    let Some(name) = path.file_name() else {
-        return Err(irreplaceable(path, "name a directory"));
-    };
-    let mut sibling = name.to_owned();
-    sibling.push(format!(".{suffix}"));
-    Ok(path.with_file_name(sibling))
-}
-
-fn parent(path: &Path) -> &Path {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    parent.unwrap_or(Path::new("."))
-}
-
-/// Refuses what no rename puts a directory in the place of, before there is one.
-fn check_replaceable(path: &Path) -> Result<(), Failure> {
-    sibling(path, "restoring")?;
-    let failed = |error| Failure::file("read", path, error);
-    let there = match fs::symlink_metadata(path) {
-        Ok(there) => there,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
-    };
-    if there.dev() != fs::metadata(parent(path)).map_err(failed)?.dev() {
-        let what = format!(
-            "it is a volume of its own: name a directory in it, as {}",
-            path.join("raftkv").display()
-        );
-        return Err(irreplaceable(path, &what));
+    let _lock = Directory::open(&place).map_err(|error| Failure::new(Exit::Refused, error))?;
+    let moved = Record::read(&place).and_then(|record| record.moved_aside);
+    if moved.is_some_and(|number| aside(path, number).exists()) {
+        take_place(&place, path)?;
     }
     Ok(())
 }
 
-fn irreplaceable(path: &Path, what: &str) -> Failure {
-    Failure::new(Exit::Usage, format!("{} cannot be replaced: {what}", path.display()))
+/// Puts a whole directory at its place, where nothing is, or an empty directory.
+fn take_place(staged: &Path, path: &Path) -> Result<(), Failure> {
+    let renamed = fs::rename(staged, path).and_then(|()| sync_directory(parent(path)));
+    renamed.map_err(|error| Failure::file("replaced", path, error))
 }
 
 impl Staged {
@@ -140,32 +127,25 @@ impl Staged {
         self.state_hash
     }
 
-    /// Moves the directory to its place; what was there goes aside, to where this returns.
-    pub fn publish(self) -> Result<Option<PathBuf>, Failure> {
-        let path = &self.target.path;
-        let failed = |error: io::Error| Failure::file("replaced", path, error);
-        let aside = match self.target.occupied {
-            true => Some(self.free_name()?),
-            false => None,
-        };
-        if let Some(aside) = &aside {
-            fs::rename(path, aside).map_err(failed)?;
+    /// Moves the directory to its place, with this record in it; what was there goes aside, and the record tells where to.
+    pub fn publish(self, mut record: Record) -> Result<Record, Failure> {
+        let (path, staged) = (&self.target.path, &self.staging.0);
+        if self.target.occupied {
+            record.moved_aside = Some(free_number(path)?);
         }
-        // An empty directory is replaced by the rename.
-        fs::rename(&self.staging.0, path).map_err(failed)?;
-        sync_directory(parent(path)).map_err(failed)?;
-        Ok(aside)
+        record.write(staged).map_err(|error| Failure::file("written", staged, error))?;
+        if let Some(number) = record.moved_aside {
+            let moved = fs::rename(path, aside(path, number));
+            moved.map_err(|error| Failure::file("moved aside", path, error))?;
+        }
+        take_place(staged, path)?;
+        Ok(record)
     }
+}
 
-    fn free_name(&self) -> Result<PathBuf, Failure> {
-        for number in 1..u32::MAX {
-            let name = self.target.sibling(&format!("before-restore-{number}"))?;
-            if !name.exists() {
-                return Ok(name);
-            }
-        }
-        Err(Failure::new(Exit::Storage, "too many directories were moved aside"))
-    }
+fn free_number(path: &Path) -> Result<u32, Failure> {
+    let free = (1..u32::MAX).find(|number| !aside(path, *number).exists());
+    free.ok_or_else(|| Failure::new(Exit::Storage, "too many directories were moved aside"))
 }
 
 /// Whether a node lives here, or begins to: while it waits to be taken in, it has no identity yet.
@@ -205,6 +185,7 @@ impl Drop for Staging {
 
 #[cfg(test)]
 mod tests {
+    use super::super::repeat::tests::example;
     use super::*;
     use raftkv_core::api::MemberRole;
     use raftkv_core::ids::{ClusterId, Epoch, NodeId};
@@ -220,13 +201,35 @@ mod tests {
         target.stage(identity, vec![member], GenesisBase::empty())
     }
 
+    impl Staged {
+        /// As if the process were killed.
+        fn keep(self) -> PathBuf {
+            let place = self.staging.0.clone();
+            let kept = place.with_extension("kept");
+            fs::rename(&place, &kept).unwrap();
+            drop(self);
+            fs::rename(kept, &place).unwrap();
+            place
+        }
+    }
+
+    /// Where what was there before is now.
+    fn publish(staged: Staged) -> Option<PathBuf> {
+        let path = staged.target.path.clone();
+        let mut record = example();
+        record.moved_aside = None;
+        let record = staged.publish(record).unwrap();
+        assert_eq!(Record::read(&path).as_ref(), Some(&record));
+        record.moved_aside.map(|number| aside(&path, number))
+    }
+
     #[test]
     fn a_restored_directory_boots_and_nothing_is_left_beside_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("db");
         let staged = stage(Target::check(&path, false).unwrap());
         assert!(!path.exists());
-        assert_eq!(staged.publish().unwrap(), None);
+        assert_eq!(publish(staged), None);
         let image = raftkv_node::disk::boot(&Directory::open(&path).unwrap()).unwrap();
         assert_eq!(image.identity.epoch, Epoch(1));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -248,11 +251,8 @@ mod tests {
                 fs::write(left.join("deep/er/file"), "x").unwrap();
             }),
             ("all of it, but for the last rename", |left| {
-                let whole = stage(Target::check(&left.with_extension(""), false).unwrap());
-                let kept = left.with_extension("kept");
-                fs::rename(left, &kept).unwrap();
-                drop(whole);
-                fs::rename(kept, left).unwrap();
+                let path = left.with_extension("");
+                assert_eq!(stage(Target::check(&path, false).unwrap()).keep(), left);
                 assert!(left.join("identity").exists());
             }),
         ];
@@ -260,11 +260,23 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("db");
             leave(&dir.path().join("db.restoring"));
-            stage(Target::check(&path, false).unwrap()).publish().unwrap();
+            publish(stage(Target::check(&path, false).unwrap()));
             let image = raftkv_node::disk::boot(&Directory::open(&path).unwrap()).unwrap();
             assert_eq!(image.identity.epoch, Epoch(1), "{what}");
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{what}");
         }
+    }
+
+    #[test]
+    fn what_was_killed_before_anything_was_moved_aside_is_not_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        example().write(&stage(Target::check(&path, true).unwrap()).keep()).unwrap();
+        end_publishing(&path).unwrap();
+        assert!(!path.exists());
+        fs::create_dir(aside(&path, 2)).unwrap();
+        end_publishing(&path).unwrap();
+        assert!(path.join("identity").exists());
     }
 
     #[test]
@@ -274,7 +286,7 @@ mod tests {
         let at_work = stage(Target::check(&path, false).unwrap());
         let refused = try_stage(Target::check(&path, false).unwrap()).unwrap_err();
         assert_eq!(refused.exit(), Exit::Refused, "{refused}");
-        at_work.publish().unwrap();
+        publish(at_work);
         assert!(path.join("identity").exists());
     }
 
@@ -291,7 +303,7 @@ mod tests {
         assert_eq!(fs::read(&file).unwrap(), b"data");
         fs::remove_file(&file).unwrap();
         std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
-        stage(Target::check(&path, false).unwrap()).publish().unwrap();
+        publish(stage(Target::check(&path, false).unwrap()));
         assert_eq!(fs::read(elsewhere.join("precious")).unwrap(), b"data");
         assert!(!path.is_symlink() && !file.exists(), "only the link made way");
     }
@@ -304,21 +316,14 @@ mod tests {
         assert!(Target::check(&path, false).is_ok(), "empty");
         fs::write(path.join("precious"), "data").unwrap();
         assert_eq!(Target::check(&path, false).unwrap_err().exit(), Exit::Refused);
-        let aside = stage(Target::check(&path, true).unwrap()).publish().unwrap().unwrap();
+        let aside = publish(stage(Target::check(&path, true).unwrap())).unwrap();
         assert_eq!(fs::read(aside.join("precious")).unwrap(), b"data");
         assert!(path.join("identity").exists());
     }
 
     #[test]
-    fn what_no_rename_replaces_is_refused_at_once() {
-        // A volume of its own on every Linux.
-        let volume = Target::check(Path::new("/proc"), true).unwrap_err();
-        assert_eq!(volume.exit(), Exit::Usage, "{volume}");
-        assert!(volume.to_string().contains("/proc/raftkv"), "{volume}");
-        for nameless in ["/", "."] {
-            let refused = Target::check(Path::new(nameless), true).unwrap_err();
-            assert_eq!(refused.exit(), Exit::Usage, "{refused}");
-        }
+    fn a_volume_or_a_link_is_refused_at_once() {
+        assert_eq!(Target::check(Path::new("/proc"), true).unwrap_err().exit(), Exit::Usage);
         let dir = tempfile::tempdir().unwrap();
         let (link, behind) = (dir.path().join("link"), dir.path().join("behind"));
         std::os::unix::fs::symlink(&behind, &link).unwrap();
@@ -334,7 +339,7 @@ mod tests {
         let joining = Directory::open(&path).unwrap();
         assert_eq!(Target::check(&path, true).unwrap_err().exit(), Exit::Refused, "no identity");
         drop(joining);
-        stage(Target::check(&path, true).unwrap()).publish().unwrap();
+        publish(stage(Target::check(&path, true).unwrap()));
         let _running = Directory::open(&path).unwrap();
         assert_eq!(Target::check(&path, true).unwrap_err().exit(), Exit::Refused);
     }
@@ -343,11 +348,11 @@ mod tests {
     fn no_node_starts_in_a_directory_that_is_about_to_be_moved_aside() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("db");
-        stage(Target::check(&path, false).unwrap()).publish().unwrap();
+        publish(stage(Target::check(&path, false).unwrap()));
         let staged = stage(Target::check(&path, true).unwrap());
         let started = Directory::open(&path);
         assert!(matches!(started, Err(DirectoryError::Locked { .. })), "{started:?}");
-        let aside = staged.publish().unwrap().unwrap();
+        let aside = publish(staged).unwrap();
         assert!(Directory::open(&aside).is_ok() && Directory::open(&path).is_ok());
     }
 }
