@@ -15,6 +15,7 @@ mod offline;
 mod online;
 mod reads;
 mod recovery;
+mod restore_keys;
 mod retention;
 mod s3;
 #[path = "../../../shell-tokio/tests/s3_server/mod.rs"]

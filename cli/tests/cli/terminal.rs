@@ -1,6 +1,7 @@
-//! Questions before something is deleted, asked of a person at a terminal.
+//! What a person sees at a terminal: questions before something is deleted, and how far a long job is.
 
-use super::cluster::Cli;
+use super::backup::{encrypted, fill};
+use super::cluster::{Cli, Cluster, arg};
 use super::retention::Store;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
@@ -99,4 +100,25 @@ fn prune_deletes_only_after_a_yes() {
     assert!(shown.contains("Delete these 2 backups?") && shown.contains("removed"), "{shown}");
     let newest = made[2]["id"].as_str().unwrap().to_owned();
     assert_eq!(store.statuses(), [(newest, "complete".to_owned())]);
+}
+
+#[test]
+fn keys_that_are_put_back_are_counted_in_bytes() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 300);
+    let config = encrypted(&cluster.path("backup"));
+    cluster.cli().ok(&["backup", "create", "--config", arg(&config)]);
+    cluster.cli().ok(&["del", "k/", "--prefix"]);
+    let args = ["backup", "restore-keys", "--config", arg(&config), "--backup", "latest"];
+    let pace = ["--prefix", "k/", "--rate", "100"];
+    let more = ["-o", "json", "--endpoints", cluster.address(0)];
+    let (exit, shown) = Session::start(&[&args[..], &pace, &more].concat()).end();
+    assert_eq!(exit, Some(0), "{shown}");
+    let bytes = |keys: usize| -> usize {
+        (0..keys).map(|key| format!("k/{key:05}plain secret {key}").len()).sum()
+    };
+    // At least one line is due while these transactions are done, a second and more apart.
+    let line = |done| format!("{{\"done_bytes\":{},\"total_bytes\":{},", bytes(done), bytes(300));
+    assert!([128, 256, 300].iter().any(|done| shown.contains(&line(*done))), "{shown}");
+    assert!(shown.contains("left_secs"), "{shown}");
 }

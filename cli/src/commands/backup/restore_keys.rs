@@ -4,25 +4,26 @@
 //! does what is left. What is done about each key is decided by [`raftkv_core::backup::compare`].
 
 use super::load::Loading;
+use super::progress::Meter;
 use crate::commands::range::Pages;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Report;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use raftkv_core::api::{KeyRange, KeyValue, RangeRequest, Revision, WriteOp, WriteResult};
+use raftkv_core::api::{Error, KeyRange, KeyValue, RangeRequest, Revision, WriteOp, WriteResult};
 use raftkv_core::backup::compare::{Comparison, Decision, Existing, Write, transaction};
-use raftkv_node::client::Client;
+use raftkv_core::backup::machine::Progress;
+use raftkv_node::client::{Client, ClientError};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-/// Keys per transaction.
+/// Keys per transaction, as long as the cluster takes so many.
 const BATCH_KEYS_MAX: usize = 128;
 /// Bytes of keys and values per transaction, unless one key alone has more.
-const BATCH_BYTES_MAX: usize = 256 << 10;
+const BATCH_BYTES_MAX: u64 = 256 << 10;
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -78,16 +79,19 @@ pub async fn run(context: &Context, asked: RestoreKeys) -> Result<(), Failure> {
     let started = Instant::now();
     let client = context.client().await?;
     let range = KeyRange::prefix(from.clone());
-    let keys = restored.state.live(&range).map(|kv| renamed(kv, &from, &to));
-    let mut comparison = Comparison::new(keys);
-    let mut pages = Pages::new(&client, RangeRequest::new(KeyRange::prefix(to.clone())));
+    let keys = || restored.state.live(&range).map(|kv| renamed(kv, &from, &to));
+    let total_bytes = keys().map(|kv| bytes_of(&kv.key, &kv.value)).sum();
+    let mut comparison = Comparison::new(keys());
+    let mut pages = Pages::moving_on(&client, RangeRequest::new(KeyRange::prefix(to.clone())));
     let mut writer = Writer {
         client: &client,
         batch: Vec::new(),
         batch_bytes: 0,
+        batch_keys_max: BATCH_KEYS_MAX,
         next_at: started,
         per_key: Duration::from_secs(1) / asked.rate,
-        bar: progress(context),
+        meter: Meter::new(context),
+        progress: Progress { done_bytes: 0, total_bytes: Some(total_bytes) },
         report: RestoredKeys {
             backup: restored.metadata.id.to_string(),
             backup_revision: restored.metadata.revision,
@@ -95,19 +99,26 @@ pub async fn run(context: &Context, asked: RestoreKeys) -> Result<(), Failure> {
             ..RestoredKeys::default()
         },
     };
-    while let Some(page) = pages.next().await? {
+    while let Some(page) = pages.next().await.map_err(|error| writer.broken_off(error))? {
         let is_last = pages.is_done();
         for compared in comparison.page(page, is_last) {
+            let bytes = compared.backup.as_ref().map_or(0, |kv| bytes_of(&kv.key, &kv.value));
             match compared.decide(existing) {
                 Decision::Write(write) => writer.write(write).await?,
-                Decision::Unchanged => writer.report.unchanged += 1,
-                Decision::Kept => writer.report.kept += 1,
+                Decision::Unchanged => {
+                    writer.report.unchanged += 1;
+                    writer.done(bytes);
+                }
+                Decision::Kept => {
+                    writer.report.kept += 1;
+                    writer.done(bytes);
+                }
                 Decision::NotInBackup => {}
             }
         }
     }
     writer.flush().await?;
-    writer.bar.finish_and_clear();
+    writer.meter.finish_and_clear();
     let mut report = writer.report;
     report.secs = started.elapsed().as_secs_f64();
     let found = report.written + report.unchanged + report.kept;
@@ -126,22 +137,39 @@ fn renamed(kv: KeyValue, from: &[u8], to: &[u8]) -> KeyValue {
     KeyValue { key: [to, &kv.key[from.len()..]].concat().into(), ..kv }
 }
 
+fn bytes_of(key: &[u8], value: &[u8]) -> u64 {
+    (key.len() + value.len()) as u64
+}
+
 /// Gathers writes into transactions, and paces them.
 struct Writer<'a> {
     client: &'a Client,
     batch: Vec<Write>,
-    batch_bytes: usize,
+    batch_bytes: u64,
+    /// As many as the cluster has not refused to take at once.
+    batch_keys_max: usize,
     /// The rate allows the next transaction from then on.
     next_at: Instant,
     per_key: Duration,
-    bar: ProgressBar,
+    meter: Meter,
+    progress: Progress,
     report: RestoredKeys,
+}
+
+/// What came of a transaction.
+enum Outcome {
+    /// All of it was written.
+    Written,
+    /// Nothing, because somebody has made one of the keys in the meantime.
+    Taken,
+    /// Nothing, because it is more than the cluster takes at once.
+    TooLarge,
 }
 
 impl Writer<'_> {
     async fn write(&mut self, write: Write) -> Result<(), Failure> {
-        let bytes = write.key.len() + write.value.len();
-        if self.batch.len() >= BATCH_KEYS_MAX || self.batch_bytes + bytes > BATCH_BYTES_MAX {
+        let bytes = bytes_of(&write.key, &write.value);
+        if self.batch.len() >= self.batch_keys_max || self.batch_bytes + bytes > BATCH_BYTES_MAX {
             self.flush().await?;
         }
         self.batch_bytes += bytes;
@@ -152,52 +180,64 @@ impl Writer<'_> {
     async fn flush(&mut self) -> Result<(), Failure> {
         let batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        if self.report.dry_run {
-            self.report.written += batch.len() as u64;
-            return Ok(());
-        }
-        if batch.is_empty() || self.commit(&batch).await? {
-            return Ok(());
-        }
-        // Somebody has made one of the keys in the meantime: that one stays, the others are written.
-        for write in batch {
-            if !self.commit(std::slice::from_ref(&write)).await? {
-                self.report.kept += 1;
+        let (mut rest, mut keys_max) = (&batch[..], self.batch_keys_max);
+        while !rest.is_empty() {
+            let (writes, behind) = rest.split_at(keys_max.min(rest.len()));
+            match self.commit(writes).await? {
+                Outcome::Written => self.report.written += writes.len() as u64,
+                Outcome::TooLarge => {
+                    self.batch_keys_max = writes.len() / 2;
+                    keys_max = keys_max.min(self.batch_keys_max);
+                    continue;
+                }
+                // One of them stays, the others are written one by one.
+                Outcome::Taken if writes.len() > 1 => {
+                    keys_max = 1;
+                    continue;
+                }
+                Outcome::Taken => self.report.kept += 1,
             }
+            self.done(writes.iter().map(|write| bytes_of(&write.key, &write.value)).sum());
+            rest = behind;
         }
         Ok(())
     }
 
-    /// Whether the writes were done: all of them, or none.
-    async fn commit(&mut self, writes: &[Write]) -> Result<bool, Failure> {
-        sleep_until(self.next_at).await;
-        self.next_at = self.next_at.max(Instant::now()) + self.per_key * writes.len() as u32;
-        let written = self.client.write(WriteOp::Txn(transaction(writes))).await;
-        let result = written.map_err(|error| {
-            let failure = Failure::from(error);
-            let so_far = self.report.written;
-            Failure::new(
-                failure.exit(),
-                format!("after {so_far} keys: {failure}; run it again for the rest"),
-            )
-        })?;
-        let done = matches!(result, WriteResult::Txn { succeeded: true, .. });
-        if done {
-            self.report.written += writes.len() as u64;
-            self.report.revision = result.revision();
-            self.bar.set_position(self.report.written);
+    async fn commit(&mut self, writes: &[Write]) -> Result<Outcome, Failure> {
+        if self.report.dry_run {
+            return Ok(Outcome::Written);
         }
-        Ok(done)
+        sleep_until(self.next_at).await;
+        let next_at = self.next_at.max(Instant::now()) + self.per_key * writes.len() as u32;
+        let result = match self.client.write(WriteOp::Txn(transaction(writes))).await {
+            Ok(result) => result,
+            Err(ClientError::Refused(Error::TooLarge { .. })) if writes.len() > 1 => {
+                return Ok(Outcome::TooLarge);
+            }
+            Err(error) => return Err(self.broken_off(error)),
+        };
+        self.next_at = next_at;
+        if !matches!(result, WriteResult::Txn { succeeded: true, .. }) {
+            return Ok(Outcome::Taken);
+        }
+        self.report.revision = result.revision();
+        Ok(Outcome::Written)
     }
-}
 
-fn progress(context: &Context) -> ProgressBar {
-    if !context.shows_progress() {
-        return ProgressBar::hidden();
+    /// So many bytes of the backup need nothing more.
+    fn done(&mut self, bytes: u64) {
+        self.progress.done_bytes += bytes;
+        self.meter.show(self.progress);
     }
-    let style = ProgressStyle::with_template("{spinner} {pos} keys {per_sec}")
-        .expect("the template is well-formed");
-    ProgressBar::no_length().with_style(style)
+
+    fn broken_off(&self, error: ClientError) -> Failure {
+        let failure = Failure::from(error);
+        let what = match self.report.written {
+            0 => return failure,
+            so_far => format!("after {so_far} keys: {failure}; run it again for the rest"),
+        };
+        Failure::new(failure.exit(), what)
+    }
 }
 
 impl Report for RestoredKeys {
