@@ -8,6 +8,7 @@ mod copies;
 mod create;
 mod frozen;
 mod largest;
+mod limits;
 mod lock;
 mod remove;
 mod restore;

@@ -13,16 +13,17 @@ use raftkv_core::backup::{BackupId, Key};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
-struct Victim {
-    store: Store,
-    id: BackupId,
-    keys: Vec<Key>,
+/// A whole backup, to be altered.
+pub struct Victim {
+    pub store: Store,
+    pub id: BackupId,
+    pub keys: Vec<Key>,
     compression: Compression,
-    data: Vec<u8>,
+    pub data: Vec<u8>,
 }
 
 impl Victim {
-    fn new(index: u64, keys: &[Key]) -> Victim {
+    pub fn new(index: u64, keys: &[Key]) -> Victim {
         Victim::compressed(Compression::None, index, keys)
     }
 
@@ -38,12 +39,12 @@ impl Victim {
         format!("{}/data.db", self.id)
     }
 
-    fn metadata_path(&self) -> String {
+    pub fn metadata_path(&self) -> String {
         format!("{}/metadata.json", self.id)
     }
 
     /// Restores from altered data.
-    fn with_data(&mut self, data: Vec<u8>) -> ReadError {
+    pub fn with_data(&mut self, data: Vec<u8>) -> ReadError {
         let path = self.data_path();
         self.store.objects.insert(path, data);
         self.restore()
@@ -57,7 +58,7 @@ impl Victim {
     }
 
     /// Where each chunk begins, and where the last one ends.
-    fn boundaries(&self) -> Vec<usize> {
+    pub fn boundaries(&self) -> Vec<usize> {
         let mut at = Preamble::decode(&self.data).unwrap().len_bytes;
         let mut boundaries = vec![at];
         while at < self.data.len() {
@@ -76,7 +77,7 @@ impl Victim {
 }
 
 /// What the chunks say when the metadata is not asked: altered chunks behind the true front, of the true or another length.
-fn open_all(data: &[u8], keys: &[Key]) -> Result<usize, ChunkFault> {
+pub fn open_all(data: &[u8], keys: &[Key]) -> Result<usize, ChunkFault> {
     use raftkv_core::backup::open::{Frames, Opened, open_chunk};
     let preamble = Preamble::decode(data).unwrap();
     let access = access(keys);
@@ -98,7 +99,7 @@ fn open_all(data: &[u8], keys: &[Key]) -> Result<usize, ChunkFault> {
 }
 
 /// Plain and sealed; compressed in every way that is built in.
-fn victims() -> Vec<Victim> {
+pub fn victims() -> Vec<Victim> {
     let zstd = cfg!(feature = "zstd").then_some(Compression::Zstd { level: 3 });
     let compressions = [GZIP].into_iter().chain(zstd);
     let compressed = compressions.map(|it| Victim::compressed(it, 7, &[key(1)]));
