@@ -1,7 +1,8 @@
 //! Reads a backup back: metadata, header, chunks in bounded windows, opened in parallel, given on in order.
 //!
 //! Invariants: what a [`Sink`] is given is authentic, in order and without gaps, but it may turn out incomplete: only the end of the
-//! machine without an error says that everything was there and agreed with everything else. Memory is bounded by [`ReadBounds`].
+//! machine without an error says that everything was there and agreed with everything else. It is never given more than the metadata
+//! says there is. Memory is bounded by [`ReadBounds`].
 
 use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName};
 use super::format::{FormatError, MAX_PREAMBLE_BYTES, Plaintext, Preamble, Suite};
@@ -334,6 +335,10 @@ impl<S: Sink> Reader<S> {
             match opened {
                 Opened::Data(plain) => {
                     chunks.plain_bytes += plain.len() as u64;
+                    let claimed_bytes = chunks.metadata.size_bytes;
+                    if chunks.plain_bytes > claimed_bytes {
+                        return Err(ReadError::Overlong { id, claimed_bytes });
+                    }
                     self.sink.push(plain).map_err(|what| ReadError::State { id, what })?;
                 }
                 Opened::End(trailer) => chunks.trailer = Some(trailer),

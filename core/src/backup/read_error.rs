@@ -75,6 +75,16 @@ pub enum ReadError {
         /// Which chunk, and how.
         error: ChunkError,
     },
+    /// The chunks hold more than there should be.
+    #[error(
+        "backup {id}: its plain bytes go on behind the {claimed_bytes} that there are by metadata.json"
+    )]
+    Overlong {
+        /// Which backup.
+        id: BackupId,
+        /// How many there should be.
+        claimed_bytes: u64,
+    },
     /// A read gave fewer bytes than there are.
     #[error(
         "{object}: {found_bytes} bytes were read at {offset} instead of {wanted_bytes}: the object changed under the reader"

@@ -1,9 +1,14 @@
 //! Lengths, amounts and versions that cannot be are refused by name.
 
+use super::sample::*;
 use super::tamper::{Victim, open_all, victims};
-use raftkv_core::backup::format::{FORMAT_VERSION, FormatError};
+use bytes::Bytes;
+use raftkv_core::backup::Metadata;
+use raftkv_core::backup::format::{FORMAT_VERSION, FormatError, Preamble};
+use raftkv_core::backup::metadata::Signed;
 use raftkv_core::backup::open::ChunkFault;
-use raftkv_core::backup::read::ReadError;
+use raftkv_core::backup::read::{ReadError, Reader, Sink};
+use raftkv_core::backup::verify::Level;
 use sha2::{Digest, Sha256};
 
 /// Gives the chunk at `at` of a backup that is not encrypted another plain length, with a tag that fits, as anybody can.
@@ -69,6 +74,48 @@ fn a_format_that_is_not_known_asks_for_newer_software() {
             assert!(unknown.to_string().ends_with("use a newer version"));
             let id = victim.id;
             assert_eq!(victim.with_data(data), ReadError::Header { id, error: unknown });
+        }
+    }
+}
+
+/// Counts what it is given.
+#[derive(Default)]
+struct Count(u64);
+
+impl Sink for Count {
+    fn push(&mut self, plain: Bytes) -> Result<(), String> {
+        self.0 += plain.len() as u64;
+        Ok(())
+    }
+
+    fn sha256(&self) -> [u8; 32] {
+        [0; 32]
+    }
+
+    fn finish(&mut self, _metadata: &Metadata) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[test]
+fn nothing_is_given_on_behind_what_the_metadata_claims() {
+    for mut victim in victims() {
+        let access = access(&victim.keys);
+        let preamble = Preamble::decode(&victim.data).unwrap();
+        let unlocked = preamble.unlock(&access.keys, access.plaintext).unwrap();
+        let path = victim.metadata_path();
+        let mut claims = Signed::parse(&victim.store.objects[&path]).unwrap().claims().clone();
+        let held_bytes = claims.size_bytes;
+        assert!(held_bytes > 10_000, "{held_bytes} bytes are too few to show anything");
+        for (claimed_bytes, given_bytes) in [(0, 0), (4095, 0), (4096, 4096), (10_000, 8192)] {
+            claims.size_bytes = claimed_bytes;
+            victim.store.objects.insert(path.clone(), claims.render(&unlocked.metadata));
+            let (id, access) = (victim.id, access.clone());
+            let mut reader = Reader::new(id, Level::Restore, access, bounds(), Count::default());
+            victim.store.drive(&mut reader);
+            let (result, Count(given)) = reader.into_parts().unwrap();
+            assert_eq!(result, Err(ReadError::Overlong { id, claimed_bytes }));
+            assert_eq!(given, given_bytes, "{claimed_bytes} were claimed");
         }
     }
 }
