@@ -89,6 +89,19 @@ fn a_damaged_newest_backup_gives_way_to_the_one_before_and_says_so() {
     assert!(Cli::offline().fails(2, &[&show[..], &["@noon"]].concat()).contains("UTC"));
 }
 
+fn voters(cluster: &Cluster) -> usize {
+    let members = cluster.cli().json(&["member", "list"]);
+    let members = members["members"].as_array().unwrap();
+    members.iter().filter(|member| member["role"] == "voter").count()
+}
+
+/// How often a node says in such a line that a node from before a restore is refused.
+fn refusals(cluster: &Cluster, place: usize, line: &str) -> usize {
+    let log = cluster.log(place);
+    let is = |it: &&str| it.contains(line) && it.contains("a node from before a restore");
+    log.lines().filter(is).count()
+}
+
 #[test]
 fn one_command_brings_a_whole_cluster_back_and_old_nodes_stay_out() {
     let mut cluster = Cluster::start(3);
@@ -109,19 +122,25 @@ fn one_command_brings_a_whole_cluster_back_and_old_nodes_stay_out() {
     assert_ne!(restored["cluster_id"], made["cluster_id"]);
     assert_eq!(restored["join"].as_array().unwrap().len(), 2);
     assert_eq!(Cli::offline().json(&restore), restored, "run again");
-    cluster.launch(0);
-    cluster.launch_joining(1, 0);
-    let voters = |cluster: &Cluster| {
-        let members = cluster.cli().json(&["member", "list"]);
-        let members = members["members"].as_array().unwrap();
-        members.iter().filter(|member| member["role"] == "voter").count()
-    };
-    cluster.wait_until("two voters", |cluster| voters(cluster) == 2);
-
-    let refused = |cluster: &Cluster| cluster.log(2).contains("from before a restore");
-    assert!(!refused(&cluster));
+    // The old node comes first: nobody is there to refuse it.
     cluster.launch(2);
-    cluster.wait_until("the old node is told why it is refused", refused);
+    cluster.wait_until("nobody answers the old node", |cluster| {
+        let log = cluster.log(2);
+        let silent = |line: &&str| line.contains("cannot be reached") && line.contains("no answer");
+        log.lines().filter(silent).count() >= 2
+    });
+    cluster.launch(0);
+    cluster.wait_until("both say that the old node is refused, and why", |cluster| {
+        refusals(cluster, 2, "it refused this node") == 1 && refusals(cluster, 0, "a node at") > 0
+    });
+    cluster.kill(2);
+    cluster.launch_joining(1, 0);
+    cluster.wait_until("two voters", |cluster| voters(cluster) == 2);
+    // Now it comes last.
+    cluster.launch(2);
+    cluster.wait_until("it is refused by both, and all say why", |cluster| {
+        refusals(cluster, 2, "it refused this node") == 3 && refusals(cluster, 1, "a node at") > 0
+    });
     cluster.kill(2);
     fs::remove_dir_all(cluster.data_dir(2)).unwrap();
     cluster.launch_joining(2, 0);

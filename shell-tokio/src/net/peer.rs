@@ -13,7 +13,7 @@ use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream};
 use raftkv_core::ids::{Identity, NodeId};
 use raftkv_core::io::Input;
 use raftkv_core::wire::frame::PEER_FRAME_BYTES_MAX;
-use raftkv_core::wire::handshake::{Hello, Welcome};
+use raftkv_core::wire::handshake::{Hello, Refusal, Welcome};
 use raftkv_core::wire::peer::PeerFrame;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -243,7 +243,7 @@ impl Line {
 
     /// A connection, after trying as long as it takes. `None` when the link is dropped.
     async fn connect(&mut self, mut delay: Duration, backoff: &mut Backoff) -> Option<Connection> {
-        let mut complained = false;
+        let mut told: Option<Failure> = None;
         loop {
             let dialling = async {
                 let address = known(&mut self.address).await;
@@ -252,7 +252,7 @@ impl Line {
                 let why = match dialled.await {
                     Ok(Ok(connection)) => return Ok(connection),
                     Ok(Err(why)) => why,
-                    Err(_) => "no answer".into(),
+                    Err(_) => Failure::Unreached("no answer".into()),
                 };
                 Err((address, why))
             };
@@ -264,11 +264,11 @@ impl Line {
                 },
             };
             let peer = self.peer;
-            if complained {
-                tracing::debug!(%peer, "node {peer} at {address} cannot be reached: {why}");
-            } else {
+            if why.is_news_after(told.as_ref()) {
                 tracing::warn!(%peer, "node {peer} at {address} cannot be reached, and will be tried again: {why}");
-                complained = true;
+                told = Some(why);
+            } else {
+                tracing::debug!(%peer, "node {peer} at {address} cannot be reached: {why}");
             }
             self.lose_frames();
             delay = backoff.next();
@@ -299,6 +299,33 @@ impl Line {
     }
 }
 
+/// Why a peer could not be connected with.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Unreached(String),
+    #[error("it refused this node: {0}")]
+    Refused(Refusal),
+}
+
+impl Failure {
+    /// Whether people should hear of it who were told of that one in the same outage. A refusal does not pass by itself, so it is news
+    /// also where nobody answered before.
+    fn is_news_after(&self, told: Option<&Failure>) -> bool {
+        match (told, self) {
+            (None, _) => true,
+            (Some(told), Failure::Refused(_)) => told != self,
+            (Some(_), Failure::Unreached(_)) => false,
+        }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Failure::Unreached(why)
+    }
+}
+
 /// Why a connection is no longer used.
 enum Ended {
     Lost(String),
@@ -320,12 +347,12 @@ async fn known(address: &mut watch::Receiver<Option<String>>) -> String {
 }
 
 /// A connection to a peer that let this node in.
-async fn dial(links: &Links, peer: NodeId, address: &str) -> Result<Connection, String> {
+async fn dial(links: &Links, peer: NodeId, address: &str) -> Result<Connection, Failure> {
     let target = tokio::net::lookup_host(address)
         .await
         .map_err(|error| error.to_string())?
         .next()
-        .ok_or("its name has no address")?;
+        .ok_or_else(|| "its name has no address".to_owned())?;
     tls::check_address(links.certs.as_deref(), target).map_err(|error| error.to_string())?;
     let config = transport::peer(links.config.clone(), target);
     let connection = links
@@ -338,12 +365,12 @@ async fn dial(links: &Links, peer: NodeId, address: &str) -> Result<Connection, 
         Ok(Welcome::Accepted) => Ok(connection),
         Ok(Welcome::Refused(refusal)) => {
             connection.close(close::REFUSED, b"refused");
-            Err(format!("it refused this node: {refusal}"))
+            Err(Failure::Refused(refusal))
         }
-        Err(error) => Err(match connection.close_reason() {
+        Err(error) => Err(Failure::Unreached(match connection.close_reason() {
             Some(reason) => tls::explain(&reason),
             None => error,
-        }),
+        })),
     }
 }
 
