@@ -1,6 +1,7 @@
 //! Backups of real nodes, and clusters made from them.
 
 use super::cluster::{Cli, Cluster, arg};
+use raftkv_core::backup::format::Preamble;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -173,4 +174,33 @@ fn damaged_backups_and_wrong_keys_restore_nothing() {
     assert_eq!(shown["status"], "damaged");
     fs::write(&data, &good).unwrap();
     assert_eq!(cli.json(&verify)["backups"][0]["ok"], json!(true));
+}
+
+#[test]
+fn a_check_says_which_chunk_is_damaged_and_where() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 500);
+    let config = encrypted(&cluster.path("backup"));
+    let made = cluster.cli().json(&["backup", "create", "--config", arg(&config)]);
+    let data = data_of(&config, &made);
+    let good = fs::read(&data).unwrap();
+    let first = Preamble::decode(&good).unwrap().len_bytes;
+    let length = u32::from_le_bytes(good[first..first + 4].try_into().unwrap());
+    let last = first + 4 + length as usize;
+    let verify = ["backup", "verify", "--config", arg(&config), "--backup", "latest"];
+    let damage = "damaged, altered, or not from this place of this backup";
+    for (number, begins, at) in [(0, first, first + 100), (1, last, good.len() - 1)] {
+        let mut flipped = good.clone();
+        flipped[at] ^= 1;
+        fs::write(&data, flipped).unwrap();
+        let id = made["id"].as_str().unwrap();
+        let what = format!("backup {id}: chunk {number} at byte {begins} of data.db: {damage}");
+        let output = Cli::offline().run(&[&verify[..], &["-o", "json"]].concat());
+        assert_eq!(output.status.code(), Some(5), "{output:?}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let backup = &report["backups"][0];
+        assert_eq!((&backup["ok"], &backup["error"]), (&json!(false), &json!(what)));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(&what), "{said}");
+    }
 }

@@ -4,6 +4,7 @@ use super::backup::{data_of, encrypted, fill};
 use super::cluster::{Cli, Cluster, arg};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 
 #[test]
 fn keys_deleted_by_mistake_come_back_from_a_backup() {
@@ -152,6 +153,85 @@ fn one_command_brings_a_whole_cluster_back_and_old_nodes_stay_out() {
     assert_eq!(fs::read(&exported).unwrap(), fs::read(&again).unwrap());
     let status = cluster.cli().json(&["status"]);
     assert_eq!(status["cluster_id"], restored["cluster_id"]);
+}
+
+#[test]
+fn a_cluster_comes_back_larger_or_smaller_than_it_was() {
+    let mut old = Cluster::start(3);
+    fill(&old, 1000);
+    let config = encrypted(&old.path("backup"));
+    old.cli().ok(&["backup", "create", "--config", arg(&config)]);
+    let exported = old.path("before.ndjson");
+    old.cli().ok(&["export", arg(&exported)]);
+    (0..3).for_each(|place| old.kill(place));
+
+    for size in [5, 1] {
+        let mut new = Cluster::prepare(size);
+        let (db, members) = (new.data_dir(0), new.initial_cluster());
+        let restore = ["cluster", "restore", "--config", arg(&config), "--backup", "latest"];
+        let flags = ["--db", arg(&db), "--initial-cluster", &members];
+        let restored = Cli::offline().json(&[&restore[..], &flags].concat());
+        assert_eq!(restored["join"].as_array().unwrap().len(), size - 1);
+        new.launch(0);
+        (1..size).for_each(|place| new.launch_joining(place, 0));
+        new.wait_until("every member votes", |new| voters(new) == size);
+        // As many go as can be spared, the first one among them.
+        (0..(size - 1) / 2).for_each(|place| new.kill(place));
+        let again = new.path("after.ndjson");
+        new.cli().ok(&["export", arg(&again)]);
+        assert_eq!(fs::read(&exported).unwrap(), fs::read(&again).unwrap(), "{size} members");
+        new.cli().ok(&["put", "k/new", "x"]);
+    }
+}
+
+#[test]
+fn a_watch_from_before_a_disaster_is_told_to_list_again() {
+    let mut cluster = Cluster::start(1);
+    fill(&cluster, 100);
+    let config = encrypted(&cluster.path("backup"));
+    let made = cluster.cli().json(&["backup", "create", "--config", arg(&config)]);
+    let cli = cluster.cli();
+    // One watch lives through the disaster, and sees a write that is lost in it.
+    let watch = ["watch", "k/", "--prefix", "--count", "2", "--timeout", "120s"];
+    let mut watch = cli.command(&watch).spawn().unwrap();
+    let mut said = BufReader::new(watch.stderr.take().unwrap());
+    let mut seen = BufReader::new(watch.stdout.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert_eq!(line, "watching\n");
+    let lost = cli.json(&["put", "k/lost", "x"])["revision"].as_u64().unwrap();
+    line.clear();
+    seen.read_line(&mut line).unwrap();
+    assert!(line.contains("k/lost"), "{line}");
+    cluster.kill(0);
+    fs::remove_dir_all(cluster.data_dir(0)).unwrap();
+
+    let (db, members) = (cluster.data_dir(0), cluster.initial_cluster());
+    let restore = ["cluster", "restore", "--config", arg(&config), "--backup", "latest"];
+    let flags = ["--db", arg(&db), "--initial-cluster", &members];
+    Cli::offline().ok(&[&restore[..], &flags].concat());
+    cluster.launch(0);
+    let after = cli.json(&["put", "k/after", "x"])["revision"].as_u64().unwrap();
+    let compacted = |revision: u64| {
+        let oldest = after - 1;
+        format!(
+            "revision {revision} is compacted; the oldest readable one is {oldest}: list again and watch from there"
+        )
+    };
+    let mut end = String::new();
+    said.read_to_string(&mut end).unwrap();
+    assert_eq!(watch.wait().unwrap().code(), Some(1), "{end}");
+    assert!(end.contains(&compacted(lost + 1)), "{end}");
+    // So is one that begins at any revision that the old cluster gave out.
+    for revision in [1, made["revision"].as_u64().unwrap(), lost] {
+        let end = cli.fails(1, &["watch", "k/", "--prefix", "--rev", &revision.to_string()]);
+        assert!(end.contains(&compacted(revision)), "{end}");
+    }
+    // What is listed says from where a watch goes on.
+    let listed = cli.json(&["get", "k/", "--prefix", "--count-only"]);
+    assert_eq!((&listed["count"], &listed["revision"]), (&json!(101), &json!(after)));
+    let again = ["watch", "k/", "--prefix", "--rev", &after.to_string(), "--count", "1"];
+    assert!(cli.ok(&again).contains("k/after"));
 }
 
 #[test]
