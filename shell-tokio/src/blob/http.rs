@@ -94,7 +94,7 @@ impl Transport {
         loop {
             let tried = self.ask(request.clone(), Duration::from_millis(self.policy.try_ms)).await;
             let (trouble, status, code, cause) = match tried {
-                Ok(answer) => match trouble(&answer) {
+                Ok(answer) => match trouble(operation, &answer) {
                     None => return Ok(answer),
                     Some(trouble) => {
                         (trouble, Some(answer.parts.status.as_u16()), code(&answer), String::new())
@@ -200,14 +200,16 @@ impl fmt::Display for Refusal {
 }
 
 /// What is wrong with an answer, if anything is.
-fn trouble(answer: &Answer) -> Option<Trouble> {
+fn trouble(operation: &str, answer: &Answer) -> Option<Trouble> {
     let status = answer.parts.status;
     let retry_after_ms = retry_after_ms(&answer.parts.headers);
     let code = code(answer);
     let code = code.as_deref().unwrap_or_default();
     if status.is_success() {
-        // S3 begins its answer to a slow CompleteMultipartUpload before it knows how that ends.
-        let has_failed = answer.body.starts_with(b"<") && contains(&answer.body, b"<Error>");
+        // S3 begins this one, which is slow, before it knows how it ends. In others such text may be the object's own.
+        let has_failed = operation == "CompleteMultipartUpload"
+            && answer.body.starts_with(b"<")
+            && contains(&answer.body, b"<Error>");
         return has_failed.then_some(Trouble::Broken { retry_after_ms });
     }
     if code.contains("QuotaExceeded") || code.contains("StorageFull") || code == "quotaExceeded" {

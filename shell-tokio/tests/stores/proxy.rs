@@ -10,6 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Fault {
     /// It is answered with this status, and goes no further. Further header lines, each ending in `\r\n`.
     Status(u16, &'static str),
+    /// It is answered as S3 answers what failed after it had begun to answer: well, with a failure in the body.
+    FailLate,
     /// The connection is cut when half of the request has arrived.
     Cut,
     /// The server carries it out, and nobody hears of it.
@@ -116,6 +118,15 @@ impl Proxy {
             Some(Fault::Status(status, lines)) => {
                 let answer = format!(
                     "HTTP/1.1 {status} planned\r\n{lines}content-length: 0\r\nconnection: close\r\n\r\n"
+                );
+                client.write_all(answer.as_bytes()).await?;
+                return client.shutdown().await;
+            }
+            Some(Fault::FailLate) => {
+                let body = "<Error><Code>InternalError</Code></Error>";
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
                 );
                 client.write_all(answer.as_bytes()).await?;
                 return client.shutdown().await;

@@ -1,8 +1,10 @@
 //! S3, against a server in this process that keeps objects as files.
 
 use super::faults::{Requests, survives};
-use super::proxy::Proxy;
+use super::proxy::{Fault, Proxy};
+use super::suite::{Calls, id, parts};
 use super::{backup, suite};
+use raftkv_core::backup::blob::{BlobDone, ObjectName};
 use raftkv_core::backup::provider::Provider;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -36,7 +38,12 @@ async fn refuses_and_survives() {
     suite::refuses(&provider(server, "bucket", "wrong"), &provider(server, "nowhere", SECRET))
         .await;
     let proxy = Proxy::start(server).await;
-    survives(&provider(proxy.address, "bucket", SECRET), &proxy, REQUESTS).await;
+    let proxied = provider(proxy.address, "bucket", SECRET);
+    survives(&proxied, &proxy, REQUESTS).await;
+    proxy.plan(REQUESTS.complete, Fault::FailLate, 1);
+    let mut calls = Calls::new(&proxied, "late/");
+    assert_eq!(calls.upload(ObjectName::data(id(26)), &parts(1)).await, Ok(BlobDone::Done));
+    assert!(proxy.is_done(), "the failure never happened");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -152,6 +152,10 @@ async fn ranges(calls: &mut Calls) {
             "{offset}+{len_bytes}"
         );
     }
+    // What reads like a failure of the store's is an object's content all the same.
+    let like_an_error = "<?xml version='1.0'?><Error><Code>SlowDown</Code></Error>";
+    calls.put(object, like_an_error, false).await.unwrap();
+    assert_eq!(calls.get(object, 0, 100).await, Ok(like_an_error.into()));
 }
 
 async fn uploads(provider: &Provider) {
