@@ -40,6 +40,8 @@ pub mod metrics;
 #[cfg(feature = "production")]
 pub mod net;
 #[cfg(feature = "production")]
+pub mod partial;
+#[cfg(feature = "production")]
 pub mod run;
 #[cfg(feature = "production")]
 pub mod start;

@@ -1,19 +1,20 @@
 //! A directory as an object store.
 //!
-//! Invariants: an object appears under its name only when it is whole and on stable storage, its directory entry included; what a
-//! crash leaves behind has a name that no object has (`*.partial`); an upload whose file was taken over by another upload of the same
-//! object ends in an error. Directories are 0700, files 0600.
+//! Invariants: an object appears under its name only when it is whole and on stable storage, its directory entry included; until then it is
+//! a [`Partial`], so that whoever else writes the same object writes another file, and of several that may replace nothing one succeeds.
+//! Directories are 0700, files 0600.
 
 use super::{BlobStore, Pending};
 use crate::disk::directory::{make_directories, sync_directory};
+use crate::partial::{self, Partial, Replace, Unpublished};
 use bytes::Bytes;
 use raftkv_core::backup::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, ObjectName};
 use raftkv_core::ids::OpId;
 use raftkv_core::time::Wall;
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -29,8 +30,11 @@ struct Upload {
     object: ObjectName,
     if_absent: bool,
     length: u64,
-    file: Arc<OnceLock<File>>,
+    file: Arc<OnceLock<Partial>>,
 }
+
+/// A directory may go with the last object in it, just before another one is begun there. More often than this that is no chance.
+const TRIES: u32 = 4;
 
 impl LocalStore {
     /// A store in `root`, which is made when the first object is written.
@@ -63,22 +67,23 @@ impl BlobStore for LocalStore {
                 let (object, offset, file) = (upload.object, upload.length, upload.file.clone());
                 upload.length += bytes.len() as u64;
                 run(move || {
-                    let partial = partial(&path(&root, object));
-                    let file = file.get().ok_or_else(|| taken_over(&partial))?;
-                    write_part(file, &partial, offset, &bytes)
+                    let path = path(&root, object);
+                    let file = file.get().ok_or_else(|| not_begun(&path))?;
+                    write_part(file, &path, offset, &bytes)
                 })
             }
             BlobOp::PutFinish { upload } => {
                 let Some(upload) = self.uploads.remove(&upload) else { return no_upload(upload) };
                 let Upload { object, if_absent, length, file } = upload;
                 run(move || {
-                    let file = file.get().ok_or_else(|| taken_over(&path(&root, object)))?;
-                    finish(&root, object, file, if_absent, length)
+                    let path = path(&root, object);
+                    let file = file.get().ok_or_else(|| not_begun(&path))?;
+                    finish(file, &path, if_absent, length)
                 })
             }
             BlobOp::PutAbort { upload } => {
                 let upload = self.uploads.remove(&upload);
-                run(move || upload.map_or(Ok(BlobDone::Done), |upload| abort(&root, upload.object)))
+                run(move || upload.map_or(Ok(BlobDone::Done), |upload| abort(&root, &upload)))
             }
             BlobOp::Get { object, offset, len_bytes } => {
                 run(move || get(&root, object, offset, len_bytes))
@@ -111,70 +116,66 @@ fn put(
     bytes: &Bytes,
     if_absent: bool,
 ) -> Result<BlobDone, BlobError> {
+    let path = path(root, object);
     let file = start(root, object, if_absent)?;
-    write_part(&file, &partial(&path(root, object)), 0, bytes)?;
-    finish(root, object, &file, if_absent, bytes.len() as u64)
+    write_part(&file, &path, 0, bytes)?;
+    finish(&file, &path, if_absent, bytes.len() as u64)
 }
 
-fn start(root: &Path, object: ObjectName, if_absent: bool) -> Result<File, BlobError> {
+fn start(root: &Path, object: ObjectName, if_absent: bool) -> Result<Partial, BlobError> {
     let path = path(root, object);
     let dir = path.parent().expect("objects lie in the directory of their backup");
+    for _ in 1..TRIES {
+        match begin(dir, &path, if_absent) {
+            Err(error) if error.kind == BlobErrorKind::NotFound => {}
+            begun => return begun,
+        }
+    }
+    begin(dir, &path, if_absent)
+}
+
+fn begin(dir: &Path, path: &Path, if_absent: bool) -> Result<Partial, BlobError> {
     make_directories(dir).map_err(|error| failed(dir, &error))?;
     if if_absent && path.exists() {
-        return Err(exists(&path));
+        return Err(exists(path));
     }
-    let partial = partial(&path);
-    // One left behind by a crash is of no use: nobody resumes a local upload. A new file, so that whoever still writes into that one
-    // writes into this one never.
-    remove(&partial)?;
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
-    file.map_err(|error| failed(&partial, &error))
+    Partial::begin(path).map_err(|error| failed(path, &error))
 }
 
 fn write_part(
-    file: &File,
-    partial: &Path,
+    file: &Partial,
+    path: &Path,
     offset: u64,
     bytes: &[u8],
 ) -> Result<BlobDone, BlobError> {
-    let written = file.write_all_at(bytes, offset);
-    written.map(|()| BlobDone::Done).map_err(|error| failed(partial, &error))
+    let written = file.write_at(offset, bytes);
+    written.map(|()| BlobDone::Done).map_err(|error| failed(path, &error))
 }
 
 fn finish(
-    root: &Path,
-    object: ObjectName,
-    file: &File,
+    file: &Partial,
+    path: &Path,
     if_absent: bool,
     length: u64,
 ) -> Result<BlobDone, BlobError> {
-    let path = path(root, object);
-    let partial = partial(&path);
-    let dir = path.parent().expect("objects lie in the directory of their backup");
-    let ours = file.metadata().map_err(|error| failed(&partial, &error))?;
-    let there = fs::metadata(&partial).map_err(|error| failed(&partial, &error))?;
-    if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
-        return Err(taken_over(&partial));
-    }
-    let found = ours.len();
-    if found != length {
-        let message = format!("{}: {found} bytes are there, not {length}", partial.display());
-        return Err(BlobError { kind: BlobErrorKind::Failed, message });
-    }
-    file.sync_all().map_err(|error| failed(&partial, &error))?;
-    if if_absent {
-        // A link is made only where nothing is; a rename would replace.
-        fs::hard_link(&partial, &path).map_err(|error| failed(&path, &error))?;
-        fs::remove_file(&partial).map_err(|error| unknown(&partial, &error))?;
-    } else {
-        fs::rename(&partial, &path).map_err(|error| failed(&path, &error))?;
-    }
-    sync_directory(dir).map(|()| BlobDone::Done).map_err(|error| unknown(dir, &error))
+    let replace = if if_absent { Replace::No } else { Replace::Yes };
+    let published = file.publish(length, replace).map(|()| BlobDone::Done);
+    published.map_err(|error| match error {
+        Unpublished::Exists => exists(path),
+        Unpublished::Failed(error) => failed(path, &error),
+        Unpublished::Unknown(error) => unknown(path, &error),
+        Unpublished::Removed | Unpublished::Length { .. } => {
+            let message = format!("{}: {error}", path.display());
+            BlobError { kind: BlobErrorKind::Failed, message }
+        }
+    })
 }
 
-fn abort(root: &Path, object: ObjectName) -> Result<BlobDone, BlobError> {
-    let path = path(root, object);
-    remove(&partial(&path))?;
+fn abort(root: &Path, upload: &Upload) -> Result<BlobDone, BlobError> {
+    let path = path(root, upload.object);
+    if let Some(file) = upload.file.get() {
+        file.discard().map_err(|error| failed(&path, &error))?;
+    }
     forget_directory(&path);
     Ok(BlobDone::Done)
 }
@@ -207,7 +208,8 @@ fn list(root: &Path) -> Result<BlobDone, BlobError> {
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.file_type().map_err(|error| failed(&path, &error))?.is_dir() {
             for inner in read_directory(&path)? {
-                let name = format!("{name}/{}", inner.file_name().to_string_lossy());
+                let inner_name = inner.file_name().to_string_lossy().into_owned();
+                let name = format!("{name}/{}", partial::listed(&inner_name));
                 let (len_bytes, written) = look(&inner)?;
                 found.push((name, len_bytes, written));
             }
@@ -239,22 +241,15 @@ fn look(entry: &fs::DirEntry) -> Result<(u64, Option<Wall>), BlobError> {
 
 fn delete(root: &Path, object: ObjectName) -> Result<BlobDone, BlobError> {
     let path = path(root, object);
-    remove(&path)?;
-    // What an upload left behind that broke off.
-    remove(&partial(&path))?;
+    partial::remove(&path).map_err(|error| failed(&path, &error))?;
+    // What is under way to the object goes with it, also what was left by an upload that broke off.
+    partial::remove_all(&path).map_err(|error| failed(&path, &error))?;
     let dir = path.parent().expect("objects lie in the directory of their backup");
     match sync_directory(dir) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(unknown(dir, &error)),
         _ => forget_directory(&path),
     }
     Ok(BlobDone::Done)
-}
-
-fn remove(path: &Path) -> Result<(), BlobError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(path, &error)),
-        _ => Ok(()),
-    }
 }
 
 /// Removes the directory of a backup if nothing is left in it.
@@ -269,14 +264,8 @@ fn path(root: &Path, object: ObjectName) -> PathBuf {
     root.join(object.path())
 }
 
-fn partial(path: &Path) -> PathBuf {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    partial.into()
-}
-
-fn taken_over(partial: &Path) -> BlobError {
-    let message = format!("{}: another upload has taken its place", partial.display());
+fn not_begun(path: &Path) -> BlobError {
+    let message = format!("{}: its upload was not begun", path.display());
     BlobError { kind: BlobErrorKind::Failed, message }
 }
 
@@ -354,7 +343,9 @@ mod tests {
                 panic!("a store can be listed")
             };
             let objects = listing.objects.iter().map(|(name, _)| name.path()).collect();
-            (objects, listing.strangers)
+            let uploads = listing.uploads.iter().map(|(name, _)| name.path()).collect();
+            assert_eq!(listing.strangers, Vec::<String>::new());
+            (objects, uploads)
         }
     }
 
@@ -363,7 +354,7 @@ mod tests {
         let mut fixture = Fixture::new();
         let object = ObjectName::data(fixture.id);
         let upload = fixture.upload(&[b"one", b"two", b"3"]).await;
-        assert_eq!(fixture.names().await, (vec![], vec![format!("{}.partial", object.path())]));
+        assert_eq!(fixture.names().await, (vec![], vec![object.path()]));
         fixture.perform(BlobOp::PutFinish { upload }).await.unwrap();
         assert_eq!(fixture.names().await, (vec![object.path()], vec![]));
         let get = BlobOp::Get { object, offset: 2, len_bytes: 100 };
@@ -376,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_two_uploads_of_one_object_the_first_never_ends_with_the_others_file() {
+    async fn of_two_uploads_of_one_object_each_has_a_file_of_its_own() {
         let mut fixture = Fixture::new();
         let object = ObjectName::data(fixture.id);
         let first = fixture.upload(&[b"one", b"two"]).await;
@@ -384,11 +375,66 @@ mod tests {
         let second = fixture.upload(&[b"one"]).await;
         let part = BlobOp::PutPart { upload: first, number: 3, bytes: "3".into() };
         fixture.perform(part).await.unwrap();
-        let finished = fixture.perform(BlobOp::PutFinish { upload: first }).await;
-        assert_eq!(finished, Err(BlobErrorKind::Failed));
         fixture.perform(BlobOp::PutFinish { upload: second }).await.unwrap();
+        let finished = fixture.perform(BlobOp::PutFinish { upload: first }).await;
+        assert_eq!(finished, Err(BlobErrorKind::Exists));
         let get = BlobOp::Get { object, offset: 0, len_bytes: 100 };
         assert_eq!(fixture.perform(get).await, Ok(BlobDone::Bytes("one".into())));
+        assert_eq!(fixture.names().await, (vec![object.path()], vec![]));
+    }
+
+    /// As two processes take a lock at once: whoever is told that it is done has written what is there.
+    #[test]
+    fn of_two_stores_that_put_an_object_where_nothing_may_be_one_succeeds() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store");
+        for number in 1..200 {
+            let object = ObjectName::lock(number);
+            let put_as = |who: &'static str| put(&root, object, &who.into(), true);
+            let (one, other) = std::thread::scope(|scope| {
+                let other = scope.spawn(|| put_as("other"));
+                (put_as("one"), other.join().unwrap())
+            });
+            let winner = match (one, other) {
+                (Ok(_), Err(error)) if error.kind == BlobErrorKind::Exists => "one",
+                (Err(error), Ok(_)) if error.kind == BlobErrorKind::Exists => "other",
+                outcome => panic!("{number}: {outcome:?}"),
+            };
+            assert_eq!(fs::read(path(&root, object)).unwrap(), winner.as_bytes());
+            assert_eq!(fs::read_dir(root.join("locks")).unwrap().count(), 1);
+            // The directory goes with it, and is made again by both.
+            delete(&root, object).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_directory_that_goes_with_its_last_object_is_made_again_for_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = BackupId::draw(&mut Seed::from_number(1).fork("test"));
+        let come_and_go = |object| {
+            for _ in 0..300 {
+                put(dir.path(), object, &"x".into(), true).unwrap();
+                delete(dir.path(), object).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| come_and_go(ObjectName::status(id)));
+            come_and_go(ObjectName::pin(id));
+        });
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_upload_that_a_killed_process_left_is_listed_and_goes_with_its_object() {
+        let dir = tempfile::tempdir().unwrap();
+        let object = ObjectName::data(BackupId::draw(&mut Seed::from_number(1).fork("test")));
+        let path = path(dir.path(), object);
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        fs::write(format!("{}.00000000deadbeef.partial", path.display()), "half").unwrap();
+        let Ok(BlobDone::Listing(listing)) = list(dir.path()) else { panic!("it can be listed") };
+        assert_eq!(listing.uploads.iter().map(|(it, _)| *it).collect::<Vec<_>>(), [object]);
+        delete(dir.path(), object).unwrap();
+        assert!(!path.parent().unwrap().exists());
     }
 
     #[tokio::test]
