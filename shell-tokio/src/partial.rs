@@ -5,7 +5,8 @@
 //! leaves nothing. What a killed one leaves is removed by the next writer of the same name: the lock on that file went with its writer.
 
 use crate::disk::directory::sync_directory;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -45,6 +46,11 @@ pub enum Unpublished {
         /// How long it should be.
         expected: u64,
     },
+    /// The file system has no way to give a name without replacing.
+    #[error(
+        "its file system has neither hard links nor a rename that replaces nothing: choose a directory on another one"
+    )]
+    Unfit,
     /// It failed.
     #[error("{0}")]
     Failed(io::Error),
@@ -89,15 +95,14 @@ impl Partial {
         }
         self.file.sync_all().map_err(Unpublished::Failed)?;
         match replace {
-            Replace::Yes => {
-                fs::rename(&self.partial, &self.path).map_err(|error| self.unnamed(error))?;
-            }
-            Replace::No => {
-                // A link is made only where nothing is; a rename would replace.
-                fs::hard_link(&self.partial, &self.path).map_err(|error| self.unnamed(error))?;
-                self.discard().map_err(Unpublished::Unknown)?;
-            }
+            Replace::Yes => fs::rename(&self.partial, &self.path).map_err(Unpublished::Failed),
+            Replace::No => name_anew(
+                || fs::hard_link(&self.partial, &self.path),
+                || rename_anew(&self.partial, &self.path),
+            ),
         }
+        .map_err(|error| self.unnamed(error, replace))?;
+        self.discard().map_err(Unpublished::Unknown)?;
         sync_directory(directory(&self.path)).map_err(Unpublished::Unknown)
     }
 
@@ -106,13 +111,14 @@ impl Partial {
         remove(&self.partial)
     }
 
-    fn unnamed(&self, error: io::Error) -> Unpublished {
-        match error.kind() {
-            ErrorKind::AlreadyExists => Unpublished::Exists,
+    fn unnamed(&self, error: Unpublished, replace: Replace) -> Unpublished {
+        match error {
             // Whoever removed it may be the one that has the name.
-            ErrorKind::NotFound if self.path.exists() => Unpublished::Exists,
-            ErrorKind::NotFound => Unpublished::Removed,
-            _ => Unpublished::Failed(error),
+            Unpublished::Failed(error) if error.kind() == ErrorKind::NotFound => match replace {
+                Replace::No if self.path.exists() => Unpublished::Exists,
+                _ => Unpublished::Removed,
+            },
+            error => error,
         }
     }
 }
@@ -122,6 +128,33 @@ impl Drop for Partial {
         // Published, it is not there any more; otherwise it is of no use, and that it cannot be removed is not what went wrong.
         let _ = self.discard();
     }
+}
+
+/// Gives a name where nothing may have it yet. A link comes first: between machines that share a file system over a network it is the surer
+/// one. Some file systems have none.
+fn name_anew(
+    link: impl FnOnce() -> io::Result<()>,
+    rename: impl FnOnce() -> io::Result<()>,
+) -> Result<(), Unpublished> {
+    const NO_LINKS: [Errno; 5] =
+        [Errno::PERM, Errno::NOTSUP, Errno::NOSYS, Errno::INVAL, Errno::MLINK];
+    const NO_SUCH_RENAME: [Errno; 3] = [Errno::NOTSUP, Errno::NOSYS, Errno::INVAL];
+    let is_one_of = |error: &io::Error, those: &[Errno]| {
+        Errno::from_io_error(error).is_some_and(|errno| those.contains(&errno))
+    };
+    let named = link().or_else(|error| match is_one_of(&error, &NO_LINKS) {
+        true => rename(),
+        false => Err(error),
+    });
+    named.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => Unpublished::Exists,
+        _ if is_one_of(&error, &NO_SUCH_RENAME) => Unpublished::Unfit,
+        _ => Unpublished::Failed(error),
+    })
+}
+
+fn rename_anew(from: &Path, to: &Path) -> io::Result<()> {
+    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
 }
 
 /// Removes a file, if it is there.
@@ -256,6 +289,32 @@ mod tests {
     }
 
     #[test]
+    fn without_hard_links_a_rename_that_replaces_nothing_gives_the_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        for lacking in [Errno::PERM, Errno::NOTSUP] {
+            fs::write(&from, "new").unwrap();
+            name_anew(|| Err(lacking.into()), || rename_anew(&from, &to)).unwrap();
+            fs::write(&from, "newer").unwrap();
+            let outcome = name_anew(|| Err(lacking.into()), || rename_anew(&from, &to));
+            assert!(matches!(outcome, Err(Unpublished::Exists)), "{outcome:?}");
+            assert_eq!(fs::read(&to).unwrap(), b"new");
+            fs::remove_file(&to).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_system_that_has_neither_is_named_as_the_reason() {
+        let outcome = name_anew(|| Err(Errno::PERM.into()), || Err(Errno::INVAL.into()));
+        assert!(matches!(outcome, Err(Unpublished::Unfit)), "{outcome:?}");
+        for (link, rename) in [(Errno::PERM, Errno::PERM), (Errno::ACCESS, Errno::INVAL)] {
+            let outcome = name_anew(|| Err(link.into()), || Err(rename.into()));
+            let Err(Unpublished::Failed(error)) = outcome else { panic!("{outcome:?}") };
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        }
+    }
+
+    #[test]
     fn a_file_that_is_removed_or_not_whole_gets_no_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
@@ -267,6 +326,11 @@ mod tests {
             let outcome = short.publish(0, replace);
             assert!(matches!(outcome, Err(Unpublished::Removed)), "{outcome:?}");
         }
+        fs::write(&path, "another one's").unwrap();
+        let outcome = short.publish(0, Replace::No);
+        assert!(matches!(outcome, Err(Unpublished::Exists)), "{outcome:?}");
+        let outcome = short.publish(0, Replace::Yes);
+        assert!(matches!(outcome, Err(Unpublished::Removed)), "{outcome:?}");
     }
 
     #[test]

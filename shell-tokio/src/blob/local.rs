@@ -164,7 +164,7 @@ fn finish(
         Unpublished::Exists => exists(path),
         Unpublished::Failed(error) => failed(path, &error),
         Unpublished::Unknown(error) => unknown(path, &error),
-        Unpublished::Removed | Unpublished::Length { .. } => {
+        Unpublished::Removed | Unpublished::Unfit | Unpublished::Length { .. } => {
             let message = format!("{}: {error}", path.display());
             BlobError { kind: BlobErrorKind::Failed, message }
         }
