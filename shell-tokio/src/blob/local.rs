@@ -202,29 +202,40 @@ fn head(root: &Path, object: ObjectName) -> Result<BlobDone, BlobError> {
 }
 
 fn list(root: &Path) -> Result<BlobDone, BlobError> {
+    let entries = read_directory(root).map_err(|error| failed(root, &error))?;
+    list_entries(entries).map(|found| BlobDone::Listing(Listing::of(found)))
+}
+
+/// What there is, in the directories of backups and beside them. A directory goes with the last object in it: one that is gone by now is empty.
+fn list_entries(entries: Vec<fs::DirEntry>) -> Result<Vec<(String, u64, Option<Wall>)>, BlobError> {
     let mut found = Vec::new();
-    for entry in read_directory(root)? {
+    for entry in entries {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.file_type().map_err(|error| failed(&path, &error))?.is_dir() {
-            for inner in read_directory(&path)? {
-                let inner_name = inner.file_name().to_string_lossy().into_owned();
-                let name = format!("{name}/{}", partial::listed(&inner_name));
-                let (len_bytes, written) = look(&inner)?;
+        let inner = match entry.file_type() {
+            Ok(kind) if !kind.is_dir() => {
+                let (len_bytes, written) = look(&entry)?;
                 found.push((name, len_bytes, written));
+                continue;
             }
-        } else {
-            let (len_bytes, written) = look(&entry)?;
-            found.push((name, len_bytes, written));
+            kind => kind.and_then(|_| read_directory(&path)),
+        };
+        let inner = match inner {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            inner => inner.map_err(|error| failed(&path, &error))?,
+        };
+        for inner in inner {
+            let inner_name = inner.file_name().to_string_lossy().into_owned();
+            let (len_bytes, written) = look(&inner)?;
+            found.push((format!("{name}/{}", partial::listed(&inner_name)), len_bytes, written));
         }
     }
     found.sort();
-    Ok(BlobDone::Listing(Listing::of(found)))
+    Ok(found)
 }
 
-fn read_directory(path: &Path) -> Result<Vec<fs::DirEntry>, BlobError> {
-    let entries = fs::read_dir(path).and_then(Iterator::collect);
-    entries.map_err(|error| failed(path, &error))
+fn read_directory(path: &Path) -> io::Result<Vec<fs::DirEntry>> {
+    fs::read_dir(path).and_then(Iterator::collect)
 }
 
 /// Its length, and when it was written. An entry may be gone by now; then it counts as empty.
@@ -473,6 +484,20 @@ mod tests {
         assert_eq!(fixture.names().await, (vec![], vec![]));
         let head = fixture.perform(BlobOp::Head { object }).await;
         assert_eq!(head, Err(BlobErrorKind::NotFound));
+    }
+
+    #[test]
+    fn a_directory_that_goes_while_the_store_is_listed_is_an_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let draw = |seed| BackupId::draw(&mut Seed::from_number(seed).fork("test"));
+        let (stays, goes) = (ObjectName::status(draw(1)), ObjectName::status(draw(2)));
+        for object in [stays, goes] {
+            put(dir.path(), object, &"x".into(), true).unwrap();
+        }
+        let entries = read_directory(dir.path()).unwrap();
+        delete(dir.path(), goes).unwrap();
+        let found = list_entries(entries).unwrap();
+        assert_eq!(found.iter().map(|(path, ..)| path).collect::<Vec<_>>(), [&stays.path()]);
     }
 
     #[tokio::test]
