@@ -48,16 +48,31 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
 }
 
-/// No answer: whether the request can have arrived, and what happened.
+/// No answer: how far the request came, and what happened.
 struct NoAnswer {
-    has_left: bool,
+    reach: Reach,
     cause: String,
+}
+
+/// How far a request came that was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// There was no connection.
+    Unsent,
+    /// The time was up: perhaps there was no connection either.
+    Late,
+    /// The connection broke.
+    Broken,
 }
 
 /// Answers longer than this are not read: the longest is a part of an object, or a page of a listing.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// How long the sources of credentials may take: they are asked in turn, and most are not there.
 const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a source is asked that is there and does not serve: everything waits for it.
+const CREDENTIALS_TRIES: u32 = 5;
+/// How long that may take.
+const CREDENTIALS_WHOLE_MS: u64 = 60_000;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Transport {
@@ -72,11 +87,33 @@ impl Transport {
         Ok(Transport { client, policy, rng: Arc::new(Mutex::new(rng)) })
     }
 
-    /// Requests that are not the store's: those that fetch credentials. Their answers are for the signer to judge.
+    /// Requests that are not the store's: those that fetch credentials. A source that does not answer in time is most probably not there,
+    /// and is not asked again. What others answer is for the signer to judge, unless they have no time now.
     async fn fetch_plainly(&self, request: Request<Bytes>) -> opendal::Result<Answer> {
-        self.ask(request, CREDENTIALS_TIMEOUT)
-            .await
-            .map_err(|no_answer| Error::new(ErrorKind::Unexpected, no_answer.cause))
+        let tries = self.policy.tries.min(CREDENTIALS_TRIES);
+        let policy = Policy { tries, whole_ms: CREDENTIALS_WHOLE_MS, ..self.policy };
+        let mut retry = Retry::new(policy, Effect::Reads);
+        let began = Instant::now();
+        loop {
+            let tried = self.ask(request.clone(), CREDENTIALS_TIMEOUT).await;
+            let passing = match &tried {
+                Ok(answer) => {
+                    let trouble = trouble("", answer);
+                    trouble.filter(|trouble| !matches!(trouble, Trouble::Refused(_)))
+                }
+                Err(no_answer) => (no_answer.reach == Reach::Broken).then_some(Trouble::Lost),
+            };
+            if let Some(trouble) = passing {
+                if let Verdict::Again { pause_ms } = self.judge(&mut retry, trouble, began) {
+                    tracing::debug!(?trouble, pause_ms, "no credentials yet, asking again");
+                    tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+                    continue;
+                }
+                let tries = retry.tries();
+                tracing::warn!(?trouble, tries, "a source of credentials does not serve");
+            }
+            return tried.map_err(|no_answer| Error::new(ErrorKind::Unexpected, no_answer.cause));
+        }
     }
 
     /// Requests that are the store's, tried again when that may help.
@@ -100,17 +137,12 @@ impl Transport {
                         (trouble, Some(answer.parts.status.as_u16()), code(&answer), String::new())
                     }
                 },
-                Err(NoAnswer { has_left: true, cause }) => (Trouble::Lost, None, None, cause),
-                Err(NoAnswer { has_left: false, cause }) => {
+                Err(NoAnswer { reach: Reach::Unsent, cause }) => {
                     (Trouble::Unreachable, None, None, cause)
                 }
+                Err(NoAnswer { cause, .. }) => (Trouble::Lost, None, None, cause),
             };
-            let elapsed_ms = began.elapsed().as_millis() as u64;
-            let verdict = {
-                let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-                retry.failed(trouble, elapsed_ms, &mut rng)
-            };
-            match verdict {
+            match self.judge(&mut retry, trouble, began) {
                 Verdict::Again { pause_ms } => {
                     tracing::debug!(
                         operation,
@@ -130,24 +162,32 @@ impl Transport {
         }
     }
 
+    fn judge(&self, retry: &mut Retry, trouble: Trouble, began: Instant) -> Verdict {
+        let elapsed_ms = began.elapsed().as_millis() as u64;
+        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        retry.failed(trouble, elapsed_ms, &mut rng)
+    }
+
     async fn ask(&self, request: Request<Bytes>, limit: Duration) -> Result<Answer, NoAnswer> {
         match tokio::time::timeout(limit, self.send(request)).await {
             Ok(answer) => answer,
             Err(_) => {
                 let cause = format!("no answer within {} s", limit.as_secs_f32());
-                Err(NoAnswer { has_left: true, cause })
+                Err(NoAnswer { reach: Reach::Late, cause })
             }
         }
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Answer, NoAnswer> {
-        let lost =
-            |error: reqwest::Error| NoAnswer { has_left: !error.is_connect(), cause: chain(error) };
+        let lost = |error: reqwest::Error| {
+            let reach = if error.is_connect() { Reach::Unsent } else { Reach::Broken };
+            NoAnswer { reach, cause: chain(error) }
+        };
         let (parts, body) = request.into_parts();
         let mut request = Request::from_parts(parts, reqwest::Body::from(body));
         request.extensions_mut().clear();
         let request = reqwest::Request::try_from(request)
-            .map_err(|error| NoAnswer { has_left: false, cause: chain(error) })?;
+            .map_err(|error| NoAnswer { reach: Reach::Unsent, cause: chain(error) })?;
         let is_head = request.method() == Method::HEAD;
         let mut response = self.client.execute(request).await.map_err(lost)?;
         let mut head = Response::new(());
@@ -157,7 +197,7 @@ impl Transport {
         while let Some(piece) = response.chunk().await.map_err(lost)? {
             if is_head || body.len() + piece.len() > ANSWER_BYTES_MAX {
                 let cause = "the answer is longer than any should be".to_owned();
-                return Err(NoAnswer { has_left: true, cause });
+                return Err(NoAnswer { reach: Reach::Broken, cause });
             }
             body.extend_from_slice(&piece);
         }

@@ -171,9 +171,14 @@ impl Place {
 
     /// What an error of the client's comes to.
     pub(super) fn error(&self, path: &str, error: Error) -> BlobError {
-        match refusal(&error) {
-            Some(refusal) => self.refused(path, refusal),
-            None => self.said(path, plain_kind(error.kind()), error.message(), ""),
+        match (refusal(&error), cause::<reqsign_core::Error>(&error)) {
+            (Some(refusal), _) => self.refused(path, refusal),
+            // Its own words may hold a secret.
+            (None, Some(unsigned)) => {
+                let what = format!("the request could not be signed: {}", unsigned.kind());
+                self.said(path, unsigned_kind(unsigned), &what, "")
+            }
+            (None, None) => self.said(path, plain_kind(error.kind()), error.message(), ""),
         }
     }
 
@@ -205,17 +210,33 @@ impl Place {
 
 /// What the transport said, if it is the transport that failed.
 fn refusal(error: &Error) -> Option<&Refusal> {
+    cause(error)
+}
+
+fn cause<E: std::error::Error + 'static>(error: &Error) -> Option<&E> {
     let mut source = error.source();
     while let Some(cause) = source {
-        if let Some(refusal) = cause.downcast_ref::<Refusal>() {
-            return Some(refusal);
+        if let Some(found) = cause.downcast_ref::<E>() {
+            return Some(found);
         }
         source = cause.source();
     }
     None
 }
 
-/// Errors that arise without an answer of the store's: bad credentials sources, above all.
+/// Errors of the signer's: above all, that no source gives credentials.
+fn unsigned_kind(error: &reqsign_core::Error) -> BlobErrorKind {
+    use reqsign_core::ErrorKind;
+    match error.kind() {
+        _ if error.is_retryable() => BlobErrorKind::Transient,
+        ErrorKind::CredentialInvalid | ErrorKind::PermissionDenied | ErrorKind::ConfigInvalid => {
+            BlobErrorKind::Denied
+        }
+        _ => BlobErrorKind::Failed,
+    }
+}
+
+/// Errors that arise without an answer of the store's.
 fn plain_kind(kind: ErrorKind) -> BlobErrorKind {
     match kind {
         ErrorKind::NotFound => BlobErrorKind::NotFound,

@@ -2,8 +2,10 @@
 
 use super::faults::{Requests, survives};
 use super::gcs_server;
-use super::proxy::Proxy;
+use super::proxy::{Fault, Proxy};
+use super::suite::{Calls, POLICY, id};
 use super::{backup, suite};
+use raftkv_core::backup::blob::{BlobDone, BlobErrorKind, ObjectName};
 use raftkv_core::backup::provider::Provider;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -42,6 +44,36 @@ async fn backups_go_around() {
     let dir = tempfile::tempdir().unwrap();
     let address = gcs_server::serve().await.address;
     backup::goes_around(&provider(address, address, dir.path(), "bucket", "subject")).await;
+}
+
+/// Credentials are fetched in the middle of a backup, too: one answer that is none must not end it.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_are_asked_for_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = gcs_server::serve().await.address;
+    let tokens = Proxy::start(address).await;
+    let provider = provider(address, tokens.address, dir.path(), "bucket", "subject");
+    let object = ObjectName::metadata(id(40));
+    let put = async || Calls::new(&provider, "tokens/").put(object, "x", false).await;
+    for fault in [
+        Fault::Status(503, ""),
+        Fault::Status(500, ""),
+        Fault::Status(429, "retry-after: 0\r\n"),
+        Fault::Cut,
+        Fault::LoseAnswer,
+        Fault::CutAnswer,
+    ] {
+        tokens.plan("/token", fault, 1);
+        assert_eq!(put().await, Ok(BlobDone::Done), "{fault:?}");
+        assert_eq!(tokens.count("/token"), 2, "{fault:?}");
+        tokens.reset();
+    }
+    for (fault, tries) in [(Fault::Status(503, ""), POLICY.tries), (Fault::Status(400, ""), 1)] {
+        tokens.plan("/token", fault, u32::MAX);
+        assert_eq!(put().await, Err(BlobErrorKind::Denied), "{fault:?}");
+        assert_eq!(tokens.count("/token"), tries as usize, "{fault:?}");
+        tokens.reset();
+    }
 }
 
 /// The credentials are those of workload identity: a token in a file, exchanged for one of the store's.

@@ -5,6 +5,7 @@
 
 mod azure;
 mod backup;
+mod credentials;
 mod faults;
 mod gcs;
 mod gcs_server;
