@@ -5,6 +5,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::{Format, Report};
 use raftkv_node::client::{Client, Options};
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 
 /// The surroundings of one command.
 #[derive(Debug)]
@@ -43,20 +44,23 @@ impl Context {
         io::stderr().is_terminal()
     }
 
-    /// Prints a report on stdout.
+    /// Prints a report on stdout. When its reader has gone away, what was done stays done, and how it ended is told by the exit code as ever.
     pub fn print(&self, report: &impl Report) -> Result<(), Failure> {
+        match self.print_next(report) {
+            Err(failure) if failure.exit() == Exit::Unread => Ok(()),
+            printed => printed,
+        }
+    }
+
+    /// Prints one of many reports on stdout. There is no use in the next one when their reader has gone away.
+    pub fn print_next(&self, report: &impl Report) -> Result<(), Failure> {
         print_line(&self.global.output.render(report))
     }
 }
 
-/// Prints one line of data. A reader that has gone away ends the program without a complaint.
+/// Prints one line of data on stdout.
 pub fn print_line(line: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        Err(error) => {
-            Err(Failure::new(Exit::Storage, format!("stdout cannot be written: {error}")))
-        }
-    }
+    let printed = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    printed.map_err(|error| Failure::output(Path::new("stdout"), error))
 }

@@ -9,6 +9,8 @@ use std::process::ExitCode;
 /// Exit codes, as documented in `docs/CLI.md`. Zero is success, 2 is clap's for usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
+    /// Nobody reads what is printed any more: the command ends early, and nobody is to be told.
+    Unread = 0,
     /// It failed, and no other code fits.
     Failed = 1,
     /// The command or its input makes no sense.
@@ -45,14 +47,24 @@ impl Failure {
         Failure::new(Exit::Storage, format!("{} cannot be {what}: {error}", path.display()))
     }
 
+    /// Output that cannot be written, to a file or to whoever reads stdout.
+    pub fn output(path: &std::path::Path, error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::new(Exit::Unread, error),
+            _ => Failure::file("written", path, error),
+        }
+    }
+
     /// Its place in the documented list.
     pub fn exit(&self) -> Exit {
         self.exit
     }
 
-    /// Prints the line on stderr. The exit code counts also where nobody reads that any more, as behind a terminal that was closed.
+    /// Prints the line on stderr, if it is anybody's business. The exit code counts also where nobody reads that any more, as behind a terminal that was closed.
     pub fn report(&self) {
-        let _ = writeln!(io::stderr(), "raftkv-cli: {self}");
+        if self.exit != Exit::Unread {
+            let _ = writeln!(io::stderr(), "raftkv-cli: {self}");
+        }
     }
 
     /// For the operating system.

@@ -69,11 +69,7 @@ async fn write_all(
     out: &mut impl Write,
     path: &Path,
 ) -> Result<Exported, Failure> {
-    let failed = |error: io::Error| match error.kind() {
-        // A reader of stdout that leaves early is not told about it.
-        io::ErrorKind::BrokenPipe => std::process::exit(0),
-        _ => Failure::file("written", path, error),
-    };
+    let failed = |error: io::Error| Failure::output(path, error);
     let bar = progress(context);
     let mut exported = Exported { revision: 0, keys: 0, bytes: 0 };
     while let Some(kvs) = pages.next().await? {

@@ -74,7 +74,7 @@ async fn keep_alive(
 ) -> Result<(), Failure> {
     loop {
         let lease = write(client, id, WriteOp::LeaseKeepAlive { id }).await?;
-        context.print(&lease)?;
+        context.print_next(&lease)?;
         if once {
             return Ok(());
         }

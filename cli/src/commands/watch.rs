@@ -44,7 +44,7 @@ pub async fn run(context: &Context, watch: Watch) -> Result<(), Failure> {
             if context.format() == Format::Yaml {
                 print_line("---")?;
             }
-            context.print(&EventView::new(event))?;
+            context.print_next(&EventView::new(event))?;
             seen += 1;
             if seen == watch.count {
                 return Ok(());

@@ -1,7 +1,7 @@
 //! Real processes for tests: nodes on free loopback ports, and the command line against them.
 
 use serde_json::Value;
-use std::io::Write as _;
+use std::io::{PipeWriter, Write as _};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -219,6 +219,12 @@ impl Cli {
         output
     }
 
+    /// Runs a command whose stdout nobody reads: its exit code, and what it said on stderr.
+    pub fn unread(&self, args: &[&str]) -> (Option<i32>, String) {
+        let ended = self.command(args).stdin(Stdio::null()).stdout(unread()).output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    }
+
     /// Runs a command that must succeed; its stdout.
     pub fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
@@ -239,6 +245,13 @@ impl Cli {
         assert_eq!(line.lines().count(), 1, "{args:?}: {line}");
         line
     }
+}
+
+/// A pipe whose reader has gone away.
+pub fn unread() -> PipeWriter {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer
 }
 
 /// A path as an argument.

@@ -101,6 +101,28 @@ fn a_backup_survives_the_loss_of_its_store() {
     Cli::offline().ok(&[&verify(&config)[..], &["--store", "primary"]].concat());
 }
 
+#[test]
+fn a_backup_that_is_printed_for_nobody_is_copied_and_its_locks_given_back() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 100);
+    let dir = cluster.path("backup");
+    let config = with_copies(&dir, 2);
+    let create = ["backup", "create", "--config", arg(&config)];
+    assert_eq!(cluster.cli().unread(&create), (Some(0), String::new()));
+    assert_eq!(backups(&config, &[])[0]["stores"], json!(["primary", "second", "third"]));
+    for store in ["store", "second", "third"] {
+        assert!(is_unlocked(&dir.join(store)), "store {store}");
+    }
+}
+
+/// Whether the newest lock of a store was given back.
+pub fn is_unlocked(store: &Path) -> bool {
+    let locks = fs::read_dir(store.join("backups").join("locks")).unwrap();
+    let newest = locks.map(|lock| lock.unwrap().path()).max().unwrap();
+    let lock: Value = serde_json::from_slice(&fs::read(newest).unwrap()).unwrap();
+    lock["released"] == true
+}
+
 /// A check finds the newest backup that it hears of good in this store, and ends with what it did not hear of.
 fn good_but_for_silence(verify: &[&str], store: &str) {
     let checked = Cli::offline().run(verify);

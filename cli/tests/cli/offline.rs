@@ -38,6 +38,17 @@ fn completions_know_every_command() {
 }
 
 #[test]
+fn a_reader_that_has_gone_away_is_told_nothing_and_changes_no_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "not a snapshot").unwrap();
+    let cli = Cli::offline();
+    assert_eq!(cli.unread(&["completions", "bash"]), (Some(0), String::new()));
+    let (exit, said) = cli.unread(&["snapshot", "inspect", arg(&file)]);
+    assert!(exit == Some(5) && said.contains("damaged"), "{exit:?} {said}");
+}
+
+#[test]
 fn certificates_are_made_once() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("certs");

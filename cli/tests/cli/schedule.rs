@@ -1,7 +1,8 @@
 //! Backups that a cluster of real nodes makes itself.
 
 use super::backup::{data_of, encrypted, fill};
-use super::cluster::{Cli, Cluster, arg};
+use super::cluster::{Cli, Cluster, arg, unread};
+use super::copies::is_unlocked;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -193,6 +194,27 @@ fn a_sidecar_makes_up_for_missed_slots_with_one_backup() {
     assert_eq!(sidecar.wait().unwrap().code(), Some(0), "it was at rest");
     assert_eq!(objects(&config), 4, "{old} and {made}");
     cluster.kill(0);
+}
+
+#[test]
+fn a_sidecar_goes_on_when_nobody_reads_what_it_prints() {
+    let cluster = Cluster::start(1);
+    let config = encrypted(&cluster.path("backup"));
+    cluster.cli().ok(&["put", "a", "1"]);
+    cluster.cli().ok(&["backup", "create", "--config", arg(&config)]);
+    cluster.cli().ok(&["put", "a", "2"]);
+    let yaml = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{yaml}schedule:\n  cron_expression: '* * * * *'\n")).unwrap();
+    let start = ["backup", "schedule", "start", "--config", arg(&config)];
+    let mut command = cluster.cli().command(&start);
+    let mut sidecar = command.stdin(Stdio::null()).stdout(unread()).spawn().unwrap();
+    cluster.wait_until("the backup is made and the lock given back", |_| {
+        objects(&config) == 4 && is_unlocked(&config.with_file_name("store"))
+    });
+    assert_eq!(sidecar.try_wait().unwrap(), None, "it has ended");
+    let pid = rustix::process::Pid::from_child(&sidecar);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(sidecar.wait().unwrap().code(), Some(0), "it was at rest");
 }
 
 /// How many objects of backups there are in the store. Locks are not counted: one that was killed leaves its lock.

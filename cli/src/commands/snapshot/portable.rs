@@ -63,11 +63,7 @@ fn write_lines(
     let damaged = |error: snapshot::SnapshotError| {
         Failure::new(Exit::Verification, format!("{} is damaged at {error}", path.display()))
     };
-    let unwritten = |error: io::Error| match error.kind() {
-        // A reader of stdout that leaves early is not told about it.
-        io::ErrorKind::BrokenPipe => std::process::exit(0),
-        _ => Failure::file("written", out_path, error),
-    };
+    let unwritten = |error: io::Error| Failure::output(out_path, error);
     let mut decoder = Decoder::new();
     let mut exporter = Exporter::new();
     let mut has_header = false;
