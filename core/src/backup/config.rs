@@ -4,11 +4,11 @@
 //! mistake is an error before anything is written. Encryption that is asked for and not possible is an error, never plain text.
 
 use super::compress::{Compression, CompressionError};
+pub use super::key_source::KeySource;
 pub use super::provider::Provider;
 use super::stores::read_copies;
 pub use super::stores::{CopyStore, StoresError};
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,18 +95,6 @@ pub struct EncryptionConfig {
     pub more_keys: Vec<KeySource>,
     /// Keys that only open what was sealed for them before.
     pub old_keys: Vec<KeySource>,
-}
-
-/// Where a key comes from. Never from the configuration itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum KeySource {
-    /// A file.
-    File(String),
-    /// An environment variable.
-    Env(String),
-    /// What a program prints: the program and its arguments, without a shell.
-    Command(Vec<String>),
 }
 
 /// Kinds of encryption.
@@ -261,28 +249,6 @@ impl EncryptionConfig {
     }
 }
 
-impl KeySource {
-    fn is_empty(&self) -> bool {
-        match self {
-            KeySource::File(name) | KeySource::Env(name) => name.is_empty(),
-            KeySource::Command(argv) => argv.first().is_none_or(String::is_empty),
-        }
-    }
-}
-
-impl fmt::Display for KeySource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            KeySource::File(path) => write!(f, "key file {path}"),
-            KeySource::Env(name) => write!(f, "environment variable {name}"),
-            // Arguments may hold a credential.
-            KeySource::Command(argv) => {
-                write!(f, "key command {}", argv.first().map_or("", String::as_str))
-            }
-        }
-    }
-}
-
 fn one() -> u8 {
     1
 }
@@ -403,7 +369,7 @@ mod tests {
             ("/backup/encryption/key_file", json!(""), "names no key_file"),
             ("/backup/encryption/key_env", json!("KEY"), "more than one of"),
             ("/backup/encryption/old_keys", json!([{ "env": "" }]), "must not be empty"),
-            ("/backup/encryption/more_keys", json!([{ "secret": "x" }]), "unknown variant"),
+            ("/backup/encryption/more_keys", json!([{ "secret": "x" }]), "{file: PATH}"),
             ("/backup/encryption/enabled", json!(false), "is not enabled"),
             ("/backup/prefix", json!("../other/"), "backup.prefix"),
             ("/retention/min_backups", json!(11), "more than retention.max_backups"),

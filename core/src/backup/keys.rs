@@ -116,6 +116,16 @@ impl Key {
     }
 }
 
+/// Whether a word is what a key looks like in text, or half a key: then it is not for other eyes.
+pub fn looks_like_key(word: &str) -> bool {
+    let is_hex = word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match word.len() {
+        ..KEY_BYTES => false,
+        KEY_BYTES => is_hex,
+        _ => is_hex || Key::parse(word.as_bytes()).is_ok(),
+    }
+}
+
 /// Decodes the textual forms, or raw bytes with a line end behind them, to exactly 32 bytes.
 fn decode(content: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     match content.len() {

@@ -26,6 +26,7 @@ pub mod fsck;
 pub mod hold;
 pub mod id;
 pub mod keep;
+mod key_source;
 pub mod keys;
 mod label;
 pub mod lock;

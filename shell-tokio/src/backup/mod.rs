@@ -11,6 +11,7 @@ use raftkv_core::backup::KeyRing;
 use raftkv_core::backup::config::{Config, ConfigError, Making, Provider, Retention, Schedule};
 use raftkv_core::backup::create::{Bounds, Settings};
 use raftkv_core::backup::format::Plaintext;
+use raftkv_core::backup::keys::looks_like_key;
 use raftkv_core::backup::prune::Pruning;
 use raftkv_core::backup::read::Access;
 use raftkv_core::node::copies::Copies;
@@ -151,7 +152,7 @@ fn parse(path: &Path) -> Result<Config, LoadError> {
 /// The parser's message with its place, without the excerpt of the file: that may hold credentials.
 fn one_line(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
-    let what = text.lines().next().unwrap_or_default().to_owned();
+    let what = without_keys(text.lines().next().unwrap_or_default());
     let Some(place) = error.location() else { return what };
     let (line, column) = (place.line(), place.column());
     // What is told with its place in a list has that of the list's entry behind its own, which is closer.
@@ -160,6 +161,19 @@ fn one_line(error: &serde_saphyr::Error) -> String {
         _ if !what.contains("line") => format!("line {line}, column {column}: {what}"),
         _ => what,
     }
+}
+
+/// A message without the words that look like keys: the parser repeats what it does not know.
+fn without_keys(text: &str) -> String {
+    let is_between = |c: char| c.is_whitespace() || matches!(c, '`' | '"' | '\'' | ',' | ':' | ';');
+    let words = text.split_inclusive(is_between).map(|word| {
+        let name = word.trim_end_matches(is_between);
+        match looks_like_key(name) {
+            true => format!("(what looks like a key){}", &word[name.len()..]),
+            false => word.to_owned(),
+        }
+    });
+    words.collect()
 }
 
 #[cfg(test)]
@@ -208,6 +222,47 @@ mod tests {
         assert_eq!(loaded.settings("1").unwrap().recipients.len(), 1);
         assert_eq!(loaded.access(false).plaintext, Plaintext::Refused);
         assert_eq!(loaded.access(true).plaintext, Plaintext::Allowed);
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_place_shows_nowhere() {
+        // Among them what could be a number, and half a key.
+        let (hex, half) = ("5e1fab90".repeat(8), "5e1fab90".repeat(4));
+        let (digits, float) = ("12345678".repeat(8), format!("1e{}", "1".repeat(62)));
+        let base64 = "Xh+rkF4fq5BeH6uQXh+rkF4fq5BeH6uQXh+rkF4fq5A=".to_owned();
+        let named = "key_file: KEY\n    old_keys: ";
+        for key in [hex, half, digits, float, base64] {
+            for place in [
+                format!("{named}@"),
+                format!("{named}'@'"),
+                format!("{named}[@]"),
+                format!("{named}[[@]]"),
+                format!("{named}['@']"),
+                format!("{named}\n    - @"),
+                format!("{named}[{{@: file}}]"),
+                format!("{named}[{{file: @}}]"),
+                format!("{named}[{{file: [@]}}]"),
+                format!("{named}[{{env: @}}]"),
+                format!("{named}[{{command: @}}]"),
+                format!("{named}[{{command: [@]}}]"),
+                format!("{named}[{{file: /key, @: file}}]"),
+                "key_file: @".into(),
+                "key_file: [@]".into(),
+                "key_env: @".into(),
+                "key_command: @".into(),
+                "key_command: [@]".into(),
+                "type: @".into(),
+                "@: x".into(),
+                "@".into(),
+            ] {
+                let place = place.replace('@', &key);
+                let yaml =
+                    format!("{LOCAL}backup:\n  encryption:\n    enabled: true\n    {place}\n");
+                let error = load(&yaml).unwrap_err();
+                let line = format!("{error} {error:?}");
+                assert!(!line.contains(&key), "{line}");
+            }
+        }
     }
 
     #[test]
