@@ -6,6 +6,7 @@
 use super::compress::{Compression, CompressionError};
 pub use super::key_source::KeySource;
 pub use super::provider::Provider;
+use super::slots::MAX_RECIPIENTS;
 use super::stores::read_copies;
 pub use super::stores::{CopyStore, StoresError};
 use serde::{Deserialize, Serialize};
@@ -169,6 +170,14 @@ pub enum ConfigError {
         "backup.encryption names a key but is not enabled: set enabled: true, or remove the key"
     )]
     KeyUnused,
+    /// More keys than a backup can be sealed for.
+    #[error(
+        "backup.encryption names {found} keys that new backups are sealed for, the first and more_keys: {MAX_RECIPIENTS} are the most"
+    )]
+    TooManyKeys {
+        /// How many.
+        found: usize,
+    },
     /// The prefix could leave its place.
     #[error(
         "backup.prefix is {prefix:?}: it must be a relative path ending in a slash, without . or .. or empty parts"
@@ -237,7 +246,10 @@ impl EncryptionConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        self.key()?;
+        let found = self.key()?.iter().chain(&self.more_keys).count();
+        if found > MAX_RECIPIENTS {
+            return Err(ConfigError::TooManyKeys { found });
+        }
         let others = || self.more_keys.iter().chain(&self.old_keys);
         if !self.enabled && others().next().is_some() {
             return Err(ConfigError::KeyUnused);
@@ -359,7 +371,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        let cases: [(&str, Value, &str); 14] = [
+        let cases: [(&str, Value, &str); 15] = [
             ("/provider/typo", json!("1"), "unknown field"),
             ("/provider/type", json!("ftp"), "unknown variant `ftp`"),
             ("/provider/s3_bucket", json!(""), "provider.s3_bucket must not be empty"),
@@ -370,6 +382,7 @@ mod tests {
             ("/backup/encryption/key_env", json!("KEY"), "more than one of"),
             ("/backup/encryption/old_keys", json!([{ "env": "" }]), "must not be empty"),
             ("/backup/encryption/more_keys", json!([{ "secret": "x" }]), "{file: PATH}"),
+            ("/backup/encryption/more_keys", json!(vec![json!({ "env": "K" }); 16]), "17 keys"),
             ("/backup/encryption/enabled", json!(false), "is not enabled"),
             ("/backup/prefix", json!("../other/"), "backup.prefix"),
             ("/retention/min_backups", json!(11), "more than retention.max_backups"),
@@ -382,6 +395,14 @@ mod tests {
             let error = check(config).unwrap_err();
             assert!(error.contains(message), "{path}: {error}");
         }
+    }
+
+    #[test]
+    fn as_many_keys_are_accepted_as_a_backup_can_be_sealed_for() {
+        let mut config = seed();
+        config["backup"]["encryption"]["more_keys"] = json!(vec![json!({ "env": "K" }); 15]);
+        config["backup"]["encryption"]["old_keys"] = json!(vec![json!({ "env": "K" }); 20]);
+        assert_eq!(check(config), Ok(()));
     }
 
     #[test]
