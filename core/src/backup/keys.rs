@@ -76,16 +76,15 @@ impl Key {
     }
 
     /// Reads the content of a key file: 32 raw bytes, 64 hexadecimal digits, or base64 (either alphabet, padded or not).
-    /// One line end after the key is ignored. Exactly 32 bytes are always raw.
+    /// One line end after the key is ignored. 32 bytes are raw, but not when all are digits or base64: those hold half a key.
     pub fn parse(content: &[u8]) -> Result<Self, KeyError> {
-        let bytes = if content.len() == KEY_BYTES {
-            Zeroizing::new(content.to_vec())
-        } else {
-            decode(
-                content
-                    .strip_suffix(b"\n")
-                    .map_or(content, |rest| rest.strip_suffix(b"\r").unwrap_or(rest)),
-            )?
+        let line = content
+            .strip_suffix(b"\n")
+            .map_or(content, |rest| rest.strip_suffix(b"\r").unwrap_or(rest));
+        let raw = [content, line].into_iter().find(|bytes| bytes.len() == KEY_BYTES);
+        let bytes = match raw {
+            Some(raw) if !is_encoded(line) => Zeroizing::new(raw.to_vec()),
+            _ => decode(line)?,
         };
         if bytes.iter().all(|byte| *byte == 0) {
             return Err(KeyError::Zero);
@@ -126,12 +125,15 @@ pub fn looks_like_key(word: &str) -> bool {
     }
 }
 
-/// Decodes the textual forms, or raw bytes with a line end behind them, to exactly 32 bytes.
+/// Whether there are only digits and letters of the textual forms. Of 10^18 raw keys not one looks like that.
+fn is_encoded(content: &[u8]) -> bool {
+    content.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_=".contains(byte))
+}
+
+/// Decodes the textual forms to exactly 32 bytes.
 fn decode(content: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    match content.len() {
-        0 => return Err(KeyError::Empty),
-        KEY_BYTES => return Ok(Zeroizing::new(content.to_vec())),
-        _ => {}
+    if content.is_empty() {
+        return Err(KeyError::Empty);
     }
     let Ok(text) = std::str::from_utf8(content) else {
         return Err(KeyError::Unknown { bytes: content.len(), what: "binary data" });
@@ -272,6 +274,27 @@ mod tests {
         let shown = format!("{key:?} {:?}", KeyRing::new([key.clone()]));
         let hex = base16ct::lower::encode_string(key.secret());
         assert!(shown.contains(&key.id().to_string()) && !shown.contains(&hex[..16]));
+    }
+
+    #[test]
+    fn what_is_written_in_32_characters_is_half_a_key_and_refused() {
+        let hex = "5e1fab90".repeat(4);
+        let base64 = Base64::encode_string(&[7; 24]);
+        let short = Base64::encode_string(&[7; 23]);
+        for end in ["", "\n", "\r\n"] {
+            let parse = |text: &str| Key::parse(format!("{text}{end}").as_bytes()).map(|k| k.id());
+            assert_eq!(parse(&hex), Err(KeyError::HexLength { digits: 32 }));
+            assert_eq!(parse(&hex[1..]), Err(KeyError::HexLength { digits: 31 }));
+            assert_eq!(parse(&base64), Err(KeyError::Base64Length { bytes: 24 }));
+            assert_eq!(parse(&short), Err(KeyError::Base64Length { bytes: 23 }));
+            let neither = "abcdefghijklmnop=+-_ABCDEFGHIJKL";
+            assert_eq!(parse(neither), Err(KeyError::Unknown { bytes: 32, what: "text" }));
+        }
+        // What is no such text is raw, letters or not.
+        for raw in [*b"32 bytes of which some are none.", *b"\x8032345678901234567890123456789\n\n"]
+        {
+            assert_eq!(Key::parse(&raw).map(|key| *key.secret()), Ok(raw));
+        }
     }
 
     proptest! {
