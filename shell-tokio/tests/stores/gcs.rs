@@ -1,7 +1,7 @@
 //! Google Cloud Storage, against a strict server of the calls that are used, and with credentials exchanged as a workload's are.
 
 use super::faults::{Requests, survives};
-use super::gcs_server;
+use super::gcs_server::{self, SUBJECT};
 use super::proxy::{Fault, Proxy};
 use super::suite::{Calls, POLICY, id};
 use super::{backup, suite};
@@ -18,7 +18,7 @@ const REQUESTS: Requests =
 async fn conforms() {
     let dir = tempfile::tempdir().unwrap();
     let server = gcs_server::serve().await;
-    let provider = provider(server.address, server.address, dir.path(), "bucket", "subject");
+    let provider = provider(server.address, server.address, dir.path(), "bucket", SUBJECT);
     suite::conforms(&provider).await;
     suite::lists_pages(&provider, 1_005).await;
     suite::forgets_uploads(&provider).await;
@@ -31,11 +31,11 @@ async fn refuses_and_survives() {
     let address = gcs_server::serve().await.address;
     suite::refuses(
         &provider(address, address, other.path(), "bucket", "unpermitted"),
-        &provider(address, address, dir.path(), "nowhere", "subject"),
+        &provider(address, address, dir.path(), "nowhere", SUBJECT),
     )
     .await;
     let proxy = Proxy::start(address).await;
-    let proxied = provider(proxy.address, address, dir.path(), "bucket", "subject");
+    let proxied = provider(proxy.address, address, dir.path(), "bucket", SUBJECT);
     survives(&proxied, &proxy, REQUESTS).await;
 }
 
@@ -43,7 +43,7 @@ async fn refuses_and_survives() {
 async fn backups_go_around() {
     let dir = tempfile::tempdir().unwrap();
     let address = gcs_server::serve().await.address;
-    backup::goes_around(&provider(address, address, dir.path(), "bucket", "subject")).await;
+    backup::goes_around(&provider(address, address, dir.path(), "bucket", SUBJECT)).await;
 }
 
 /// Credentials are fetched in the middle of a backup, too: one answer that is none must not end it.
@@ -52,7 +52,7 @@ async fn credentials_are_asked_for_again() {
     let dir = tempfile::tempdir().unwrap();
     let address = gcs_server::serve().await.address;
     let tokens = Proxy::start(address).await;
-    let provider = provider(address, tokens.address, dir.path(), "bucket", "subject");
+    let provider = provider(address, tokens.address, dir.path(), "bucket", SUBJECT);
     let object = ObjectName::metadata(id(40));
     let put = async || Calls::new(&provider, "tokens/").put(object, "x", false).await;
     for fault in [
@@ -77,7 +77,7 @@ async fn credentials_are_asked_for_again() {
 }
 
 /// The credentials are those of workload identity: a token in a file, exchanged for one of the store's.
-fn provider(
+pub fn provider(
     endpoint: SocketAddr,
     tokens: SocketAddr,
     dir: &Path,

@@ -17,6 +17,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 
+/// A token that is exchanged for one that permits everything.
+pub const SUBJECT: &str = "subject.hunter8";
+/// That one.
+pub const TOKEN: &str = "permitted.hunter9";
+
 const PAGE: usize = 1_000;
 const PART_BYTES_MIN: usize = 5 << 20;
 
@@ -53,7 +58,7 @@ struct Call {
 
 type Answer = (u16, Bytes, Vec<(&'static str, String)>);
 
-/// Starts a server with one bucket, `bucket`, for whoever exchanges the token `subject`.
+/// Starts a server with one bucket, `bucket`, for whoever exchanges the token [`SUBJECT`].
 pub async fn serve() -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = Server { address: listener.local_addr().unwrap(), state: Arc::default() };
@@ -108,7 +113,7 @@ impl Server {
             (_, None) if call.query.contains_key("upload_id") => {
                 self.state.lock().unwrap().carry_out(&call)
             }
-            (_, Some("Bearer permitted")) => {
+            (_, Some(bearer)) if bearer.strip_prefix("Bearer ") == Some(TOKEN) => {
                 let mut state = self.state.lock().unwrap();
                 state.origin = origin;
                 state.carry_out(&call)
@@ -343,8 +348,8 @@ impl State {
 /// RFC 8693, as Google's token service speaks it.
 fn exchange(body: &[u8]) -> Answer {
     let text = String::from_utf8_lossy(body);
-    let token = match text.contains("subject_token=subject") || text.contains("\"subject\"") {
-        true => "permitted",
+    let token = match text.contains(&format!("subject_token={SUBJECT}")) {
+        true => TOKEN,
         false => "unpermitted",
     };
     json_answer(&json!({
