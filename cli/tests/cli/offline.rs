@@ -2,6 +2,7 @@
 
 use super::cluster::{Cli, arg};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 #[test]
 fn nobody_there_is_exit_code_4() {
@@ -67,6 +68,30 @@ fn keys_are_never_replaced() {
     let key = fs::read(&file).unwrap();
     Cli::offline().fails(13, &["backup", "key", "generate", arg(&file)]);
     assert_eq!(fs::read(&file).unwrap(), key);
+}
+
+#[test]
+fn a_key_that_could_not_be_written_is_not_in_the_way_of_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    let generate = ["backup", "key", "generate", arg(&file)];
+    // No file may grow: the write fails, or kills, as it would on a full disk or in a crash.
+    for (trap, exit) in [("trap '' XFSZ; ", Some(6)), ("", None)] {
+        let program = Cli::offline().command(&generate);
+        let ended = std::process::Command::new("sh")
+            .args(["-c", &format!("{trap}ulimit -f 0; exec \"$@\""), "sh"])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .output()
+            .unwrap();
+        assert_eq!(ended.status.code(), exit, "{ended:?}");
+        assert!(!file.exists());
+    }
+    Cli::offline().ok(&generate);
+    let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["key"]);
+    let mode = fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
 }
 
 #[test]

@@ -11,11 +11,9 @@ use raftkv_core::backup::rotate::{Rotate, Rotated};
 use raftkv_core::backup::stores::PRIMARY;
 use raftkv_core::backup::{self, BackupId, KeyId};
 use raftkv_node::blob::drive;
+use raftkv_node::partial::{Partial, Replace, Unpublished};
 use serde::Serialize;
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Subcommands.
 #[derive(Debug, Subcommand)]
@@ -114,18 +112,24 @@ pub async fn run(context: &Context, key: Key) -> Result<(), Failure> {
 /// An existing file is never replaced: it may be the only copy of a key that backups need.
 fn generate(context: &Context, path: PathBuf) -> Result<(), Failure> {
     let key = backup::Key::draw(&mut rng("backup key")?);
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    let mut file = file.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => Failure::new(
+    write(&path, key.to_file().as_bytes()).map_err(|error| match error {
+        Unpublished::Exists => Failure::new(
             Exit::Refused,
             format!("{} exists: it is not replaced, since backups may need it", path.display()),
         ),
-        _ => Failure::file("written", &path, error),
+        error => Failure::file("written", &path, error),
     })?;
-    file.write_all(key.to_file().as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(|error| Failure::file("written", &path, error))?;
     context.print(&Generated { key_id: key.id().to_string(), file: path })
+}
+
+/// All of it or nothing: a part of a key would be in the way of the next try.
+fn write(path: &Path, content: &[u8]) -> Result<(), Unpublished> {
+    if path.symlink_metadata().is_ok() {
+        return Err(Unpublished::Exists);
+    }
+    let file = Partial::begin(path).map_err(Unpublished::Failed)?;
+    file.write_at(0, content).map_err(Unpublished::Failed)?;
+    file.publish(content.len() as u64, Replace::No)
 }
 
 fn list(context: &Context, setup: &Setup) -> Result<(), Failure> {
