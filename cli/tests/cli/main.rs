@@ -23,4 +23,5 @@ mod s3_server;
 mod schedule;
 mod stop;
 mod terminal;
+mod turns;
 mod untouched;

@@ -44,6 +44,13 @@ impl S3 {
         S3 { _runtime: runtime, config, address }
     }
 
+    /// From now on the configuration names this address in the server's place.
+    pub fn reach(&self, address: SocketAddr) {
+        let yaml = fs::read_to_string(&self.config).unwrap();
+        let reached = yaml.replace(&self.address.to_string(), &address.to_string());
+        fs::write(&self.config, reached).unwrap();
+    }
+
     /// The directory in which its objects are.
     pub fn bucket(&self) -> PathBuf {
         self.config.with_file_name("objects").join("bucket")

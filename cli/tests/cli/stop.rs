@@ -78,9 +78,7 @@ fn a_backup_that_is_told_to_stop_is_taken_back() {
     fill(&cluster, 500);
     let s3 = S3::start(&cluster.path("s3"));
     let gate = Gate::before(s3.address, "/data.db");
-    let direct = fs::read_to_string(&s3.config).unwrap();
-    let gated = direct.replace(&s3.address.to_string(), &gate.address().to_string());
-    fs::write(&s3.config, gated).unwrap();
+    s3.reach(gate.address());
 
     let (code, printed, said) = told_at_the_gate(&cluster, &create(&s3.config), &gate);
     assert_eq!((code, printed.as_str()), (Some(1), ""), "{said}");

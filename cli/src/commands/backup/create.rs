@@ -18,6 +18,7 @@ use raftkv_core::backup::making::status;
 use raftkv_core::backup::mark::Mark;
 use raftkv_core::backup::{BackupId, Metadata};
 use raftkv_node::blob::drive_create;
+use std::future::ready;
 use std::path::PathBuf;
 
 /// What is said when a backup could not be taken back in time.
@@ -49,23 +50,29 @@ pub async fn run(context: &Context, create: Create) -> Result<(), Failure> {
         _ => return run_now(context, true).await,
     };
     let mut setup = ConfigFile { config, store: None }.open()?;
-    let frozen = match &create.db {
-        Some(path) => source::stopped(path)?,
-        None => source::live(&context.client().await?).await?,
-    };
-    back_up(context, &mut setup, frozen, &Stop::listen()?).await
+    match &create.db {
+        Some(path) => {
+            let frozen = source::stopped(path)?;
+            back_up(context, &mut setup, ready(Ok(frozen)), &Stop::listen()?).await
+        }
+        None => {
+            let client = context.client().await?;
+            back_up(context, &mut setup, source::live(&client), &Stop::listen()?).await
+        }
+    }
 }
 
-/// Backs up a frozen state and prints what was made. One backup at a time is made in a store; afterwards older ones go, if the
-/// configuration says so, and the stores that have copies are brought up to date. When the process is told to stop, a backup that is not
-/// complete is taken back, and what would follow one that is complete is left undone: the backup counts, and the command succeeds.
+/// Backs up the state that `freeze` freezes, and prints what was made. One backup at a time is made in a store, and the state is frozen when
+/// its turn has come: it may wait for long. Afterwards older backups go, if the configuration says so, and the stores that have copies are
+/// brought up to date. When the process is told to stop, a backup that is not complete is taken back, and what would follow one that is
+/// complete is left undone: the backup counts, and the command succeeds.
 pub async fn back_up(
     context: &Context,
     setup: &mut Setup,
-    frozen: Frozen,
+    freeze: impl Future<Output = Result<Frozen, Failure>>,
     stop: &Stop,
 ) -> Result<(), Failure> {
-    let made = stop.in_time(make_alone(context, setup, frozen, stop), BROKEN_OFF);
+    let made = stop.in_time(make_alone(context, setup, freeze, stop), BROKEN_OFF);
     let (id, printed) = made.await?;
     if setup.has_several() {
         copy::after_backup(context, setup, id, stop).await;
@@ -77,7 +84,7 @@ pub async fn back_up(
 async fn make_alone(
     context: &Context,
     setup: &mut Setup,
-    frozen: Frozen,
+    freeze: impl Future<Output = Result<Frozen, Failure>>,
     stop: &Stop,
 ) -> Result<(BackupId, Result<(), Failure>), Failure> {
     let settings = setup
@@ -87,7 +94,14 @@ async fn make_alone(
     let locks = setup.lock_first(settings.stores, "backup create", stop).await?;
     let not_begun = || Failure::new(Exit::Failed, "stopped before a backup was begun");
     let locks = locks.ok_or_else(not_begun)?;
-    let made = make(context, setup, settings, frozen, stop).await;
+    let frozen = tokio::select! {
+        frozen = freeze => frozen,
+        () = stop.told() => Err(not_begun()),
+    };
+    let made = match frozen {
+        Ok(frozen) => make(context, setup, settings, frozen, stop).await,
+        Err(failure) => Err(failure),
+    };
     let made =
         made.map(|made| (made.id, context.print(&OneBackup(BackupView::of_metadata(&made)))));
     if made.is_ok() {

@@ -7,15 +7,17 @@ use raftkv_core::backup::create::Source;
 use raftkv_core::boot::{BootError, Image};
 use raftkv_core::snapshot::Encoder;
 use raftkv_node::blob::Piece;
-use raftkv_node::client::{Client, View};
+use raftkv_node::client::{Client, ClientError, View};
 use raftkv_node::disk::{self, Directory};
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// Pieces read ahead.
 const PIECES_AHEAD: usize = 4;
+/// How often a node hears of whoever reads its view: one that is not read for a minute is gone.
+const RENEW_EVERY: Duration = Duration::from_secs(20);
 /// How often, and after which pause, followers that lag are asked again.
 const FOLLOWER_TRIES: u32 = 5;
 const FOLLOWER_PAUSE: Duration = Duration::from_millis(100);
@@ -30,14 +32,19 @@ pub struct Frozen {
     pub stream: mpsc::Receiver<Piece>,
 }
 
-/// Freezes the state on a node of the cluster. Everything that was acknowledged before the call is in it. An in-sync follower is asked
-/// first, so that the leader has no load from it.
-pub async fn live(client: &Client) -> Result<Frozen, Failure> {
+/// The revision that has everything which was acknowledged before the call.
+pub async fn acknowledged(client: &Client) -> Result<Revision, Failure> {
     let newest = RangeRequest {
         count_only: true,
         ..RangeRequest::new(KeyRange::one(Bytes::from_static(b"\0")))
     };
-    let acknowledged = client.range(newest).await?.revision;
+    Ok(client.range(newest).await?.revision)
+}
+
+/// Freezes the state on a node of the cluster. Everything that was acknowledged before the call is in it. An in-sync follower is asked
+/// first, so that the leader has no load from it.
+pub async fn live(client: &Client) -> Result<Frozen, Failure> {
+    let acknowledged = acknowledged(client).await?;
     for round in 0..=FOLLOWER_TRIES {
         let last_round = round == FOLLOWER_TRIES;
         for address in candidates(client, acknowledged, last_round).await {
@@ -77,28 +84,65 @@ async fn candidates(client: &Client, revision: Revision, with_leader: bool) -> V
     }
 }
 
-fn read_view(mut view: View) -> Frozen {
+fn read_view(view: View) -> Frozen {
     let (sender, stream) = mpsc::channel(PIECES_AHEAD);
     let info = view.info().clone();
-    tokio::spawn(async move {
-        for number in 0.. {
-            let (piece, last) = match view.read(number).await {
-                Ok((bytes, last)) => (Piece::Bytes(bytes), last),
-                Err(error) => (Piece::Broken(error.to_string()), true),
-            };
-            let broken = matches!(piece, Piece::Broken(_));
-            // A backup that has failed takes no more; nobody is left to be told.
-            if sender.send(piece).await.is_err() || broken {
-                return;
-            }
-            if last {
-                let _ = sender.send(Piece::End).await;
-                return;
-            }
-        }
-    });
+    tokio::spawn(read_all(view, sender));
     let bytes_estimate = info.stream_bytes_estimate;
     Frozen { source: source_of(info), bytes_estimate, stream }
+}
+
+/// A frozen state, read chunk by chunk.
+trait Chunks: Send {
+    /// Chunk `number`, from 0, and whether it is the last one. Asking again gives the same bytes.
+    fn read(
+        &mut self,
+        number: u64,
+    ) -> impl Future<Output = Result<(Bytes, bool), ClientError>> + Send;
+}
+
+impl Chunks for View {
+    async fn read(&mut self, number: u64) -> Result<(Bytes, bool), ClientError> {
+        View::read(self, number).await
+    }
+}
+
+async fn read_all(mut chunks: impl Chunks, sender: mpsc::Sender<Piece>) {
+    for number in 0.. {
+        let (piece, last) = match chunks.read(number).await {
+            Ok((bytes, last)) => (Piece::Bytes(bytes), last),
+            Err(error) => (Piece::Broken(error.to_string()), true),
+        };
+        let broken = matches!(piece, Piece::Broken(_));
+        // A backup that has failed takes no more; nobody is left to be told.
+        let Some(room) = room(&mut chunks, number, last, &sender).await else { return };
+        room.send(piece);
+        if broken {
+            return;
+        }
+        if last {
+            let _ = sender.send(Piece::End).await;
+            return;
+        }
+    }
+}
+
+/// Waits until the piece that was read can be taken. Meanwhile it is asked for again now and then, unless it is the last, so that the node
+/// keeps the view however long that takes.
+async fn room<'a>(
+    chunks: &mut impl Chunks,
+    number: u64,
+    last: bool,
+    sender: &'a mpsc::Sender<Piece>,
+) -> Option<mpsc::Permit<'a, Piece>> {
+    loop {
+        match timeout(RENEW_EVERY, sender.reserve()).await {
+            Ok(room) => return room.ok(),
+            Err(_) if last => {}
+            // What is wrong with the view, reading the next piece tells.
+            Err(_) => drop(chunks.read(number).await),
+        }
+    }
 }
 
 fn source_of(info: ViewInfo) -> Source {
@@ -163,4 +207,53 @@ pub fn stopped(path: &Path) -> Result<Frozen, Failure> {
         let _ = sender.blocking_send(Piece::End);
     });
     Ok(Frozen { source, bytes_estimate, stream })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+    use tokio::time::Instant;
+
+    /// How long a node keeps a view that is not read.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// A view of so many chunks, which is gone when it is not read for long, and how often it was read.
+    struct Kept {
+        chunks: u64,
+        heard: Instant,
+        reads: Arc<Mutex<usize>>,
+    }
+
+    impl Chunks for Kept {
+        async fn read(&mut self, number: u64) -> Result<(Bytes, bool), ClientError> {
+            *self.reads.lock().unwrap() += 1;
+            if self.heard.elapsed() >= PATIENCE {
+                let gone = raftkv_core::api::Error::NotFound("view 1".into());
+                return Err(ClientError::Refused(gone));
+            }
+            self.heard = Instant::now();
+            Ok((number.to_string().into(), number + 1 == self.chunks))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_view_is_kept_while_nobody_takes_its_pieces() {
+        let (sender, mut stream) = mpsc::channel(1);
+        let reads = Arc::new(Mutex::new(0));
+        let view = Kept { chunks: 4, heard: Instant::now(), reads: reads.clone() };
+        tokio::spawn(read_all(view, sender));
+        for number in 0..4 {
+            sleep(PATIENCE * 5).await;
+            match stream.recv().await {
+                Some(Piece::Bytes(bytes)) => assert_eq!(bytes, number.to_string()),
+                other => panic!("piece {number}: {other:?}"),
+            }
+        }
+        sleep(PATIENCE * 5).await;
+        let asked = *reads.lock().unwrap();
+        assert!(matches!(stream.recv().await, Some(Piece::End)));
+        assert!(stream.recv().await.is_none());
+        assert_eq!(*reads.lock().unwrap(), asked, "nothing is asked for behind the last piece");
+    }
 }

@@ -7,13 +7,14 @@
 use super::cron_of;
 use crate::commands::backup::create::back_up;
 use crate::commands::backup::setup::{ConfigFile, Setup, now};
-use crate::commands::backup::source::{self, Frozen};
+use crate::commands::backup::source;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Report;
 use crate::stop::Stop;
 use raftkv_core::backup::Metadata;
 use raftkv_core::backup::metadata::rfc3339;
+use raftkv_core::ids::{ClusterId, Identity};
 use raftkv_core::time::Wall;
 use raftkv_node::client::Client;
 use serde::Serialize;
@@ -50,8 +51,8 @@ pub async fn run(context: &Context, config: &ConfigFile) -> Result<(), Failure> 
                 let looked = look(context, config, slot, began);
                 let taken = match stop.in_time(looked, NOT_MADE).await {
                     Ok(Some(_)) if stop.was_told() => Err(Failure::new(Exit::Failed, NOT_MADE)),
-                    Ok(Some((mut setup, frozen))) => {
-                        back_up(context, &mut setup, frozen, &stop).await
+                    Ok(Some((mut setup, client))) => {
+                        back_up(context, &mut setup, source::live(&client), &stop).await
                     }
                     Ok(None) => Ok(()),
                     Err(failure) => Err(failure),
@@ -89,34 +90,36 @@ async fn look(
     config: &ConfigFile,
     slot: Wall,
     began: Wall,
-) -> Result<Option<(Setup, Frozen)>, Failure> {
+) -> Result<Option<(Setup, Client)>, Failure> {
     let mut setup = config.open()?;
     let client = context.client().await?;
-    let newest = newest(&mut setup, &client).await?;
+    let Identity { cluster, epoch, .. } = identity(&client).await?;
+    let newest = newest(&mut setup, cluster).await?;
     if slot <= newest.as_ref().map_or(began, |newest| newest.timestamp) {
         return Ok(None);
     }
-    let frozen = source::live(&client).await?;
-    let point = (frozen.source.cluster, frozen.source.epoch, frozen.source.revision);
+    let point = (cluster, epoch, source::acknowledged(&client).await?);
     match newest.filter(|newest| (newest.cluster, newest.epoch, newest.revision) == point) {
         Some(newest) => {
             let unchanged_since = newest.id.to_string();
             context.print(&Unchanged { slot: rfc3339(slot), unchanged_since })?;
             Ok(None)
         }
-        None => Ok(Some((setup, frozen))),
+        None => Ok(Some((setup, client))),
     }
 }
 
-/// The newest backup that this cluster made.
-async fn newest(setup: &mut Setup, client: &Client) -> Result<Option<Metadata>, Failure> {
+async fn identity(client: &Client) -> Result<Identity, Failure> {
     let status = client.statuses().await.into_iter().find_map(|(_, status)| status.ok());
-    let Some(status) = status else {
-        return Err(Failure::new(Exit::Unreachable, "no node of the cluster answers"));
-    };
+    let none = || Failure::new(Exit::Unreachable, "no node of the cluster answers");
+    Ok(status.ok_or_else(none)?.identity)
+}
+
+/// The newest backup that this cluster made.
+async fn newest(setup: &mut Setup, cluster: ClusterId) -> Result<Option<Metadata>, Failure> {
     let plaintext = setup.loaded.pruning().access.plaintext;
     let catalog = setup.catalog().await?;
-    let (newest, ahead) = catalog.newest_by(status.identity.cluster, plaintext, now());
+    let (newest, ahead) = catalog.newest_by(cluster, plaintext, now());
     if let Some(ahead) = ahead {
         eprintln!(
             "raftkv-cli: backup {} was made at {}, long after now by this machine's calendar: set right whichever clock is wrong; it takes no slot",
