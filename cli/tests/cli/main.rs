@@ -17,6 +17,7 @@ mod reads;
 mod recovery;
 mod restore_keys;
 mod retention;
+mod rotation;
 mod s3;
 #[path = "../../../shell-tokio/tests/s3_server/mod.rs"]
 mod s3_server;

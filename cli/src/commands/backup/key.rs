@@ -8,7 +8,6 @@ use clap::Subcommand;
 use raftkv_core::backup::catalog::{Entry, Proof, Standing};
 use raftkv_core::backup::read::ReadError;
 use raftkv_core::backup::rotate::{Rotate, Rotated};
-use raftkv_core::backup::stores::PRIMARY;
 use raftkv_core::backup::{self, BackupId, KeyId};
 use raftkv_node::blob::drive;
 use raftkv_node::partial::{Partial, Replace, Unpublished};
@@ -77,6 +76,8 @@ struct CheckedBackup {
     store: Option<String>,
     status: &'static str,
     encrypted: Option<bool>,
+    /// Whether the keys were tried on it: what has no readable front beside its metadata is left out.
+    tried: bool,
     /// The keys that count for it.
     key_ids: Vec<String>,
     /// The keys at hand that open it, each tried alone.
@@ -95,9 +96,13 @@ struct RotatedBackup {
     id: String,
     /// In which store, if there are several.
     store: Option<String>,
+    /// `changed`, `already`, `not sealed for the old key`, `not encrypted`, `skipped` or `failed`.
     outcome: &'static str,
     error: Option<String>,
 }
+
+/// What is said when something may be opened by the old key only.
+const KEEP_OLD: &str = "keep the old key until this is put right and the keys were rotated again";
 
 /// Runs it.
 pub async fn run(context: &Context, key: Key) -> Result<(), Failure> {
@@ -142,27 +147,58 @@ fn list(context: &Context, setup: &Setup) -> Result<(), Failure> {
     context.print(&Keys { keys: views.collect() })
 }
 
+/// What keys do not open weighs most, then what was not heard, then what could not be tried.
 async fn check(context: &Context, setup: &Setup) -> Result<(), Failure> {
-    let (mut backups, mut first) = (Vec::new(), None);
+    let (mut backups, mut first, mut untried) = (Vec::new(), None, None);
     for (name, mut place) in setup.each()? {
         let store = setup.has_several().then(|| name.clone());
         match place.catalog().await {
             Ok(catalog) => {
-                let check = |entry| CheckedBackup::new(store.clone(), entry);
-                backups.extend(catalog.entries.iter().map(check));
+                for entry in &catalog.entries {
+                    let checked = CheckedBackup::new(store.clone(), entry);
+                    if !checked.tried && entry.data_bytes.is_some() {
+                        untried = untried.or_else(|| Some(untried_failure(entry)));
+                    }
+                    backups.push(checked);
+                }
             }
-            Err(failure) if failure.exit() == Exit::NotFound && name != PRIMARY => {}
-            Err(failure) => first = first.or(Some(failure)),
+            Err(failure) => first = first.or(Some(unheard(setup, &name, &failure))),
         }
     }
-    let locked = backups.iter().filter(|b| b.encrypted == Some(true) && b.opened_by.is_empty());
+    let locked = backups.iter().filter(|b| !b.key_ids.is_empty() && b.opened_by.is_empty());
     let locked = locked.count();
     context.print(&Checked { backups })?;
     if locked > 0 {
         let what = format!("{locked} backups are opened by none of the keys at hand");
         return Err(Failure::new(Exit::Key, what));
     }
-    first.map_or(Ok(()), Err)
+    first.or(untried).map_or(Ok(()), Err)
+}
+
+/// A store whose backups are not known. That it is not there does not say that nothing is in it.
+fn unheard(setup: &Setup, name: &str, failure: &Failure) -> Failure {
+    match setup.has_several() {
+        true => {
+            let exit = match failure.exit() {
+                Exit::NotFound => Exit::Storage,
+                exit => exit,
+            };
+            Failure::new(exit, format!("store {name}: {failure}"))
+        }
+        false => Failure::new(failure.exit(), failure),
+    }
+}
+
+fn untried_failure(entry: &Entry) -> Failure {
+    let exit = match entry.standing {
+        Standing::Unreadable(_) => Exit::Storage,
+        _ => Exit::Verification,
+    };
+    let what = format!(
+        "keys could not be tried on backup {}, which is {}: backup catalog fsck tells what to do about it",
+        entry.id, entry.standing
+    );
+    Failure::new(exit, what)
 }
 
 impl CheckedBackup {
@@ -177,13 +213,15 @@ impl CheckedBackup {
                 Standing::Complete(_) => Some(true),
                 _ => None,
             },
+            tried: entry.is_complete() || !entry.key_ids.is_empty(),
             key_ids: names(&entry.key_ids),
             opened_by: names(&entry.opened_by),
         }
     }
 }
 
-/// Every backup is tried even when one fails; the first failure decides the exit code.
+/// Every backup is tried even when one fails, and also what is no complete one, since it may be made one again: only the front of the data
+/// is needed. The first failure decides the exit code.
 async fn rotate(context: &Context, setup: &Setup, old: KeyId, new: KeyId) -> Result<(), Failure> {
     let ring = setup.loaded.ring();
     let Some(new_key) = ring.get(new).cloned() else {
@@ -197,26 +235,33 @@ async fn rotate(context: &Context, setup: &Setup, old: KeyId, new: KeyId) -> Res
     for (name, mut place) in setup.each()? {
         let catalog = match place.catalog().await {
             Ok(catalog) => catalog,
-            // Nothing was copied there yet.
-            Err(failure) if failure.exit() == Exit::NotFound && name != PRIMARY => continue,
             Err(failure) => {
-                let what = format!("store {name}: {failure}");
-                first = first.or(Some(Failure::new(failure.exit(), what)));
+                first = first.or(Some(unheard(setup, &name, &failure)));
                 continue;
             }
         };
-        for entry in catalog.entries.iter().filter(|entry| entry.is_complete()) {
+        for entry in catalog.entries.iter().filter(|entry| entry.data_bytes.is_some()) {
+            let store = setup.has_several().then(|| name.clone());
+            // Who put it together is not known, nor what a new key would open with it.
+            if let Standing::Forged(_) = entry.standing {
+                let what = format!("backup {} was skipped: {}", entry.id, entry.standing);
+                first = first.or(Some(Failure::new(Exit::Verification, what)));
+                backups.push(RotatedBackup::skipped(entry, store));
+                continue;
+            }
             let rng = rng("key rotation")?;
             let mut machine = Rotate::new(entry.id, old, new_key.clone(), ring.clone(), rng);
             drive(&mut machine, &mut place.stores, |_| {}).await;
             let rotated = machine.outcome().expect("a driven machine has an outcome");
             first = first.or_else(|| rotated.as_ref().err().map(read_failure));
-            let store = setup.has_several().then(|| name.clone());
             backups.push(RotatedBackup::new(entry.id, store, rotated));
         }
     }
     context.print(&RotatedView { old: old.to_string(), new: new.to_string(), backups })?;
-    first.map_or(Ok(()), Err)
+    match first {
+        Some(failure) => Err(Failure::new(failure.exit(), format!("{failure}; {KEEP_OLD}"))),
+        None => Ok(()),
+    }
 }
 
 impl RotatedBackup {
@@ -230,6 +275,11 @@ impl RotatedBackup {
         };
         let error = rotated.as_ref().err().map(ToString::to_string);
         RotatedBackup { id: id.to_string(), store, outcome, error }
+    }
+
+    fn skipped(entry: &Entry, store: Option<String>) -> Self {
+        let error = Some(format!("skipped: {}", entry.standing));
+        RotatedBackup { id: entry.id.to_string(), store, outcome: "skipped", error }
     }
 }
 
