@@ -230,6 +230,32 @@ fn pins_keys_and_deletion_reach_every_store() {
 }
 
 #[test]
+fn a_plain_backup_is_not_copied_where_encryption_is_configured() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 100);
+    let dir = cluster.path("backup");
+    let config = with_copies(&dir, 1);
+    // By somebody who can write to the store and has no key.
+    let keyless = dir.join("keyless.yaml");
+    let provider = format!("provider: {{type: local, local_path: {}}}\n", arg(&dir.join("store")));
+    fs::write(&keyless, provider).unwrap();
+    let planted = create(&cluster, &keyless);
+    let own = create(&cluster, &config);
+    let stores = |id: &str| {
+        let listed = backups(&config, &[]);
+        listed.iter().find(|backup| backup["id"] == json!(id)).unwrap()["stores"].clone()
+    };
+    assert_eq!(stores(&own), json!(["primary", "second", "third"]));
+    assert_eq!(stores(&planted), json!(["primary"]));
+    let copy = ["backup", "copy", "--config", arg(&config), "--to", "second"];
+    let copied = Cli::offline().json(&copy);
+    let told = &copied["stores"][0]["copies"][0];
+    assert_eq!((&told["id"], &told["outcome"]), (&json!(planted), &json!("plain")), "{copied}");
+    Cli::offline().ok(&[&copy[..], &["--allow-plaintext"]].concat());
+    assert_eq!(stores(&planted), json!(["primary", "second"]));
+}
+
+#[test]
 fn a_cluster_keeps_copies_by_itself() {
     let mut cluster = Cluster::prepare(1);
     let dir = cluster.path("backup");

@@ -1,15 +1,17 @@
 //! Brings one store up to date from another: what is complete in the one and missing in the other is copied, the newest first.
 //!
-//! Invariants: nothing is copied that is not complete and genuine; a copy that is damaged is replaced, but only by one that is not; what is
-//! forged in the target is left alone and told; one backup that cannot be copied does not hold up the others. For whoever holds the target's lock.
+//! Invariants: nothing is copied that is not complete and genuine, and nothing plain where only what is encrypted counts; a copy that is damaged
+//! is replaced, but only by one that is not; what is forged in the target is left alone and told; one backup that cannot be copied does not hold
+//! up the others. For whoever holds the target's lock.
 
 use super::blob::{BlobError, BlobErrorKind};
-use super::catalog::{Catalog, Entry, Judged, ReadCatalog, Standing};
+use super::catalog::{Catalog, Entry, Judged, Proof, ReadCatalog, Standing};
 use super::copy::{Copied, CopyBackup, CopyError, Present, Route};
+use super::format::Plaintext;
 use super::id::BackupId;
-use super::keys::KeyRing;
 use super::machine::{Action, ActionResult, Machine, Progress};
 use super::numbered::Numbered;
+use super::read::Access;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 
@@ -35,6 +37,8 @@ pub struct CaughtUp {
     pub forged: Vec<BackupId>,
     /// Of these the target could not tell how they stand.
     pub unreadable: Vec<BackupId>,
+    /// What is not encrypted and would have to be: it stays where it is, and is not missed.
+    pub plain: Vec<BackupId>,
     /// What was not even tried, when it was stopped. Nothing if it was stopped before anything was known.
     pub left: usize,
     is_stopped: bool,
@@ -51,17 +55,24 @@ pub struct Missing<'a> {
     pub forged: Vec<BackupId>,
     /// Of these the target could not tell how they stand.
     pub unreadable: Vec<BackupId>,
+    /// These are not there, and not encrypted as they would have to be.
+    pub plain: Vec<BackupId>,
     /// So many are there.
     pub already: usize,
 }
 
 /// Compares two stores.
-pub fn missing<'a>(from: &'a Catalog, to: &Catalog) -> Missing<'a> {
+pub fn missing<'a>(from: &'a Catalog, to: &Catalog, plaintext: Plaintext) -> Missing<'a> {
     let mut missing = Missing::default();
-    let genuine = from.entries.iter().rev().filter(|entry| entry.is_complete());
-    for entry in genuine {
+    for entry in from.entries.iter().rev().filter(|entry| entry.is_complete()) {
         let there = to.entries.iter().find(|other| other.id == entry.id);
+        let counts = counts(entry, plaintext);
         match there.map(|there| &there.standing) {
+            Some(Standing::Complete(_)) if !counts => missing.already += 1,
+            _ if !counts => missing.plain.push(entry.id),
+            Some(Standing::Complete(Proof::Plain)) if plaintext == Plaintext::Refused => {
+                missing.forged.push(entry.id);
+            }
             Some(Standing::Complete(_)) => missing.already += 1,
             Some(Standing::Forged(_)) => missing.forged.push(entry.id),
             // Perhaps it is whole: who cannot tell must neither replace it nor count on it.
@@ -78,6 +89,12 @@ pub fn missing<'a>(from: &'a Catalog, to: &Catalog) -> Missing<'a> {
     missing
 }
 
+/// Whether a complete backup is one of ours, as far as anybody can tell: with the keys of another time it may be.
+fn counts(entry: &Entry, plaintext: Plaintext) -> bool {
+    let is_locked = matches!(entry.standing, Standing::Complete(Proof::KeyMissing(_)));
+    is_locked || entry.genuine(plaintext).is_some()
+}
+
 fn order(entry: &Entry, damaged: &BTreeSet<BackupId>) -> (BackupId, Judged, Present) {
     let present = if damaged.contains(&entry.id) { Present::Replace } else { Present::Keep };
     (entry.id, entry.judged.clone(), present)
@@ -87,6 +104,7 @@ fn order(entry: &Entry, damaged: &BTreeSet<BackupId>) -> (BackupId, Judged, Pres
 #[derive(Debug)]
 pub struct CatchUp {
     route: Route,
+    plaintext: Plaintext,
     stage: Stage,
     waiting: VecDeque<(BackupId, Judged, Present)>,
     done: CaughtUp,
@@ -104,12 +122,14 @@ enum Stage {
 const SECOND_OPS: u64 = 1 << 32;
 
 impl CatchUp {
-    /// Begins. `keys` tell genuine backups from forged ones; copies are made without them.
-    pub fn new(route: Route, keys: KeyRing) -> Self {
+    /// Begins. `access` tells genuine backups from others; copies are made without keys.
+    pub fn new(route: Route, access: Access) -> Self {
+        let Access { keys, plaintext } = access;
         let from = Numbered::in_store(ReadCatalog::new(keys.clone()), route.from, 0);
         let to = Numbered::in_store(ReadCatalog::new(keys), route.to, SECOND_OPS);
         CatchUp {
             route,
+            plaintext,
             stage: Stage::Reading(Box::new((from, to))),
             waiting: VecDeque::new(),
             done: CaughtUp::default(),
@@ -173,12 +193,13 @@ impl CatchUp {
             Err(error) if error.kind == BlobErrorKind::NotFound => Catalog::default(),
             Err(error) => return Stage::Ended(Err(CatchUpError::To(error))),
         };
-        let missing = missing(&have, &has);
+        let missing = missing(&have, &has, self.plaintext);
         self.waiting = missing.absent.iter().map(|entry| order(entry, &missing.damaged)).collect();
         self.done = CaughtUp {
             already: missing.already,
             forged: missing.forged,
             unreadable: missing.unreadable,
+            plain: missing.plain,
             ..CaughtUp::default()
         };
         self.next_copy(base)
@@ -240,7 +261,7 @@ impl Machine for CatchUp {
 }
 
 impl CaughtUp {
-    /// Whether everything that is complete in the one store is in the other now.
+    /// Whether everything that is complete in the one store, and may leave it, is in the other now.
     pub fn is_whole(&self) -> bool {
         let is_known = self.forged.is_empty() && self.unreadable.is_empty();
         !self.is_stopped && is_known && self.failures().next().is_none()
@@ -272,6 +293,9 @@ impl fmt::Display for CaughtUp {
         }
         for id in self.unreadable.iter().take(3) {
             write!(f, "; {id}: there, but cannot be read")?;
+        }
+        for id in self.plain.iter().take(3) {
+            write!(f, "; {id}: not encrypted, and not copied")?;
         }
         Ok(())
     }

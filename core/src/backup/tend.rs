@@ -11,11 +11,11 @@ use super::blob::{BlobDone, BlobError, StoreIndex};
 use super::catch_up::CatchUp;
 use super::copy::Route;
 use super::keep::{Holding, Keep};
-use super::keys::KeyRing;
 use super::machine::Action;
 use super::marker::Marker;
 use super::numbered::Numbered;
 use super::prune::{Prune, Pruning};
+use super::read::Access;
 use crate::ids::OpId;
 use crate::time::Now;
 use std::collections::VecDeque;
@@ -32,8 +32,8 @@ pub struct Order {
     pub stores: Vec<StoreIndex>,
     /// Who does it, made by [`super::lock::marker`].
     pub marker: Marker,
-    /// Keys that tell genuine backups.
-    pub keys: KeyRing,
+    /// What tells genuine backups.
+    pub access: Access,
     /// What older backups go by, if they are to go.
     pub pruning: Option<Pruning>,
 }
@@ -188,7 +188,7 @@ impl Tend {
                     Holding::NotYet => return,
                     Holding::Yes if !self.is_stopped => {
                         let route = Route { from: StoreIndex::PRIMARY, to: store };
-                        let catch_up = CatchUp::new(route, self.order.keys.clone());
+                        let catch_up = CatchUp::new(route, self.order.access.clone());
                         work.step = Step::CatchingUp(Numbered::new(catch_up, self.given));
                         return;
                     }

@@ -5,13 +5,14 @@
 
 use super::Node;
 use crate::api::{Backups, CopyReport, Ended};
+use crate::backup::BackupId;
 use crate::backup::blob::{BlobDone, BlobError, StoreIndex};
 use crate::backup::lock;
 use crate::backup::making::Order;
 use crate::backup::marker::Owner;
 use crate::backup::prune::Pruning;
+use crate::backup::read::Access;
 use crate::backup::tend::{self, News, Tend};
-use crate::backup::{BackupId, KeyRing};
 use crate::ids::{Identity, OpId};
 use crate::log::Level;
 use crate::time::{Now, Wall};
@@ -22,8 +23,8 @@ use std::collections::BTreeMap;
 pub struct Copies {
     /// What the stores are called; the first of them is the one after the primary store.
     pub names: Vec<String>,
-    /// Keys that tell genuine backups.
-    pub keys: KeyRing,
+    /// What tells genuine backups.
+    pub access: Access,
 }
 
 /// What this node copies.
@@ -93,13 +94,13 @@ impl Node {
 
     /// Copying is next, in the name of this backup.
     fn plan_copies(&mut self, number: u64, id: BackupId, pruning: Option<Pruning>) {
-        let Some(Copies { names, keys }) = self.copier.copies.clone() else { return };
+        let Some(Copies { names, access }) = self.copier.copies.clone() else { return };
         let Identity { node, cluster, .. } = self.identity;
         let note = format!("copies of backups, by node {node} of cluster {cluster}");
         let order = tend::Order {
             stores: StoreIndex::first(1 + names.len() as u8).skip(1).collect(),
             marker: lock::marker(Owner::of(id), &note, self.now.wall),
-            keys,
+            access,
             pruning,
         };
         self.copier.followed = number;

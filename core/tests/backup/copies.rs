@@ -11,7 +11,7 @@ use raftkv_core::backup::copy::{Copied, CopyBackup, CopyError, Present, Route};
 use raftkv_core::backup::create::{Create, Failure, Outcome, Settings};
 use raftkv_core::backup::format::Plaintext;
 use raftkv_core::backup::machine::{Action, ActionResult, Machine as _};
-use raftkv_core::backup::read::ReadError;
+use raftkv_core::backup::read::{Access, ReadError};
 use raftkv_core::backup::recall::{Next, Recall};
 use raftkv_core::backup::replicas::Replicas;
 use raftkv_core::backup::select::Selector;
@@ -81,7 +81,15 @@ fn judged(store: &Store, id: BackupId) -> Judged {
 }
 
 fn catch_up(stores: &mut [Store; 2], route: Route) -> Result<CaughtUp, CatchUpError> {
-    let mut machine = CatchUp::new(route, KeyRing::new([key(1)]));
+    catch_up_with(stores, route, access(&[key(1)]))
+}
+
+fn catch_up_with(
+    stores: &mut [Store; 2],
+    route: Route,
+    access: Access,
+) -> Result<CaughtUp, CatchUpError> {
+    let mut machine = CatchUp::new(route, access);
     drive(stores, &mut machine);
     machine.outcome().expect("the machine ends").cloned().map_err(Clone::clone)
 }
@@ -308,6 +316,35 @@ fn catching_up_copies_what_is_missing_and_mends_what_is_damaged() {
 }
 
 #[test]
+fn what_is_not_encrypted_stays_where_it_is_when_it_would_have_to_be() {
+    let mut stores = pair();
+    let mut make = |index, keys: &[_]| {
+        backup(&mut stores[0], &state(50), index, settings(Compression::None, keys))
+    };
+    let (ours, plain, locked) = (make(5, &[key(1)]), make(6, &[]), make(7, &[key(8)]));
+    let done = catch_up(&mut stores, TO_SECOND).unwrap();
+    let copied: Vec<_> = done.copies.iter().map(|(id, copied)| (*id, copied.is_ok())).collect();
+    assert_eq!(copied, [(locked, true), (ours, true)], "{done}");
+    assert_eq!((&done.plain[..], done.is_whole()), (&[plain][..], true), "it is not missed");
+    assert!(done.to_string().contains(&format!("{plain}: not encrypted")), "{done}");
+    let canary = &b"of a user, as it might be"[..];
+    let mut bytes = stores[1].objects.values();
+    assert!(!bytes.any(|it| it.windows(canary.len()).any(|window| window == canary)));
+
+    let lenient = Access { plaintext: Plaintext::Allowed, ..access(&[key(1)]) };
+    let done = catch_up_with(&mut stores, TO_SECOND, lenient).unwrap();
+    assert_eq!((done.copies.len(), done.already, done.plain.len()), (1, 2, 0), "{done}");
+    let done = catch_up(&mut stores, TO_SECOND).unwrap();
+    assert_eq!((done.already, done.plain.len()), (3, 0), "what is there is there: {done}");
+
+    // A plain backup in an encrypted one's place is none of ours.
+    stores[1] = Store::default();
+    backup(&mut stores[1], &state(50), 5, settings(GZIP, &[]));
+    let done = catch_up(&mut stores, TO_SECOND).unwrap();
+    assert_eq!((&done.forged[..], done.is_whole()), (&[ours][..], false), "{done}");
+}
+
+#[test]
 fn copying_can_be_stopped_at_any_moment() {
     let mut stores = pair();
     for index in 5..9 {
@@ -315,7 +352,7 @@ fn copying_can_be_stopped_at_any_moment() {
     }
     for answers in 0..200 {
         stores[1] = Store::default();
-        let mut machine = CatchUp::new(TO_SECOND, KeyRing::default());
+        let mut machine = CatchUp::new(TO_SECOND, access(&[]));
         let mut under_way = VecDeque::new();
         let mut is_stopped = false;
         for turn in 0.. {

@@ -7,6 +7,8 @@ use raftkv_core::backup::KeyRing;
 use raftkv_core::backup::catalog::Standing;
 use raftkv_core::backup::compress::Compression;
 use raftkv_core::backup::create::{Bounds, Settings};
+use raftkv_core::backup::format::Plaintext;
+use raftkv_core::backup::read::Access;
 use raftkv_core::node::Node;
 use raftkv_core::node::copies::Copies;
 
@@ -25,7 +27,8 @@ fn careful(node: &mut Node) {
 fn copying(node: &mut Node) {
     able(node);
     let names = vec!["second".into(), "third".into()];
-    node.copy_backups(Copies { names, keys: KeyRing::default() });
+    let access = Access { keys: KeyRing::default(), plaintext: Plaintext::Allowed };
+    node.copy_backups(Copies { names, access });
 }
 
 fn tidy_copying(node: &mut Node) {

@@ -121,7 +121,7 @@ impl BackupConfig {
     /// The stores that have copies; `None` if there are none.
     pub fn copies(&self) -> Option<Copies> {
         let names: Vec<_> = self.config.copies.iter().map(|copy| copy.name.clone()).collect();
-        (!names.is_empty()).then(|| Copies { names, keys: self.ring() })
+        (!names.is_empty()).then(|| Copies { names, access: self.access(false) })
     }
 
     /// Every key that may open a backup.

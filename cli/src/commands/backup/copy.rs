@@ -12,6 +12,7 @@ use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::catch_up::{CatchUp, CatchUpError, CaughtUp};
 use raftkv_core::backup::copy::{Copied, CopyError, Route};
+use raftkv_core::backup::read::Access;
 use raftkv_node::blob::drive_until;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -27,6 +28,9 @@ pub struct Copy {
     /// From this store: primary, unless that is what has to be filled again
     #[arg(long, value_name = "NAME", default_value = "primary", conflicts_with = "store")]
     from: String,
+    /// Copy backups that are not encrypted, although encryption is configured
+    #[arg(long)]
+    allow_plaintext: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,7 +49,7 @@ struct StoreView {
 #[derive(Debug, Serialize)]
 struct CopyView {
     id: String,
-    /// `copied`, `already`, `gone`, `forged`, `unreadable` or `failed`.
+    /// `copied`, `already`, `gone`, `forged`, `unreadable`, `plain` or `failed`.
     outcome: &'static str,
     data_bytes: Option<u64>,
     error: Option<String>,
@@ -74,7 +78,8 @@ async fn copy_all(context: &Context, copy: Copy, stop: &Stop) -> Result<(), Fail
     }
     let (mut stores, mut first) = (Vec::new(), None);
     for to in to {
-        let done = catch_up(context, &mut setup, Route { from, to }, stop).await;
+        let access = setup.loaded.access(copy.allow_plaintext);
+        let done = catch_up(context, &mut setup, Route { from, to }, access, stop).await;
         let failed = failed(&done, setup.name(to));
         first = first.or(failed);
         stores.push(view(setup.name(to), &done));
@@ -114,7 +119,8 @@ async fn copy_made(
 ) {
     let from = StoreIndex::PRIMARY;
     for to in setup.all().skip(1) {
-        let done = catch_up(context, setup, Route { from, to }, stop).await;
+        let access = setup.loaded.access(false);
+        let done = catch_up(context, setup, Route { from, to }, access, stop).await;
         let mut copies = done.iter().flat_map(|done| &done.copies);
         if copies.any(|(id, copied)| *id == made && copied.is_ok()) {
             lacking.remove(&to);
@@ -136,6 +142,7 @@ async fn catch_up(
     context: &Context,
     setup: &mut Setup,
     route: Route,
+    access: Access,
     stop: &Stop,
 ) -> Result<CaughtUp, Failure> {
     let stopped = || {
@@ -149,7 +156,7 @@ async fn catch_up(
         Failure::new(failure.exit(), format!("nothing was copied: {failure}"))
     })?;
     let lock = lock.ok_or_else(stopped)?;
-    let mut machine = CatchUp::new(route, setup.loaded.ring());
+    let mut machine = CatchUp::new(route, access);
     let meter = Meter::new(context);
     let show = |progress| meter.show(progress);
     drive_until(&mut machine, &mut setup.stores, stop.told(), CatchUp::stop, show).await;
@@ -230,8 +237,13 @@ fn view(name: &str, done: &Result<CaughtUp, Failure>) -> StoreView {
         let error = Some("it is there, but cannot be read".to_owned());
         CopyView { id: id.to_string(), outcome: "unreadable", data_bytes: None, error }
     };
+    let plain = |id: &BackupId| {
+        let error = Some("it is not encrypted: --allow-plaintext copies it".to_owned());
+        CopyView { id: id.to_string(), outcome: "plain", data_bytes: None, error }
+    };
     let copies = done.copies.iter().map(copied).chain(done.forged.iter().map(forged));
-    let copies = copies.chain(done.unreadable.iter().map(unreadable)).collect();
+    let copies = copies.chain(done.unreadable.iter().map(unreadable));
+    let copies = copies.chain(done.plain.iter().map(plain)).collect();
     StoreView { store, already: done.already, copies, error: None }
 }
 

@@ -150,9 +150,9 @@ impl Backups {
     /// Where nodes copy to, if they do.
     pub(in crate::world) fn node_copies(&mut self) -> Option<CopyPlan> {
         let count = self.copies.sites.len();
-        let keys = self.console.keys().access().keys;
+        let access = self.console.keys().access();
         let names = (1..=count).map(|at| format!("copies-{at}")).collect();
-        (self.nodes_are_able && count > 0).then_some(CopyPlan { names, keys })
+        (self.nodes_are_able && count > 0).then_some(CopyPlan { names, access })
     }
 
     /// A node asks a store for something.
