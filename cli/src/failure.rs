@@ -1,6 +1,6 @@
 //! How a command fails: one line for people, one number for scripts.
 
-use raftkv_core::api::Error;
+use raftkv_core::api::{Error, Obstacle};
 use raftkv_node::client::ClientError;
 use std::fmt;
 use std::io::{self, Write as _};
@@ -76,6 +76,16 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
+    }
+}
+
+impl From<Obstacle> for Exit {
+    fn from(obstacle: Obstacle) -> Self {
+        match obstacle {
+            Obstacle::Refused => Exit::Refused,
+            Obstacle::Store => Exit::Storage,
+            Obstacle::Other => Exit::Failed,
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Backups that have to wait for their turn, and those whose turn it is not.
 
-use super::backup::fill;
+use super::backup::{encrypted, fill};
 use super::cluster::{Cluster, arg};
 use super::gate::Gate;
 use super::s3::S3;
 use serde_json::Value;
+use std::fs;
 
 #[test]
 fn the_state_is_frozen_when_the_store_is_locked() {
@@ -22,4 +23,53 @@ fn the_state_is_frozen_when_the_store_is_locked() {
     assert!(output.status.success(), "{output:?}");
     let made: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((made["revision"].as_u64(), made["keys"].as_u64()), (written, Some(101)), "{made}");
+}
+
+const IN_CLUSTER: [&str; 5] = ["backup", "create", "--in-cluster", "-o", "json"];
+
+#[test]
+fn of_two_that_the_cluster_is_asked_for_at_once_one_is_refused() {
+    let mut cluster = Cluster::prepare(1);
+    let s3 = S3::start(&cluster.path("s3"));
+    let gate = Gate::before(s3.address, "/data.db");
+    s3.reach(gate.address());
+    cluster.launch_with(0, &["--backup-config", arg(&s3.config)]);
+    fill(&cluster, 100);
+    let first = cluster.cli().command(&IN_CLUSTER).spawn().unwrap();
+    gate.wait_until_held();
+    let refused = cluster.cli().fails(13, &IN_CLUSTER);
+    assert!(refused.contains("another backup is being made"), "{refused}");
+    gate.open();
+    let first = first.wait_with_output().unwrap();
+    assert!(first.status.success(), "{first:?}");
+    let first: Value = serde_json::from_slice(&first.stdout).unwrap();
+    let status = cluster.cli().json(&["backup", "schedule", "status"]);
+    assert_eq!((&status["last"]["id"], &status["run"]), (&first["id"], &Value::Null), "{status}");
+}
+
+#[test]
+fn what_keeps_the_cluster_from_a_backup_is_an_exit_code() {
+    let mut cluster = Cluster::prepare(1);
+    let s3 = S3::start(&cluster.path("s3"));
+    cluster.launch_with(0, &["--backup-config", arg(&s3.config)]);
+    fill(&cluster, 100);
+    let gate = Gate::before(s3.address, "/data.db");
+    s3.reach(gate.address());
+    let beside = ["backup", "create", "--config", arg(&s3.config)];
+    let beside = cluster.cli().command(&beside).spawn().unwrap();
+    gate.wait_until_held();
+    let refused = cluster.cli().run(&IN_CLUSTER);
+    assert_eq!(refused.status.code(), Some(13), "{refused:?}");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("another backup is being made in this store: backup create"), "{said}");
+    gate.open();
+    assert!(beside.wait_with_output().unwrap().status.success());
+
+    let mut local = Cluster::prepare(1);
+    let config = encrypted(&local.path("backup"));
+    fs::write(config.with_file_name("store"), "a file in a store's place").unwrap();
+    local.launch_with(0, &["--backup-config", arg(&config)]);
+    fill(&local, 1);
+    let failed = local.cli().run(&IN_CLUSTER);
+    assert_eq!(failed.status.code(), Some(6), "{failed:?}");
 }

@@ -5,6 +5,7 @@ use crate::backup::BackupId;
 use crate::ids::NodeId;
 use crate::time::Wall;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// When backups are made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +115,17 @@ pub enum RunOutcome {
     Abandoned,
 }
 
+/// What kept a run from making a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Somebody else makes backups in the store.
+    Refused,
+    /// The store.
+    Store,
+    /// Something else.
+    Other,
+}
+
 /// What a node answers about backups.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupStatus {
@@ -168,6 +180,32 @@ impl BackupStatus {
         let Backups { last, complete, .. } = &self.backups;
         let good = last.iter().filter(|last| last.is_good()).chain(complete);
         good.map(|ended| ended.started).max()
+    }
+}
+
+impl Obstacle {
+    /// What the words of a failure begin with: their form, which older builds read too, has no other place for it.
+    fn mark(self) -> &'static str {
+        match self {
+            Obstacle::Refused => "refused: ",
+            Obstacle::Store => "store: ",
+            Obstacle::Other => "",
+        }
+    }
+}
+
+impl RunOutcome {
+    /// There is no backup, for this reason.
+    pub fn failed(obstacle: Obstacle, why: impl fmt::Display) -> Self {
+        RunOutcome::Failed { why: format!("{}{why}", obstacle.mark()) }
+    }
+
+    /// What was in the way, if it failed.
+    pub fn obstacle(&self) -> Option<Obstacle> {
+        let RunOutcome::Failed { why } = self else { return None };
+        let told = [Obstacle::Refused, Obstacle::Store].into_iter();
+        let mut told = told.filter(|obstacle| why.starts_with(obstacle.mark()));
+        Some(told.next().unwrap_or(Obstacle::Other))
     }
 }
 

@@ -12,7 +12,7 @@ pub mod response;
 
 pub use admin::{MemberInfo, MemberRole, NodeStatus, Role, SnapshotInfo};
 pub use backups::{
-    BackupStatus, Backups, CopyReport, Ended, PruneReport, Run, RunOutcome, Schedule,
+    BackupStatus, Backups, CopyReport, Ended, Obstacle, PruneReport, Run, RunOutcome, Schedule,
 };
 pub use data::{Event, EventKind, KeyRange, KeyValue, LeaseId, RangeEnd, Revision};
 pub use error::Error;

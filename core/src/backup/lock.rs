@@ -11,6 +11,7 @@
 use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, Listing, ObjectName, Role};
 use super::machine::{Action, ActionResult, Machine, Outbox};
 use super::marker::{MAX_MARKER_BYTES, Marker, Owner};
+use crate::api::Obstacle;
 use bytes::Bytes;
 
 /// How often a holder gives a sign of life.
@@ -97,6 +98,16 @@ impl Held {
     /// How often its holder gave a sign of life.
     pub fn beats(&self) -> Option<u64> {
         self.marker.as_ref().map(|marker| marker.beats)
+    }
+}
+
+impl LockError {
+    /// What was in the way.
+    pub fn obstacle(&self) -> Obstacle {
+        match self {
+            LockError::Held(_) | LockError::Lost => Obstacle::Refused,
+            LockError::Store(_) => Obstacle::Store,
+        }
     }
 }
 

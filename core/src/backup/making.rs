@@ -18,7 +18,7 @@ use super::marker::{Marker, Owner};
 use super::numbered::Numbered;
 use super::prune::{Prune, Pruning};
 use super::sweep::Sweep;
-use crate::api::{Ended, PruneReport, RunOutcome};
+use crate::api::{Ended, Obstacle, PruneReport, RunOutcome};
 use crate::ids::OpId;
 use crate::rng::Rng;
 use crate::snapshot::Encoder;
@@ -197,7 +197,7 @@ impl Making {
         match &mut self.create {
             _ if self.permitted || self.ended.is_some() => {}
             Some(create) => create.abandon(why),
-            None => self.ended = Some(RunOutcome::Failed { why: why.into() }),
+            None => self.ended = Some(RunOutcome::failed(Obstacle::Other, why)),
         }
         self.advance();
     }
@@ -289,7 +289,7 @@ impl Making {
                 Holding::Yes => {}
                 Holding::NotYet => return None,
                 Holding::No(error) => {
-                    self.ended = Some(RunOutcome::Failed { why: error.to_string() });
+                    self.ended = Some(RunOutcome::failed(error.obstacle(), error));
                     return Some(Stage::Leaving);
                 }
                 Holding::Released => return Some(Stage::Leaving),
@@ -350,7 +350,7 @@ impl Making {
 
     fn announced(&mut self, failed: Option<String>) -> Stage {
         if let Some(why) = failed.filter(|_| self.ended.is_none()) {
-            self.ended = Some(RunOutcome::Failed { why });
+            self.ended = Some(RunOutcome::failed(Obstacle::Store, why));
         }
         if self.ended.is_none() {
             let Order { id, source, settings, started, .. } = &self.order;
@@ -361,7 +361,7 @@ impl Making {
                     self.create = Some(Box::new(create));
                     return Stage::Creating;
                 }
-                Err(error) => self.ended = Some(RunOutcome::Failed { why: error.to_string() }),
+                Err(error) => self.ended = Some(RunOutcome::failed(Obstacle::Other, error)),
             }
         }
         self.conclude()
@@ -392,7 +392,7 @@ impl Making {
         let create = self.create.as_ref()?;
         let outcome = match create.outcome()? {
             Outcome::Complete(metadata) => RunOutcome::Complete { data_bytes: metadata.data_bytes },
-            Outcome::Failed(failure) => RunOutcome::Failed { why: failure.to_string() },
+            Outcome::Failed(failure) => RunOutcome::failed(failure.obstacle(), failure),
         };
         self.given = create.next_op() - 1;
         self.ended = Some(outcome);

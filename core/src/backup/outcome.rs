@@ -2,6 +2,7 @@
 
 use super::blob::BlobError;
 use super::metadata::Metadata;
+use crate::api::Obstacle;
 use std::fmt;
 
 /// How the backup ended.
@@ -58,6 +59,16 @@ pub enum Step {
     Finishing,
     /// Writing `metadata.json`.
     Committing,
+}
+
+impl Failure {
+    /// What was in the way.
+    pub fn obstacle(&self) -> Obstacle {
+        match &self.cause {
+            Cause::Store(_) | Cause::Displaced | Cause::Unknown(_) => Obstacle::Store,
+            Cause::Source(_) | Cause::Limit(_) => Obstacle::Other,
+        }
+    }
 }
 
 impl fmt::Display for Step {

@@ -199,11 +199,13 @@ impl Backups {
         Ok(())
     }
 
-    fn check_free(&self) -> Result<(), Error> {
+    /// Whether a run may begin.
+    pub(crate) fn check_free(&self) -> Result<(), Error> {
         match &self.run {
             Some(run) => {
-                let what = format!("backup {} is being made by node {}", run.id, run.node);
-                Err(Error::Conflict(what))
+                let Run { id, node, .. } = run;
+                let what = format!("another backup is being made: {id}, by node {node}");
+                Err(Error::Refused(what))
             }
             None => Ok(()),
         }

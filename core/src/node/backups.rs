@@ -119,20 +119,15 @@ impl Node {
         }
     }
 
+    /// While another one goes on, this is refused for good: a client that waited would make another one behind it that nobody asked for.
     fn may_begin_backup(&self) -> Result<(), Error> {
         if !self.consensus.leads_and_knows_all() {
             return Err(Error::Unavailable("the leader is new; retry".into()));
         }
         if self.duty.choosing.is_some() {
-            return Err(Error::Conflict("another backup is about to begin".into()));
+            return Err(Error::Refused("another backup is about to begin".into()));
         }
-        match &self.state.backups().run {
-            Some(run) => {
-                let what = format!("backup {} is being made by node {}", run.id, run.node);
-                Err(Error::Conflict(what))
-            }
-            None => Ok(()),
-        }
+        self.state.backups().check_free()
     }
 
     /// Asks every member that is alive.

@@ -2,7 +2,7 @@
 
 use super::scene::{Scene, able, tidy};
 use super::store::Store;
-use raftkv_core::api::{CopyReport, Ended, Request, Response, RunOutcome};
+use raftkv_core::api::{CopyReport, Ended, Obstacle, Request, Response, RunOutcome};
 use raftkv_core::backup::KeyRing;
 use raftkv_core::backup::catalog::Standing;
 use raftkv_core::backup::compress::Compression;
@@ -102,7 +102,7 @@ fn a_backup_does_not_count_before_the_stores_that_must_have_it() {
     scene.down = vec![1];
     scene.run();
     let last = scene.until("it ends", |backups| backups.run.is_none()).last.unwrap();
-    assert!(matches!(last.outcome, RunOutcome::Failed { .. }), "{:?}", last.outcome);
+    assert_eq!(last.outcome.obstacle(), Some(Obstacle::Store), "{:?}", last.outcome);
     scene.ticks(20);
     assert!((0..3).all(|store| scene.complete_in(store).is_empty()));
     scene.down = vec![2];
@@ -125,8 +125,7 @@ fn nothing_is_made_while_somebody_has_one_of_the_stores() {
         scene.ticks(60);
     }
     let last = scene.until("it ends", |backups| backups.run.is_none()).last.unwrap();
-    let RunOutcome::Failed { why } = &last.outcome else { panic!("{:?}", last.outcome) };
-    assert!(why.contains("a person"), "{why}");
+    assert_eq!(last.outcome.obstacle(), Some(Obstacle::Refused), "{:?}", last.outcome);
     assert!((0..3).all(|store| objects(&scene.stores[store]).is_empty()));
 }
 

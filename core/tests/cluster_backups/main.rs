@@ -11,7 +11,7 @@ mod scene;
 #[allow(dead_code, reason = "faults by number are for the tests of single machines")]
 mod store;
 
-use raftkv_core::api::{Backups, Request, Response, RunOutcome};
+use raftkv_core::api::{Backups, Error, Obstacle, Request, Response, RunOutcome};
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::BlobOp;
 use raftkv_core::backup::catalog::Standing;
@@ -66,6 +66,25 @@ fn a_leader_alone_makes_it_itself_and_who_cannot_says_so() {
     without.schedule("14 22 * * *");
     without.ticks(2_400);
     assert_eq!(without.warnings("a backup is due, but no member can make"), 1);
+}
+
+#[test]
+fn one_that_is_asked_for_beside_another_is_refused_for_good() {
+    let mut scene = Scene::new(3);
+    scene.ask_leader(Request::BackupRun);
+    let refused = |scene: &mut Scene, why: &str| {
+        let req = scene.ask_leader(Request::BackupRun);
+        scene.cluster.settle();
+        match scene.cluster.answer(req) {
+            Response::Error(Error::Refused(what)) => assert!(what.contains(why), "{what}"),
+            other => panic!("{other:?}"),
+        }
+    };
+    refused(&mut scene, "is about to begin");
+    let run = scene.begin();
+    refused(&mut scene, &format!("{}, by node {}", run.id, run.node));
+    scene.until("it ends", |backups| backups.run.is_none());
+    assert_eq!(scene.complete(), [run.id], "no other follows");
 }
 
 #[test]
@@ -209,7 +228,7 @@ fn a_store_that_is_down_is_tried_again() {
     scene.schedule("*/5 * * * *");
     scene.down = vec![0];
     let failed = scene.until("it fails", |backups| backups.failures == 2);
-    assert!(matches!(failed.last.unwrap().outcome, RunOutcome::Failed { .. }));
+    assert_eq!(failed.last.unwrap().outcome.obstacle(), Some(Obstacle::Store));
     assert_eq!(scene.stores[0].objects.len(), 0);
     assert!(scene.warnings("ended: Failed") > 0);
     scene.down.clear();
@@ -271,9 +290,9 @@ fn whoever_has_the_store_keeps_it_and_the_run_is_told() {
         lock = scene.renew(Renew::new(lock));
         scene.ticks(60);
     }
-    let RunOutcome::Failed { why } = scene.backups().last.unwrap().outcome else {
-        panic!("{:?}", scene.backups())
-    };
+    let outcome = scene.backups().last.unwrap().outcome;
+    assert_eq!(outcome.obstacle(), Some(Obstacle::Refused));
+    let RunOutcome::Failed { why } = outcome else { panic!("{outcome:?}") };
     assert!(why.contains("another backup is being made") && why.contains("a person"), "{why}");
     assert_eq!(scene.catalog().entries.len(), 0, "it wrote nothing");
     scene.renew(Renew::release(lock));

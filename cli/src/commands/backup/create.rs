@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::stop::Stop;
 use clap::Args;
-use raftkv_core::backup::create::{Cause, Create as Machine, Outcome, Settings};
+use raftkv_core::backup::create::{Create as Machine, Outcome, Settings};
 use raftkv_core::backup::machine::Progress;
 use raftkv_core::backup::making::status;
 use raftkv_core::backup::mark::Mark;
@@ -147,13 +147,7 @@ async fn make(
     }
     match machine.outcome() {
         Some(Outcome::Complete(metadata)) => Ok((**metadata).clone()),
-        Some(Outcome::Failed(failure)) => {
-            let exit = match &failure.cause {
-                Cause::Store(_) | Cause::Displaced | Cause::Unknown(_) => Exit::Storage,
-                Cause::Source(_) | Cause::Limit(_) => Exit::Failed,
-            };
-            Err(Failure::new(exit, failure))
-        }
+        Some(Outcome::Failed(failure)) => Err(Failure::new(failure.obstacle().into(), failure)),
         None => unreachable!("a driven machine has an outcome"),
     }
 }

@@ -9,7 +9,6 @@ use raftkv_core::backup::catalog::{Catalog, Entry, ReadCatalog};
 use raftkv_core::backup::choose::{Choice, choose};
 use raftkv_core::backup::config::{Config, ConfigError};
 use raftkv_core::backup::format::Plaintext;
-use raftkv_core::backup::lock::LockError;
 use raftkv_core::backup::mark::MarkError;
 use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::backup::read::{ReadError, ReadTrouble};
@@ -193,13 +192,7 @@ impl Setup {
         let owner = Owner::draw(&mut rng("lock")?);
         let store = self.open(at)?;
         let lock = Guard::lock(store, owner, &who(command), now(), stop).await;
-        lock.map_err(|error| {
-            let exit = match error {
-                LockError::Held(_) | LockError::Lost => Exit::Refused,
-                LockError::Store(_) => Exit::Storage,
-            };
-            self.in_store(at, Failure::new(exit, error))
-        })
+        lock.map_err(|error| self.in_store(at, Failure::new(error.obstacle().into(), error)))
     }
 
     /// Picks the backup that was asked for in all stores that were heard, and tells why it may not be the newest; `plaintext` says whether those

@@ -80,7 +80,7 @@ fn a_slot_is_taken_up_once() {
     let slot = START + HOUR_MS;
     assert_eq!(cluster.due(), Some(slot));
     let number = cluster.start(Some(slot)).unwrap();
-    assert!(matches!(cluster.start(None), Err(Error::Conflict(_))));
+    assert!(matches!(cluster.start(None), Err(Error::Refused(_))));
     cluster.end(number, true).unwrap();
     assert_eq!(cluster.due(), None);
     // Another leader, with an entry on its way, for the same slot.

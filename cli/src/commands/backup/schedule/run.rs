@@ -35,9 +35,13 @@ pub async fn run_now(context: &Context, wait: bool) -> Result<(), Failure> {
     }
     let ended = follow(&client, &begun).await?;
     context.print(&EndedView::new(&ended))?;
-    match &ended.outcome {
+    let outcome = &ended.outcome;
+    match outcome {
         RunOutcome::Complete { .. } | RunOutcome::Unchanged { .. } => Ok(()),
-        RunOutcome::Failed { why } => Err(Failure::new(Exit::Failed, why)),
+        RunOutcome::Failed { why } => {
+            let exit = outcome.obstacle().map_or(Exit::Failed, Exit::from);
+            Err(Failure::new(exit, why))
+        }
         RunOutcome::Abandoned => {
             let what = format!("node {} was not heard of in time", ended.node);
             Err(Failure::new(Exit::Failed, what))
