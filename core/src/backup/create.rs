@@ -25,8 +25,9 @@ use crate::time::Wall;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 
+pub use super::bounds::Bounds;
 pub use super::outcome::{Cause, Failure, Outcome, Step};
-pub use super::settings::{Bounds, Settings, SettingsError, Source};
+pub use super::settings::{Settings, SettingsError, Source};
 
 /// The machine.
 #[derive(Debug)]

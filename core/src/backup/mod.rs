@@ -10,6 +10,7 @@
 //! altered yields nothing at all; no pair of key and nonce is used twice; when encryption is asked for, no plain byte leaves.
 
 pub mod blob;
+pub mod bounds;
 pub mod catalog;
 pub mod catch_up;
 pub mod choose;

@@ -1,5 +1,6 @@
 //! What a backup is made of and how, as asked for.
 
+use super::bounds::Bounds;
 use super::compress::{Compression, CompressionError};
 use super::format::{CHUNK_BYTES_RANGE, MAX_RECIPIENTS};
 use super::keys::Key;
@@ -47,20 +48,6 @@ pub struct Settings {
     pub version: String,
     /// Bounds on memory.
     pub bounds: Bounds,
-}
-
-/// Bounds on what is in memory at once: about `parts_in_flight + 1` parts and `2 * chunks_in_flight` chunks, and up to 4 parts that the
-/// client of each store holds; 47 MiB by default for one store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// Plain bytes of a chunk.
-    pub chunk_bytes: u32,
-    /// Chunks being sealed.
-    pub chunks_in_flight: usize,
-    /// Bytes of an upload's part; S3 and Google want at least 5 MiB, and at most 10,000 of them.
-    pub part_bytes: usize,
-    /// Parts being uploaded.
-    pub parts_in_flight: usize,
 }
 
 /// Why a backup cannot be begun as asked.
@@ -121,17 +108,6 @@ impl Source {
             ("number of keys", found.keys == self.keys),
         ];
         same.into_iter().find(|(_, same)| !same).map_or(Ok(()), |(what, _)| Err(what))
-    }
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Bounds {
-            chunk_bytes: 1 << 20,
-            chunks_in_flight: 6,
-            part_bytes: 5 << 20,
-            parts_in_flight: 2,
-        }
     }
 }
 

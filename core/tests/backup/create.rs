@@ -93,18 +93,22 @@ fn pull(store: &mut Store, create: &mut Create, encoder: &mut Encoder) {
 
 #[test]
 fn memory_stays_bounded_whatever_the_size() {
-    let peak = |keys| {
+    let peak = |keys, chunks_in_flight| {
         let mut store = Store { reversed: true, ..Store::default() };
-        let id = backup(&mut store, &state(keys), 9, settings(Compression::None, &[key(1)]));
+        let mut settings = settings(Compression::None, &[key(1)]);
+        settings.bounds.chunks_in_flight = chunks_in_flight;
+        let id = backup(&mut store, &state(keys), 9, settings);
         let made = std::mem::take(&mut store.peak_bytes);
         assert!(restore(&mut store, id, access(&[key(1)])).is_ok());
         (made, store.peak_bytes, store.objects[&format!("{id}/data.db")].len())
     };
-    let (made, read, len) = peak(5000);
+    let (made, read, len) = peak(5000, 3);
     // 3 chunks of 4 KiB and 2 parts of 9,000 bytes; 3 windows of 5,000 bytes and 3 chunks.
     assert!(len > 10 * made, "{len} bytes are too few to show anything");
     assert!(made <= 3 * 4096 + 2 * 9000, "{made}");
     assert!(read <= 3 * 5000 + 3 * 4200, "{read}");
+    let (more, ..) = peak(5000, 14);
+    assert!(more > made && more <= 14 * 4096 + 2 * 9000, "{more}");
 }
 
 #[test]

@@ -17,7 +17,9 @@ use raftkv_core::backup::read::Access;
 use raftkv_core::node::copies::Copies;
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
 
 /// A configuration that was read, with its keys.
 #[derive(Debug)]
@@ -99,7 +101,7 @@ impl BackupConfig {
             stores: self.config.required_copies,
             recipients: self.keys.recipients.clone(),
             version: version.to_owned(),
-            bounds: Bounds::default(),
+            bounds: Bounds::for_processors(available_parallelism().map_or(1, NonZero::get)),
         })
     }
 
@@ -219,7 +221,10 @@ mod tests {
         let loaded = load(&yaml).unwrap();
         assert_eq!(loaded.keys.recipients.len(), 1);
         assert_eq!(loaded.ring().ids().count(), 2);
-        assert_eq!(loaded.settings("1").unwrap().recipients.len(), 1);
+        let settings = loaded.settings("1").unwrap();
+        assert_eq!(settings.recipients.len(), 1);
+        let processors = available_parallelism().unwrap().get();
+        assert_eq!(settings.bounds, Bounds::for_processors(processors));
         assert_eq!(loaded.access(false).plaintext, Plaintext::Refused);
         assert_eq!(loaded.access(true).plaintext, Plaintext::Allowed);
     }
