@@ -66,11 +66,11 @@ kill_nodes
 rm -rf "$work"/old-*
 say "all three nodes killed, all three data directories deleted"
 
-new_cluster=""
+new_cluster="" backup=latest
 for id in 1 2 3; do
-    answer=$("$bin/raftkv-cli" -o json backup restore --config "$work/backup.yaml" --backup latest --db "$work/new-$id" --id $id \
+    answer=$("$bin/raftkv-cli" -o json backup restore --config "$work/backup.yaml" --backup "$backup" --db "$work/new-$id" --id $id \
         --initial-cluster "$(initial_cluster)" ${new_cluster:+--cluster-id "$new_cluster"})
-    new_cluster=$(jq -r .cluster_id <<<"$answer")
+    new_cluster=$(jq -r .cluster_id <<<"$answer") backup=$(jq -r .backup <<<"$answer")
 done
 [[ "$new_cluster" != "$old_cluster" ]]
 for id in 1 2 3; do start_node $id "$work/new-$id"; done

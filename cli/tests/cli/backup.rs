@@ -58,13 +58,19 @@ fn a_cluster_comes_back_after_losing_everything() {
     let members = new.initial_cluster();
     let mut cluster_id: Option<String> = None;
     let mut hashes = Vec::new();
+    let whole_id = made["id"].as_str().unwrap();
     for place in 0..3 {
         let (db, id) = (new.data_dir(place), (place + 1).to_string());
-        let mut args = vec!["backup", "restore", "--config", arg(&config), "--backup", "latest"];
+        let mut args = vec!["backup", "restore", "--config", arg(&config)];
         args.extend(["--db", arg(&db), "--initial-cluster", &members, "--id", &id]);
         if let Some(cluster_id) = &cluster_id {
             args.extend(["--cluster-id", cluster_id]);
+            for other in [&["--backup", "latest"][..], &["--backup", whole_id, "--or-older"]] {
+                let refused = Cli::offline().fails(2, &[&args[..], other].concat());
+                assert!(refused.contains("the very backup"), "{refused}");
+            }
         }
+        args.extend(["--backup", if cluster_id.is_some() { whole_id } else { "latest" }]);
         let restored = Cli::offline().json(&args);
         assert_eq!((&restored["keys"], &restored["epoch"]), (&json!(3000), &json!(1)));
         assert_ne!(restored["cluster_id"], made["cluster_id"]);
@@ -85,6 +91,28 @@ fn a_cluster_comes_back_after_losing_everything() {
     assert_eq!(status["cluster_id"].as_str(), cluster_id.as_deref());
     let revision = new.cli().json(&["put", "k/new", "x"])["revision"].as_u64();
     assert!(revision > made["revision"].as_u64(), "the revision goes on above the old ones");
+}
+
+#[test]
+fn what_a_restored_cluster_gave_out_is_not_given_out_again_from_an_older_backup() {
+    let mut cluster = Cluster::start(1);
+    fill(&cluster, 10);
+    let config = encrypted(&cluster.path("backup"));
+    let create = ["backup", "create", "--config", arg(&config), "--db"];
+    cluster.kill(0);
+    let old_db = cluster.data_dir(0);
+    let first = Cli::offline().json(&[&create[..], &[arg(&old_db)]].concat());
+    let restore = |backup: &str, db: &str| {
+        let db = cluster.path(db);
+        let args = ["backup", "restore", "--config", arg(&config), "--backup", backup, "--db"];
+        Cli::offline().json(&[&args[..], &[arg(&db)]].concat())
+    };
+    let second = restore("latest", "second");
+    assert_eq!(second["epoch"], json!(1));
+    Cli::offline().json(&[&create[..], &[arg(&cluster.path("second"))]].concat());
+    let third = restore(first["id"].as_str().unwrap(), "third");
+    assert_eq!(third["epoch"], json!(2), "the store has a backup of epoch 1");
+    assert!(third["revision"].as_u64() > second["revision"].as_u64());
 }
 
 #[test]

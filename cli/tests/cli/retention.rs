@@ -147,12 +147,20 @@ fn a_store_is_put_right() {
     assert!(!broken_off.exists());
     assert_eq!(store.json(&["catalog", "fsck"])["findings"], json!([]));
 
-    // Damaged, it does not even tell whether this is the newest backup; what is to be done about that is said.
-    fs::write(&lost, &written[1..]).unwrap();
+    // An older backup is not taken for one whose metadata are damaged or gone; what is to be done about that is said.
+    let newest = object(1, "metadata.json");
+    let whole = fs::read(&newest).unwrap();
     let db = store.cluster.path("restored");
-    let said = store.fails(5, &["restore", "--backup", "latest", "--db", arg(&db)]);
-    assert!(said.contains("may be newer") && said.contains("catalog rebuild"), "{said}");
-    assert!(said.contains(id(&made[1])) && !db.exists(), "{said}");
+    for left in [Some(&whole[1..]), None] {
+        match left {
+            Some(left) => fs::write(&newest, left).unwrap(),
+            None => fs::remove_file(&newest).unwrap(),
+        }
+        let said = store.fails(5, &["restore", "--backup", "latest", "--db", arg(&db)]);
+        assert!(said.contains("is newer") && said.contains("catalog rebuild"), "{said}");
+        assert!(said.contains(id(&made[0])) && !db.exists(), "{said}");
+    }
+    fs::write(&newest, &whole).unwrap();
 
     fs::remove_file(&lost).unwrap();
     let rebuilt = store.json(&["catalog", "rebuild"]);

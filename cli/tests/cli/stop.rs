@@ -216,7 +216,10 @@ fn a_restore_that_was_killed_while_it_moved_directories_is_simply_repeated() {
     let newer = Cli::offline().json(&forced);
     assert_eq!(newer["backup"], made["id"]);
     let id = "ab".repeat(16);
-    let other = Cli::offline().json(&[&forced[..], &["--cluster-id", &id]].concat());
+    let whole_id = newer["backup"].as_str().unwrap();
+    let named = forced.iter().map(|it| if *it == "latest" { whole_id } else { it });
+    let named: Vec<&str> = named.chain(["--cluster-id", &id]).collect();
+    let other = Cli::offline().json(&named);
     assert_eq!(other["cluster_id"], id.as_str());
     let again = Cli::offline().json(&forced);
     assert_ne!(again["cluster_id"], newer["cluster_id"], "the other one was there");

@@ -73,7 +73,7 @@ pub fn check_origin(
 mod tests {
     use super::*;
     use crate::check::backup_testing::{BackupMaker, key, settings};
-    use raftkv_core::backup::blob::ObjectName;
+    use raftkv_core::backup::blob::{BlobError, BlobErrorKind, ObjectName};
     use raftkv_core::backup::format::Plaintext;
 
     #[test]
@@ -125,6 +125,12 @@ mod tests {
         assert!(check(Err(&no_key), good).is_err(), "the key was there");
         assert!(check(Err(&lost), good).is_err(), "nobody took the data");
         assert_eq!(check(Err(&lost), Truth { is_tampered: true, ..good }), Ok(()));
-        assert_eq!(check(Err(&lost), Truth { store_may_fail: true, ..good }), Ok(()));
+        assert!(check(Err(&lost), Truth { store_may_fail: true, ..good }).is_err());
+        let down = ReadError::Store {
+            object: ObjectName::data(metadata.id),
+            error: BlobError { kind: BlobErrorKind::Transient, message: "down".into() },
+        };
+        assert!(check(Err(&down), good).is_err(), "nothing was refused");
+        assert_eq!(check(Err(&down), Truth { store_may_fail: true, ..good }), Ok(()));
     }
 }

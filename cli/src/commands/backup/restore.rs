@@ -50,9 +50,10 @@ pub async fn run(context: &Context, restore: Restore) -> Result<(), Failure> {
 impl Report for Restored {
     fn table(&self) -> String {
         format!(
-            "{}\nstart it:            {}\nprepare another one: repeat the command there with --id, and --cluster-id {}",
+            "{}\nstart it:            {}\nprepare another one: repeat the command there with --id, --backup {} and --cluster-id {}",
             self.0.summary(),
             self.0.start_command(),
+            self.0.backup,
             self.0.cluster_id,
         )
     }

@@ -52,7 +52,7 @@ fn a_good_store_keeps_what_it_is_given() {
     let get = BlobOp::Get { object: other, offset: 1, len_bytes: 9 };
     assert_eq!(kind(store.look(now, get.clone())), BlobErrorKind::NotFound, "not visible yet");
     let BlobDone::Listing(listing) = store.look(now, BlobOp::List).unwrap() else { panic!() };
-    assert_eq!((listing.objects.len(), listing.strangers.len()), (1, 1));
+    assert_eq!((listing.objects.len(), listing.uploads.len()), (1, 1));
     ask(&mut store, now, 6, BlobOp::PutFinish { upload: OpId(3) }).unwrap();
     assert_eq!(ask(&mut store, now, 7, get), Ok(BlobDone::Bytes(Bytes::from_static(b"xy"))));
     ask(&mut store, now, 8, BlobOp::Delete { object: one }).unwrap();

@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use clap::{Args, value_parser};
 use raftkv_core::api::Revision;
+use raftkv_core::backup::BackupId;
 use raftkv_core::backup::restore::{EPOCH_MAX, Rebased, rebase};
 use raftkv_core::ids::{ClusterId, Epoch, Identity};
 use raftkv_node::disk::directory::sync_directory;
@@ -67,13 +68,20 @@ pub struct Prepared {
 }
 
 impl Preparation {
-    /// Makes the directory of one member. `cluster` is the new cluster's id; drawn if there is none yet.
+    /// Makes the directory of one member. `cluster` is the new cluster's id; drawn if there is none yet. Members that begin with different
+    /// states would never notice, so one that is not the first names its backup so that no other can be meant.
     pub async fn run(
         self,
         context: &Context,
         members: &Members,
         cluster: Option<ClusterId>,
     ) -> Result<Prepared, Failure> {
+        let is_named = self.backup.parse::<BackupId>().is_ok() && !self.loading.or_older;
+        if cluster.is_some() && !is_named {
+            let what = "with --cluster-id, name the very backup that the cluster's first member was made from: --backup with its whole id, \
+                        as that restore printed it, and no --or-older";
+            return Err(Failure::new(Exit::Usage, what));
+        }
         let asked = self.asked(members, cluster);
         stage::end_publishing(&self.db)?;
         if let Some(prepared) = self.made_before(&asked, members).await? {
@@ -86,9 +94,12 @@ impl Preparation {
         };
         let picked = self.loading.pick(&self.backup).await?;
         let id = picked.id;
+        // What any cluster of before gave out is not given out again. The new one may have made backups already.
+        let before = picked.clusters.iter().filter(|(other, _)| **other != cluster);
+        let lost = before.map(|(_, epoch)| *epoch).max().max(Some(Epoch(self.lost_epoch)));
         // The process is about to end; to take a state of millions of keys apart before would only take time.
         let restored = ManuallyDrop::new(self.loading.read(context, picked).await?);
-        let rebased = rebase(&restored, cluster, Epoch(self.lost_epoch));
+        let rebased = rebase(&restored, cluster, lost.unwrap_or_default());
         let rebased = rebased.map_err(|error| Failure::new(Exit::Refused, error))?;
         let Rebased { cluster, epoch, base } = rebased;
         let identity = Identity { cluster, epoch, node: members.this().node };
