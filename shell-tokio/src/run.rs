@@ -71,7 +71,7 @@ pub async fn run_on(settings: Settings, file_system: Arc<dyn FileSystem>) -> Res
     memory::release_freed();
     let stores = backups.map(|Backups { settings, pruning, copies, stores }| {
         node.make_backups(settings);
-        node.prune_backups(pruning);
+        pruning.into_iter().for_each(|pruning| node.prune_backups(pruning));
         copies.into_iter().for_each(|copies| node.copy_backups(copies));
         stores
     });
@@ -93,7 +93,7 @@ pub async fn run_on(settings: Settings, file_system: Arc<dyn FileSystem>) -> Res
 /// How this node makes backups, what older ones go by, and where they are.
 struct Backups {
     settings: Making,
-    pruning: Pruning,
+    pruning: Option<Pruning>,
     copies: Option<Copies>,
     stores: Stores,
 }

@@ -90,6 +90,17 @@ fn a_backup_lets_older_ones_go_where_that_is_configured() {
 }
 
 #[test]
+fn nothing_goes_where_nobody_has_said_what_may() {
+    let store = Store::new("");
+    store.create();
+    for how in ["--dry-run", "--yes"] {
+        let line = store.fails(2, &["prune", how]);
+        assert!(line.contains("`retention: {retention_days: 30,"), "{line}");
+    }
+    assert_eq!(store.statuses().len(), 1);
+}
+
+#[test]
 fn a_new_key_takes_the_old_ones_place() {
     let store = Store::new("");
     let made = store.create();

@@ -30,9 +30,9 @@ pub struct Config {
     /// When.
     #[serde(default)]
     pub schedule: Schedule,
-    /// How long they are kept.
+    /// How long they are kept. Without it nobody has said what may go, and nothing is pruned.
     #[serde(default)]
-    pub retention: Retention,
+    pub retention: Option<Retention>,
 }
 
 /// How backups are made.
@@ -121,7 +121,7 @@ pub struct Schedule {
     pub enable_pruning: bool,
 }
 
-/// How long backups are kept.
+/// How long backups are kept. A key that is left out has its default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
@@ -208,11 +208,17 @@ impl Config {
         if !is_prefix(&self.backup.prefix) {
             return Err(ConfigError::Prefix { prefix: self.backup.prefix.clone() });
         }
-        let Retention { min_backups: min, max_backups: max, .. } = self.retention;
-        if max != 0 && min > max {
-            return Err(ConfigError::Retention { min, max });
+        match self.retention {
+            Some(Retention { min_backups: min, max_backups: max, .. }) if max != 0 && min > max => {
+                Err(ConfigError::Retention { min, max })
+            }
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether its own rules say that older backups go after each new one.
+    pub fn prunes_on_backup(&self) -> bool {
+        self.retention.as_ref().is_some_and(|rules| rules.prune_on_backup)
     }
 }
 

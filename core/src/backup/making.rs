@@ -41,9 +41,24 @@ pub struct Order {
     pub same_as: Option<(BackupId, u64)>,
     /// The run before this one. What it has left, if it was given up, goes.
     pub previous: Option<Ended>,
-    /// What older backups go by, if they are to go.
-    pub pruning: Option<Pruning>,
+    /// What becomes of older backups.
+    pub older: Older,
 }
+
+/// What becomes of older backups after one that is complete.
+#[derive(Clone, Debug)]
+pub enum Older {
+    /// They stay, but for what is left of those that broke off.
+    Stay,
+    /// They go by rules.
+    Prune(Pruning),
+    /// They were to go, but nobody has said by which rules.
+    NoRules,
+}
+
+/// What is reported where there are no rules.
+const NO_RULES: &str =
+    "older backups were not pruned: the backup configuration of this node has no `retention`";
 
 /// The locks live beside the backup, so their operations have numbers of their own, a range for each store.
 pub const LOCK_OPS: u64 = 1 << 63;
@@ -410,23 +425,37 @@ impl Making {
     }
 
     /// After a backup that is complete, and under the lock.
-    fn tidying(&self) -> Stage {
+    fn tidying(&mut self) -> Stage {
         let is_complete = matches!(self.ended, Some(RunOutcome::Complete { .. }));
         let is_locked = self.keeps.iter().all(|keep| keep.holding() == Holding::Yes);
-        match &self.order.pruning {
-            _ if !is_complete || !is_locked => Stage::Leaving,
-            Some(pruning) => {
-                let prune = Prune::new(pruning, self.now.wall);
-                Stage::Pruning(Box::new(Numbered::new(prune, self.given)))
-            }
-            None => self.sweeping(),
+        if !is_complete || !is_locked {
+            return Stage::Leaving;
         }
+        if let Older::Prune(pruning) = &self.order.older {
+            let prune = Prune::new(pruning, self.now.wall);
+            return Stage::Pruning(Box::new(Numbered::new(prune, self.given)));
+        }
+        if let Older::NoRules = self.order.older {
+            let (after, what) = (self.order.id, NO_RULES.into());
+            self.pruned = Some(PruneReport { after, failed: true, what });
+        }
+        self.sweeping()
     }
 
     fn sweeping(&self) -> Stage {
         match self.keeps.iter().all(|keep| keep.holding() == Holding::Yes) {
             true => Stage::Sweeping(Numbered::new(Sweep::new(), self.given)),
             false => Stage::Leaving,
+        }
+    }
+}
+
+impl Older {
+    /// The rules by which they go, if they do.
+    pub fn pruning(&self) -> Option<&Pruning> {
+        match self {
+            Older::Prune(pruning) => Some(pruning),
+            Older::Stay | Older::NoRules => None,
         }
     }
 }

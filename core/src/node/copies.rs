@@ -88,7 +88,7 @@ impl Node {
 
     /// A run of this node is over; only after one that ended well may older copies go.
     pub(super) fn begin_copies(&mut self, number: u64, order: &Order, is_good: bool) {
-        self.plan_copies(number, order.id, order.pruning.clone().filter(|_| is_good));
+        self.plan_copies(number, order.id, order.older.pruning().filter(|_| is_good).cloned());
         self.drive_copies();
     }
 

@@ -8,7 +8,7 @@ use super::Node;
 use crate::api::{PruneReport, Run, RunOutcome};
 use crate::backup::create::{Settings, Source};
 use crate::backup::machine::{Action, ActionResult, WorkDone};
-use crate::backup::making::{Making, Order};
+use crate::backup::making::{Making, Older, Order};
 use crate::backup::prune::Pruning;
 use crate::ids::OpId;
 use crate::io::Output;
@@ -118,7 +118,7 @@ impl Node {
     }
 
     /// Lets older backups go by these rules, after one that this node has made: on schedule if the schedule says so, asked for if the
-    /// rules do.
+    /// rules do. Without rules none go.
     pub fn prune_backups(&mut self, pruning: Pruning) {
         self.maker.pruning = Some(pruning);
     }
@@ -140,7 +140,7 @@ impl Node {
             started: run.started,
             same_as: run.same_as,
             previous: self.state.backups().last.clone(),
-            pruning: self.pruning_after(&run),
+            older: self.older_after(&run),
         };
         let encoder = Encoder::new(header, self.state.items());
         let rng = Seed::from_bytes(self.maker.rng.bytes()).fork("backup");
@@ -151,13 +151,20 @@ impl Node {
         self.drive_making();
     }
 
-    fn pruning_after(&self, run: &Run) -> Option<Pruning> {
+    /// Whether older backups are to go is said by the schedule, or, where the run was asked for, by this node's rules; by which rules, only
+    /// by these.
+    fn older_after(&self, run: &Run) -> Older {
         let schedule = self.state.backups().schedule.as_ref();
-        let wanted = |pruning: &&Pruning| match run.slot {
+        let rules = self.maker.pruning.as_ref();
+        let is_wanted = match run.slot {
             Some(_) => schedule.is_some_and(|schedule| schedule.prune),
-            None => pruning.rules.prune_on_backup,
+            None => rules.is_some_and(|pruning| pruning.rules.prune_on_backup),
         };
-        self.maker.pruning.as_ref().filter(wanted).cloned()
+        match rules {
+            _ if !is_wanted => Older::Stay,
+            Some(pruning) => Older::Prune(pruning.clone()),
+            None => Older::NoRules,
+        }
     }
 
     /// An operation in the store, or work, has ended.

@@ -44,12 +44,7 @@ fn objects(store: &Store) -> Vec<&String> {
 impl Scene {
     /// What a node says of its copies.
     fn copy_reports(&mut self, member: u32) -> Vec<CopyReport> {
-        let req = self.cluster.ask(member, Request::BackupStatus);
-        self.cluster.settle();
-        match self.cluster.answer(req) {
-            Response::Backups(status) => status.copies.clone(),
-            other => panic!("{other:?}"),
-        }
+        self.status(member).copies
     }
 
     /// Nothing in any store is locked, or half there.

@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "only a part is used")]
 mod cluster;
 mod copies;
+mod rules;
 mod scene;
 #[path = "../backup/store.rs"]
 #[allow(dead_code, reason = "faults by number are for the tests of single machines")]

@@ -2,7 +2,9 @@
 
 use super::cluster::Cluster;
 use super::store::Store;
-use raftkv_core::api::{Backups, PutRequest, Request, Response, Run, Schedule, WriteOp};
+use raftkv_core::api::{
+    BackupStatus, Backups, PutRequest, Request, Response, Run, Schedule, WriteOp,
+};
 use raftkv_core::backup::blob::{BlobError, BlobErrorKind};
 use raftkv_core::backup::catalog::{Catalog, ReadCatalog};
 use raftkv_core::backup::compress::Compression;
@@ -129,6 +131,16 @@ impl Scene {
     pub fn backups(&mut self) -> Backups {
         let leader = self.leader();
         self.node(leader).state().backups().clone()
+    }
+
+    /// What a node answers about backups.
+    pub fn status(&mut self, member: u32) -> BackupStatus {
+        let req = self.cluster.ask(member, Request::BackupStatus);
+        self.cluster.settle();
+        match self.cluster.answer(req) {
+            Response::Backups(status) => (**status).clone(),
+            other => panic!("{other:?}"),
+        }
     }
 
     pub fn node(&self, member: u32) -> &Node {

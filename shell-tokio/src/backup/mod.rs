@@ -78,11 +78,11 @@ impl BackupConfig {
             required_copies: 1,
             backup: Making::default(),
             schedule: Schedule::default(),
-            retention: Retention {
+            retention: Some(Retention {
                 retention_days: 0,
                 prune_on_backup: true,
                 ..Retention::default()
-            },
+            }),
         };
         BackupConfig { config, keys: Keys::default() }
     }
@@ -115,9 +115,10 @@ impl BackupConfig {
         Access { keys: self.ring(), plaintext }
     }
 
-    /// What retention goes by.
-    pub fn pruning(&self) -> Pruning {
-        Pruning { rules: self.config.retention.clone(), access: self.access(false) }
+    /// What retention goes by, if the file says that.
+    pub fn pruning(&self) -> Option<Pruning> {
+        let rules = self.config.retention.clone()?;
+        Some(Pruning { rules, access: self.access(false) })
     }
 
     /// The stores that have copies; `None` if there are none.
@@ -201,6 +202,14 @@ mod tests {
         let loaded = load(LOCAL).unwrap();
         assert!(loaded.keys.recipients.is_empty() && loaded.ring().is_empty());
         assert_eq!(loaded.access(false).plaintext, Plaintext::Allowed);
+    }
+
+    #[test]
+    fn what_may_go_is_not_made_up() {
+        assert!(load(LOCAL).unwrap().pruning().is_none());
+        let rules = load(&format!("{LOCAL}retention: {{max_backups: 4}}\n")).unwrap().pruning();
+        let rules = rules.unwrap().rules;
+        assert_eq!((rules.retention_days, rules.max_backups, rules.min_backups), (30, 4, 3));
     }
 
     #[test]

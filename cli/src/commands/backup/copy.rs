@@ -173,8 +173,7 @@ async fn catch_up(
         }
         None => unreachable!("a driven machine has an outcome"),
     };
-    if done.as_ref().is_ok_and(CaughtUp::is_whole) && setup.loaded.config.retention.prune_on_backup
-    {
+    if done.as_ref().is_ok_and(CaughtUp::is_whole) && setup.loaded.config.prunes_on_backup() {
         tokio::select! {
             () = prune::after_backup_in(setup, route.to) => {}
             () = stop.told() => {}

@@ -19,6 +19,10 @@ use raftkv_node::blob::drive;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+/// What is said where the file has no rules.
+const NO_RULES: &str = "this file does not say what may go: write a block like \
+    `retention: {retention_days: 30, max_backups: 10, min_backups: 3}` into it";
+
 /// Arguments.
 #[derive(Debug, Args)]
 pub struct Prune {
@@ -53,6 +57,7 @@ struct PrunedBackup {
 /// Runs it.
 pub async fn run(context: &Context, prune: Prune) -> Result<(), Failure> {
     let mut setup = prune.config.open()?;
+    rules(&setup)?;
     if prune.dry_run {
         let catalog = setup.catalog().await?;
         let plan = decide(&setup, &catalog, None)?;
@@ -90,9 +95,14 @@ async fn prune_locked(
     first_failure(&fates)
 }
 
+/// What the configuration says; what nobody has said is not made up.
+fn rules(setup: &Setup) -> Result<Pruning, Failure> {
+    setup.loaded.pruning().ok_or_else(|| Failure::new(Exit::Usage, NO_RULES))
+}
+
 /// What the configuration's rules come to.
 fn decide(setup: &Setup, catalog: &Catalog, store: Option<Wall>) -> Result<Plan, Failure> {
-    let Pruning { rules, access } = setup.loaded.pruning();
+    let Pruning { rules, access } = rules(setup)?;
     let clocks = Clocks { now: now(), store };
     plan(&rules, access.plaintext, &catalog.entries, clocks)
         .map_err(|error| Failure::new(Exit::Refused, error))
@@ -101,7 +111,7 @@ fn decide(setup: &Setup, catalog: &Catalog, store: Option<Wall>) -> Result<Plan,
 /// Lets go what the rules say, if they are to be followed now, and what is left of backups and removals that broke off, after a backup and
 /// under the store's lock. That backup is made, so whatever goes wrong here is only said.
 pub async fn after_backup(setup: &mut Setup) {
-    if setup.loaded.config.retention.prune_on_backup {
+    if setup.loaded.config.prunes_on_backup() {
         after_backup_in(setup, StoreIndex::PRIMARY).await;
     }
     sweep(setup).await;
@@ -109,8 +119,10 @@ pub async fn after_backup(setup: &mut Setup) {
 
 /// Lets go what the rules say in one of the stores, after a backup.
 pub async fn after_backup_in(setup: &mut Setup, store: StoreIndex) {
-    let mut machine = Machine::new(&setup.loaded.pruning(), now());
-    let Some(place) = setup.stores.get(store) else { return };
+    let (Some(pruning), Some(place)) = (setup.loaded.pruning(), setup.stores.get(store)) else {
+        return;
+    };
+    let mut machine = Machine::new(&pruning, now());
     drive(&mut machine, place, |_| {}).await;
     let failure = match machine.outcome() {
         Some(Ok(pruned)) => first_failure(&pruned.fates).err().map(|failure| failure.to_string()),

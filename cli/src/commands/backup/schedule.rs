@@ -96,7 +96,7 @@ fn start_request(config: &ConfigFile) -> Result<Request, Failure> {
     let schedule = Spec {
         cron: loaded.schedule.cron_expression.clone(),
         timezone: loaded.schedule.timezone.clone(),
-        prune: loaded.schedule.enable_pruning || loaded.retention.prune_on_backup,
+        prune: loaded.schedule.enable_pruning || loaded.prunes_on_backup(),
     };
     Ok(Request::BackupSchedule { schedule: Some(schedule) })
 }

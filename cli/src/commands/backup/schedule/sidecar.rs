@@ -117,7 +117,7 @@ async fn identity(client: &Client) -> Result<Identity, Failure> {
 
 /// The newest backup that this cluster made.
 async fn newest(setup: &mut Setup, cluster: ClusterId) -> Result<Option<Metadata>, Failure> {
-    let plaintext = setup.loaded.pruning().access.plaintext;
+    let plaintext = setup.loaded.access(false).plaintext;
     let catalog = setup.catalog().await?;
     let (newest, ahead) = catalog.newest_by(cluster, plaintext, now());
     if let Some(ahead) = ahead {
