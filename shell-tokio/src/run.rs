@@ -14,6 +14,7 @@ use crate::net::{NetSettings, Port, close};
 use crate::start;
 use raftkv_core::backup::create::Settings as Making;
 use raftkv_core::backup::prune::Pruning;
+use raftkv_core::backup::read::Access;
 use raftkv_core::boot::Image;
 use raftkv_core::ids::Identity;
 use raftkv_core::io::{Halt, Input};
@@ -69,8 +70,8 @@ pub async fn run_on(settings: Settings, file_system: Arc<dyn FileSystem>) -> Res
     let clock = SystemClock::new();
     let mut node = Node::new(settings.core.clone(), *image, seed()?, clock.now());
     memory::release_freed();
-    let stores = backups.map(|Backups { settings, pruning, copies, stores }| {
-        node.make_backups(settings);
+    let stores = backups.map(|Backups { settings, access, pruning, copies, stores }| {
+        node.make_backups(settings, access);
         pruning.into_iter().for_each(|pruning| node.prune_backups(pruning));
         copies.into_iter().for_each(|copies| node.copy_backups(copies));
         stores
@@ -90,9 +91,10 @@ pub async fn run_on(settings: Settings, file_system: Arc<dyn FileSystem>) -> Res
     }
 }
 
-/// How this node makes backups, what older ones go by, and where they are.
+/// How this node makes backups, with what it reads them, what older ones go by, and where they are.
 struct Backups {
     settings: Making,
+    access: Access,
     pruning: Option<Pruning>,
     copies: Option<Copies>,
     stores: Stores,
@@ -117,6 +119,7 @@ impl Backups {
         let failed = |error: &dyn std::fmt::Display| Failure::Backup(error.to_string());
         Ok(Backups {
             settings: loaded.settings(env!("CARGO_PKG_VERSION")).map_err(|error| failed(&error))?,
+            access: loaded.access(false),
             pruning: loaded.pruning(),
             copies: loaded.copies(),
             stores: Stores::open(&loaded.config).map_err(|error| failed(&error))?,

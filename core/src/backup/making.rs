@@ -1,14 +1,16 @@
-//! One run of a backup inside a node: takes the lock of every store that the backup must be in before it counts, looks whether there is anything new to keep, reads the frozen state, makes
+//! One run of a backup inside a node: takes the lock of every store that the backup must be in before it counts, looks at what the primary one holds, reads the frozen state, makes
 //! the backup, says in the store how it stands, and lets older ones go by the rules, or at least what is left of those that broke off.
 //!
 //! Invariants: nothing is written before all these locks are held, and nothing is pruned without it; the state is encoded one piece at a time, when
 //! [`Making::feed`] is called, and only while the pipeline has room, so that neither memory nor the node's time is taken all at once;
 //! `metadata.json` is written only after [`Making::permit`], which the node gives once the cluster has agreed that the run still
-//! counts; a backup that is named as holding the same state is looked up before anyone relies on it; what goes wrong after the
-//! backup is complete takes nothing back.
+//! counts; a backup that is named as holding the same state is relied on only if it is there, and opens with the keys at hand; nothing
+//! is made where a cluster that was restored from this one has its backups; what goes wrong after the backup is complete takes nothing back.
 
 use super::blob::{BlobDone, BlobError, BlobOp, ObjectName, StoreIndex};
+use super::catalog::{Catalog, ReadCatalog};
 use super::create::{Create, Outcome, Settings, Source};
+use super::heir;
 use super::id::BackupId;
 use super::keep::{Holding, Keep, Predecessor};
 use super::lock;
@@ -17,6 +19,7 @@ use super::mark::Mark;
 use super::marker::{Marker, Owner};
 use super::numbered::Numbered;
 use super::prune::{Prune, Pruning};
+use super::read::Access;
 use super::sweep::Sweep;
 use crate::api::{Ended, Obstacle, PruneReport, RunOutcome};
 use crate::ids::OpId;
@@ -35,6 +38,8 @@ pub struct Order {
     pub source: Source,
     /// How.
     pub settings: Settings,
+    /// What tells genuine backups.
+    pub access: Access,
     /// When the run began.
     pub started: Wall,
     /// The backup that is complete and holds the same keys, and the length of its data.
@@ -74,13 +79,14 @@ pub struct Making {
     /// The locks of stores, the primary one's first. One is asked for when the one before is held, so that of several that want them
     /// one gets all.
     keeps: Vec<Keep>,
-    lookup: Outbox<Part>,
+    /// What goes of the run before this one.
+    leftovers: Outbox<()>,
     stage: Stage,
     create: Option<Box<Create>>,
     permitted: bool,
     ended: Option<RunOutcome>,
     pruned: Option<PruneReport>,
-    /// Operations up to here have been numbered, but for those of the lock and of `create`.
+    /// Operations up to here have been numbered, but for those of the locks, of the leftovers and of `create`.
     given: u64,
 }
 
@@ -88,8 +94,8 @@ pub struct Making {
 enum Stage {
     /// Waiting for the locks.
     Locking,
-    /// Finding out whether there is anything new.
-    Looking,
+    /// Finding out what there is.
+    Looking(Box<Numbered<ReadCatalog>>),
     /// Saying that it is being made.
     Announcing(Numbered<Mark>),
     Creating,
@@ -101,20 +107,12 @@ enum Stage {
     Leaving,
 }
 
-/// What is done about older backups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Metadata,
-    Data,
-    Sweep,
-}
-
 impl Making {
     /// Begins. `rng` must be a cryptographic generator of this run's own.
     pub fn new(order: Order, encoder: Encoder, rng: Rng, now: Now) -> Self {
         let mut making = Making {
             keeps: Vec::new(),
-            lookup: Outbox::starting_at(order.first_op),
+            leftovers: Outbox::starting_at(order.first_op),
             given: order.first_op.saturating_sub(1),
             order,
             encoder,
@@ -154,13 +152,14 @@ impl Making {
     /// The next thing to do; `None` until more results arrive, or time passes.
     pub fn poll_action(&mut self) -> Option<Action> {
         let locks = self.keeps.iter_mut().find_map(Keep::poll_action);
-        let beside = locks.or_else(|| self.lookup.poll());
+        let beside = locks.or_else(|| self.leftovers.poll());
         beside.or_else(|| match &mut self.stage {
+            Stage::Looking(reading) => reading.poll_action(),
             Stage::Announcing(mark) | Stage::Concluding(mark) => mark.poll_action(),
             Stage::Creating => self.create.as_mut().and_then(|create| create.poll_action()),
             Stage::Pruning(prune) => prune.poll_action(),
             Stage::Sweeping(sweep) => sweep.poll_action(),
-            Stage::Locking | Stage::Looking | Stage::Leaving => None,
+            Stage::Locking | Stage::Leaving => None,
         })
     }
 
@@ -169,12 +168,12 @@ impl Making {
         match &result {
             ActionResult::Blob { op, result }
                 if self.keeps.iter_mut().any(|keep| keep.take(*op, result)) => {}
-            ActionResult::Blob { op, result } => match self.lookup.blob_done(*op) {
-                // What could not be swept is listed as incomplete, and harms nobody.
-                Some(Part::Sweep) => {}
-                Some(part) => self.looked_up(part, result),
-                None => self.take(*op, result),
-            },
+            ActionResult::Blob { op, result } => {
+                // Leftovers that could not be removed are listed as incomplete, and harm nobody.
+                if self.leftovers.blob_done(*op).is_none() {
+                    self.take(*op, result);
+                }
+            }
             ActionResult::Work(done) => self.created(ActionResult::Work(done.clone())),
         }
         self.advance();
@@ -230,7 +229,7 @@ impl Making {
     /// Whether nothing is left to do.
     pub fn is_over(&self) -> bool {
         let has_left = self.keeps.iter().all(Keep::is_over);
-        matches!(self.stage, Stage::Leaving) && has_left && self.lookup.is_idle()
+        matches!(self.stage, Stage::Leaving) && has_left && self.leftovers.is_idle()
     }
 
     /// What was to be made.
@@ -245,7 +244,7 @@ impl Making {
 
     /// The number the next operation would have.
     pub fn next_op(&self) -> u64 {
-        self.lookup.next_op().max(self.given.saturating_add(1))
+        self.leftovers.next_op().max(self.given.saturating_add(1))
     }
 
     /// Goes on as far as what has ended allows.
@@ -253,7 +252,13 @@ impl Making {
         loop {
             let next = match &self.stage {
                 Stage::Locking => self.locked(),
-                Stage::Looking => self.ended.is_some().then_some(Stage::Leaving),
+                Stage::Looking(reading) => match reading.get().outcome().cloned() {
+                    None => None,
+                    Some(catalog) => {
+                        self.given = reading.end();
+                        Some(self.looked(catalog.ok().as_ref()))
+                    }
+                },
                 Stage::Announcing(mark) => match mark.get().outcome() {
                     None => None,
                     Some(outcome) => {
@@ -314,19 +319,47 @@ impl Making {
             self.ask_for_lock();
             return None;
         }
+        let reading = ReadCatalog::new(self.order.access.keys.clone());
+        Some(Stage::Looking(Box::new(Numbered::new(reading, self.given))))
+    }
+
+    /// Of a store that cannot be listed nothing is known, and the run goes on: if it is down, that will fail.
+    fn looked(&mut self, catalog: Option<&Catalog>) -> Stage {
+        if self.ended.is_some() {
+            return Stage::Leaving;
+        }
+        let Order { source, access, .. } = &self.order;
+        let heir = catalog.map(|it| heir::check(it, access.plaintext, source.epoch));
+        if let Some(Err(heir)) = heir {
+            self.ended = Some(RunOutcome::Failed { why: heir.to_string() });
+            return Stage::Leaving;
+        }
+        self.remove_leftovers();
+        if let Some(since) = catalog.and_then(|catalog| self.same(catalog)) {
+            self.ended = Some(RunOutcome::Unchanged { since });
+            return Stage::Leaving;
+        }
+        self.announcing()
+    }
+
+    /// The backup that holds the same state, if it is there and would be restored with the present keys.
+    fn same(&self, catalog: &Catalog) -> Option<BackupId> {
+        let (id, data_bytes) = self.order.same_as?;
+        let entry = catalog.entries.iter().find(|entry| entry.id == id)?;
+        let metadata = entry.genuine(self.order.access.plaintext)?;
+        (metadata.data_bytes == data_bytes).then_some(id)
+    }
+
+    fn remove_leftovers(&mut self) {
+        self.leftovers = Outbox::starting_at(self.given + 1);
         let orphan = self.order.previous.as_ref().and_then(Ended::orphan).zip(self.failure());
         if let Some((orphan, status)) = orphan {
             for store in StoreIndex::first(self.order.settings.stores) {
                 let object = ObjectName::data(orphan);
-                self.lookup.blob_in(store, Part::Sweep, BlobOp::Delete { object });
+                self.leftovers.blob_in(store, (), BlobOp::Delete { object });
             }
-            self.lookup.blob(Part::Sweep, status);
+            self.leftovers.blob((), status);
         }
-        if let Some((id, _)) = self.order.same_as {
-            self.lookup.blob(Part::Metadata, BlobOp::Head { object: ObjectName::metadata(id) });
-            return Some(Stage::Looking);
-        }
-        Some(self.announcing())
     }
 
     /// Says of the run before this one why it failed, since its node may not have.
@@ -341,25 +374,10 @@ impl Making {
         Some(BlobOp::Put { object: status.place, bytes, if_absent: false })
     }
 
-    /// Anything but a clear yes, and a new backup is made.
-    fn looked_up(&mut self, part: Part, result: &Result<BlobDone, BlobError>) {
-        let is_looking = matches!(self.stage, Stage::Looking) && self.ended.is_none();
-        let Some((id, data_bytes)) = self.order.same_as.filter(|_| is_looking) else { return };
-        match (part, result) {
-            (Part::Metadata, Ok(BlobDone::Length(_))) => {
-                self.lookup.blob(Part::Data, BlobOp::Head { object: ObjectName::data(id) });
-            }
-            (Part::Data, Ok(BlobDone::Length(len_bytes))) if *len_bytes == data_bytes => {
-                self.ended = Some(RunOutcome::Unchanged { since: id });
-            }
-            _ => self.stage = self.announcing(),
-        }
-    }
-
     fn announcing(&self) -> Stage {
         let Order { id, started, .. } = &self.order;
         let status = status(*id, &note(&self.order), *started, false);
-        let base = self.lookup.next_op() - 1;
+        let base = self.leftovers.next_op() - 1;
         Stage::Announcing(Numbered::new(Mark::write(&status), base))
     }
 
@@ -384,6 +402,9 @@ impl Making {
 
     fn take(&mut self, op: OpId, result: &Result<BlobDone, BlobError>) {
         match &mut self.stage {
+            Stage::Looking(reading) => {
+                reading.take(op, result);
+            }
             Stage::Announcing(mark) | Stage::Concluding(mark) => {
                 mark.take(op, result);
             }

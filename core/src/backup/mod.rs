@@ -24,6 +24,7 @@ pub mod decompress;
 pub mod format;
 mod found;
 pub mod fsck;
+pub mod heir;
 pub mod hold;
 pub mod id;
 pub mod keep;

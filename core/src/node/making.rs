@@ -10,6 +10,7 @@ use crate::backup::create::{Settings, Source};
 use crate::backup::machine::{Action, ActionResult, WorkDone};
 use crate::backup::making::{Making, Older, Order};
 use crate::backup::prune::Pruning;
+use crate::backup::read::Access;
 use crate::ids::OpId;
 use crate::io::Output;
 use crate::log::Level;
@@ -25,7 +26,7 @@ const REPORT_EVERY: Span = Span::from_millis(1_000);
 /// What this node can make, and makes.
 #[derive(Debug)]
 pub(super) struct Maker {
-    settings: Option<Settings>,
+    settings: Option<(Settings, Access)>,
     pruning: Option<Pruning>,
     rng: Rng,
     life: u64,
@@ -112,9 +113,9 @@ impl Maker {
 }
 
 impl Node {
-    /// Lets this node make backups for the cluster, like this.
-    pub fn make_backups(&mut self, settings: Settings) {
-        self.maker.settings = Some(settings);
+    /// Lets this node make backups for the cluster, like this. `access` tells which of those in the store are genuine.
+    pub fn make_backups(&mut self, settings: Settings, access: Access) {
+        self.maker.settings = Some((settings, access));
     }
 
     /// Lets older backups go by these rules, after one that this node has made: on schedule if the schedule says so, asked for if the
@@ -129,7 +130,7 @@ impl Node {
         let ours = run.number == self.applied.0
             && run.node == self.identity.node
             && self.maker.ready() == Some(run.life);
-        let Some(settings) = self.maker.settings.clone().filter(|_| ours) else { return };
+        let Some((settings, access)) = self.maker.settings.clone().filter(|_| ours) else { return };
         let header = self.snapshot_header();
         let members = self.state.members().cloned().collect();
         let order = Order {
@@ -137,6 +138,7 @@ impl Node {
             first_op: self.maker.next_op,
             source: Source::new(&header, self.identity.node, members),
             settings,
+            access,
             started: run.started,
             same_as: run.same_as,
             previous: self.state.backups().last.clone(),

@@ -206,13 +206,15 @@ impl Backups {
 }
 
 fn able(node: &mut Node) {
-    node.make_backups(Settings {
+    let settings = Settings {
         compression: Compression::None,
         stores: 1,
         recipients: Vec::new(),
         version: "0.1.0".into(),
         bounds: Bounds::default(),
-    });
+    };
+    let access = Access { keys: KeyRing::default(), plaintext: Plaintext::Allowed };
+    node.make_backups(settings, access);
 }
 
 fn key(number: u64) -> Key {

@@ -1,6 +1,6 @@
 //! Copies in further stores: those that a backup must be in before it counts, and those that follow.
 
-use super::scene::{Scene, able, tidy};
+use super::scene::{Scene, able, plain, tidy};
 use super::store::Store;
 use raftkv_core::api::{CopyReport, Ended, Obstacle, Request, Response, RunOutcome};
 use raftkv_core::backup::KeyRing;
@@ -15,13 +15,14 @@ use raftkv_core::node::copies::Copies;
 /// Two stores besides the primary one; the first of them must have every backup.
 fn careful(node: &mut Node) {
     copying(node);
-    node.make_backups(Settings {
+    let settings = Settings {
         compression: Compression::Gzip { level: 1 },
         stores: 2,
         recipients: Vec::new(),
         version: "test".into(),
         bounds: Bounds { chunk_bytes: 1 << 16, part_bytes: 1 << 16, ..Bounds::default() },
-    });
+    };
+    node.make_backups(settings, plain());
 }
 
 fn copying(node: &mut Node) {

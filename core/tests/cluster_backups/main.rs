@@ -6,7 +6,11 @@
 #[allow(dead_code, reason = "only a part is used")]
 mod cluster;
 mod copies;
+mod heirs;
 mod rules;
+#[path = "../backup/sample.rs"]
+#[allow(dead_code, reason = "only a part is used")]
+mod sample;
 mod scene;
 #[path = "../backup/store.rs"]
 #[allow(dead_code, reason = "faults by number are for the tests of single machines")]

@@ -168,8 +168,7 @@ impl Scene {
         let complete = catalog.entries.iter().filter(|entry| entry.is_complete());
         let ids: Vec<BackupId> = complete.map(|entry| entry.id).collect();
         for id in &ids {
-            let access = Access { keys: KeyRing::default(), plaintext: Plaintext::Allowed };
-            let mut restore = Restore::new(*id, access, ReadBounds::default());
+            let mut restore = Restore::new(*id, plain(), ReadBounds::default());
             self.stores[store].drive(&mut restore);
             restore.take().unwrap().unwrap();
         }
@@ -177,14 +176,20 @@ impl Scene {
     }
 }
 
+/// Without keys, as everything here is.
+pub fn plain() -> Access {
+    Access { keys: KeyRing::default(), plaintext: Plaintext::Allowed }
+}
+
 pub fn able(node: &mut Node) {
-    node.make_backups(Settings {
+    let settings = Settings {
         compression: Compression::Gzip { level: 1 },
         stores: 1,
         recipients: Vec::new(),
         version: "test".into(),
         bounds: Bounds { chunk_bytes: 1 << 16, part_bytes: 1 << 16, ..Bounds::default() },
-    });
+    };
+    node.make_backups(settings, plain());
 }
 
 /// Able, and told to keep two.
@@ -197,7 +202,7 @@ pub fn tidy(node: &mut Node) {
             min_backups: 1,
             ..Retention::default()
         },
-        access: Access { keys: KeyRing::default(), plaintext: Plaintext::Allowed },
+        access: plain(),
     });
 }
 

@@ -207,8 +207,8 @@ impl World {
         let now = slot.clock.read(self.now);
         let mut node = Box::new(Node::new(config, image, seed, now));
         slot.store_session = self.backups.begin_node_session();
-        if let Some(settings) = self.backups.node_settings() {
-            node.make_backups(settings);
+        if let Some((settings, access)) = self.backups.node_settings() {
+            node.make_backups(settings, access);
         }
         if let Some(pruning) = self.backups.node_pruning() {
             node.prune_backups(pruning);

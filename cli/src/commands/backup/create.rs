@@ -13,10 +13,12 @@ use crate::failure::{Exit, Failure};
 use crate::stop::Stop;
 use clap::Args;
 use raftkv_core::backup::create::{Create as Machine, Outcome, Settings};
+use raftkv_core::backup::heir;
 use raftkv_core::backup::machine::Progress;
 use raftkv_core::backup::making::status;
 use raftkv_core::backup::mark::Mark;
 use raftkv_core::backup::{BackupId, Metadata};
+use raftkv_core::ids::Epoch;
 use raftkv_node::blob::drive_create;
 use std::future::ready;
 use std::path::PathBuf;
@@ -99,7 +101,10 @@ async fn make_alone(
         () = stop.told() => Err(not_begun()),
     };
     let made = match frozen {
-        Ok(frozen) => make(context, setup, settings, frozen, stop).await,
+        Ok(frozen) => match refuse_heir(setup, frozen.source.epoch).await {
+            Ok(()) => make(context, setup, settings, frozen, stop).await,
+            Err(refused) => Err(refused),
+        },
         Err(failure) => Err(failure),
     };
     let made =
@@ -114,6 +119,14 @@ async fn make_alone(
         lock.release().await;
     }
     made
+}
+
+/// Nothing is made where a cluster that was restored from this one has its backups. Of a store that cannot be listed nothing is known: if
+/// it is down, the backup itself will fail.
+async fn refuse_heir(setup: &mut Setup, epoch: Epoch) -> Result<(), Failure> {
+    let Ok(catalog) = setup.catalog().await else { return Ok(()) };
+    heir::check(&catalog, setup.loaded.access(false).plaintext, epoch)
+        .map_err(|heir| Failure::new(Exit::Refused, heir))
 }
 
 async fn make(

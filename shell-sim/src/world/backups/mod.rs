@@ -37,6 +37,7 @@ use options::BackupOptions;
 use raftkv_core::api::Response;
 use raftkv_core::backup::blob::{BlobErrorKind, Role, StoreIndex};
 use raftkv_core::backup::create::{Cause, Outcome, Settings};
+use raftkv_core::backup::read::Access;
 use raftkv_core::backup::read::{ReadError, ReadTrouble};
 use raftkv_core::backup::restore::Restored;
 use raftkv_core::backup::verify::Level;
@@ -116,10 +117,10 @@ impl Backups {
         self.node_sessions
     }
 
-    /// How nodes make backups, if they can.
-    pub(super) fn node_settings(&self) -> Option<Settings> {
-        let stores = self.copies.required;
-        self.nodes_are_able.then(|| Settings { stores, ..self.console.settings() })
+    /// How nodes make backups, and with what they read them, if they can.
+    pub(super) fn node_settings(&self) -> Option<(Settings, Access)> {
+        let settings = Settings { stores: self.copies.required, ..self.console.settings() };
+        self.nodes_are_able.then(|| (settings, self.console.keys().access()))
     }
 
     /// All stores.
