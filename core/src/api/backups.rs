@@ -2,6 +2,7 @@
 
 use super::data::Revision;
 use crate::backup::BackupId;
+use crate::backup::retention::CLOCK_TOLERANCE_MS;
 use crate::ids::NodeId;
 use crate::time::Wall;
 use serde::{Deserialize, Serialize};
@@ -175,11 +176,18 @@ pub struct CopyReport {
 }
 
 impl BackupStatus {
-    /// When the newest state was taken that is in the store, as far as the cluster knows.
+    /// When the newest state was taken that is in the store, as far as the cluster knows. Newest by its place in the log: one leader whose
+    /// calendar was ahead must not hide how old everything after it has become.
     pub fn newest_state(&self) -> Option<Wall> {
         let Backups { last, complete, .. } = &self.backups;
         let good = last.iter().filter(|last| last.is_good()).chain(complete);
-        good.map(|ended| ended.started).max()
+        good.max_by_key(|ended| ended.number).map(|ended| ended.started)
+    }
+
+    /// How old that state is. Nothing if there is none, or it was taken later than clocks may differ after now: one of the calendars is wrong then.
+    pub fn lag_ms(&self) -> Option<i64> {
+        let lag_ms = self.wall.0.saturating_sub(self.newest_state()?.0);
+        (lag_ms >= -CLOCK_TOLERANCE_MS).then(|| lag_ms.max(0))
     }
 }
 

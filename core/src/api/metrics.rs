@@ -90,8 +90,7 @@ impl Page {
             self.gauge("backup_prune_failed", help, u64::from(pruned.failed));
         }
         self.copies(&status.copies);
-        if let Some(taken) = status.newest_state() {
-            let lag_ms = status.wall.0.saturating_sub(taken.0);
+        if let Some(lag_ms) = status.lag_ms() {
             let help = "Age of the newest state that is known to be in the store.";
             self.gauge("backup_lag_seconds", help, seconds(lag_ms));
         }
@@ -183,6 +182,7 @@ mod tests {
     use super::*;
     use crate::api::{Backups, PruneReport};
     use crate::backup::BackupId;
+    use crate::backup::retention::CLOCK_TOLERANCE_MS;
     use crate::ids::{ClusterId, Epoch, Identity, NodeId};
     use crate::kv::hash::StateHash;
     use crate::rng::Seed;
@@ -289,5 +289,21 @@ mod tests {
         let text = render(&self::status(), Some(&status));
         assert!(text.contains("\nraftkv_backup_lag_seconds 10.25\n"), "{text}");
         assert!(text.contains("\nraftkv_backup_complete_timestamp_seconds 80\n"), "{text}");
+    }
+
+    #[test]
+    fn one_calendar_that_was_ahead_hides_no_age() {
+        let mut status = backups();
+        let complete = status.backups.complete.as_mut().unwrap();
+        complete.started = Wall(315_360_000_000);
+        let text = render(&self::status(), Some(&status));
+        assert!(!text.contains("lag"), "from the future: not known\n{text}");
+        // A later run is the newest, whatever the times.
+        status.backups.last = Some(ended(110, RunOutcome::Complete { data_bytes: 1 }));
+        assert_eq!(status.lag_ms(), Some(10_250));
+        status.wall = Wall(110_000 - CLOCK_TOLERANCE_MS);
+        assert_eq!(status.lag_ms(), Some(0), "calendars may differ by this much");
+        status.wall.0 -= 1;
+        assert_eq!(status.lag_ms(), None);
     }
 }

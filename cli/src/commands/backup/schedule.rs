@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use raftkv_core::api::{BackupStatus, Request, Schedule as Spec};
 use raftkv_core::backup::config;
 use raftkv_core::backup::cron::Cron;
+use raftkv_core::backup::metadata::rfc3339;
 use raftkv_node::client::Client;
 use std::time::Duration;
 use view::ScheduleView;
@@ -84,9 +85,8 @@ pub async fn run(context: &Context, schedule: Schedule) -> Result<(), Failure> {
     if status.backups.schedule.is_some() && !nodes.iter().any(can) {
         eprintln!("raftkv-cli: no node that answers can make backups: set `backup_config` on it");
     }
-    let view = ScheduleView::new(&status, nodes);
-    context.print(&view)?;
-    max_lag.map_or(Ok(()), |max_lag| check_lag(&view, max_lag))
+    context.print(&ScheduleView::new(&status, nodes))?;
+    max_lag.map_or(Ok(()), |max_lag| check_lag(&status, max_lag))
 }
 
 /// The file's schedule, as the cluster takes it. Stores and keys stay here.
@@ -111,15 +111,22 @@ fn cron_of(schedule: &config::Schedule) -> Result<Cron, Failure> {
         .map_err(|error| Failure::new(Exit::Usage, format!("schedule: {error}")))
 }
 
-/// Fails when the newest state in the store is older than it may be, or there is none.
-fn check_lag(view: &ScheduleView, max_lag: Duration) -> Result<(), Failure> {
+/// Fails when the newest state in the store is older than it may be, or that is not known.
+fn check_lag(status: &BackupStatus, max_lag: Duration) -> Result<(), Failure> {
     let limit = max_lag.as_secs();
-    let what = match view.lag_seconds() {
-        Some(lag) if u64::try_from(lag).unwrap_or(0) <= limit => return Ok(()),
-        Some(lag) => {
+    let what = match (status.lag_ms(), status.newest_state()) {
+        (Some(lag_ms), _) if lag_ms.unsigned_abs() / 1000 <= limit => return Ok(()),
+        (Some(lag_ms), _) => {
+            let lag = lag_ms / 1000;
             format!("the newest backed up state is {lag} s old, and {limit} s are allowed")
         }
-        None => "the cluster has made no backup".into(),
+        (None, Some(taken)) => format!(
+            "how old the newest backed up state is cannot be told: it was taken at {}, and it is {} by the calendar of node {}",
+            rfc3339(taken),
+            rfc3339(status.wall),
+            status.node
+        ),
+        (None, None) => "the cluster has made no backup".into(),
     };
     let advice = "see the last run above; `backup schedule run-now` makes a backup now";
     Err(Failure::new(Exit::Verification, format!("{what}: {advice}")))
@@ -136,4 +143,56 @@ async fn nodes(client: &Client) -> Vec<(String, Result<BackupStatus, String>)> {
         nodes.push((address, status.map_err(|error| error.to_string())));
     }
     nodes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raftkv_core::api::{Backups, Ended, RunOutcome};
+    use raftkv_core::backup::BackupId;
+    use raftkv_core::ids::NodeId;
+    use raftkv_core::rng::Seed;
+    use raftkv_core::time::Wall;
+
+    const DAY_MS: i64 = 24 * 3_600_000;
+
+    /// What a node says on the first day of its calendar of a state that was taken then.
+    fn status(taken: Option<i64>) -> BackupStatus {
+        let node = NodeId::new(1, 0);
+        let ended = |taken_ms| Ended {
+            number: 7,
+            id: BackupId::draw(&mut Seed::from_number(1).fork("id")),
+            slot: None,
+            node,
+            revision: 3,
+            started: Wall(taken_ms),
+            ended: Wall(taken_ms),
+            committing: true,
+            outcome: RunOutcome::Complete { data_bytes: 1 },
+        };
+        BackupStatus {
+            backups: Backups { complete: taken.map(ended), ..Backups::default() },
+            node,
+            able: true,
+            wall: Wall(20_000 * DAY_MS),
+            next: Vec::new(),
+            overdue: None,
+            done_bytes: None,
+            pruned: None,
+            copies: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_state_from_the_future_is_of_no_known_age() {
+        let day = Duration::from_secs(86_400);
+        let said = |taken| check_lag(&status(taken), day).err().map(|error| error.to_string());
+        let now = 20_000 * DAY_MS;
+        assert_eq!(said(Some(now - DAY_MS)), None);
+        assert_eq!(said(Some(now + DAY_MS / 24)), None, "as far as clocks may differ");
+        assert!(said(Some(now - 2 * DAY_MS)).unwrap().contains("is 172800 s old"));
+        let ahead = said(Some(now + 3_650 * DAY_MS)).unwrap();
+        assert!(ahead.contains("cannot be told: it was taken at 2034-"), "{ahead}");
+        assert!(said(None).unwrap().contains("has made no backup: see"));
+    }
 }

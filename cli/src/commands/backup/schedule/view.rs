@@ -97,14 +97,9 @@ impl ScheduleView {
             failures: backups.failures,
             next: status.next.iter().map(|slot| rfc3339(*slot)).collect(),
             overdue_seconds: status.overdue.map(seconds),
-            lag_seconds: status.newest_state().map(seconds),
+            lag_seconds: status.lag_ms().map(|lag_ms| lag_ms / 1000),
             nodes: nodes.into_iter().map(NodeView::new).collect(),
         }
-    }
-
-    /// Age of the newest state that is known to be in the store.
-    pub fn lag_seconds(&self) -> Option<i64> {
-        self.lag_seconds
     }
 }
 
