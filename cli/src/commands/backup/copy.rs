@@ -137,7 +137,7 @@ async fn copy_made(
     }
 }
 
-/// Brings one store up to date, under its lock, and lets older backups go there, if the configuration says so.
+/// Brings one store up to date, under its lock, and lets older backups go there, if they are to.
 async fn catch_up(
     context: &Context,
     setup: &mut Setup,
@@ -173,7 +173,7 @@ async fn catch_up(
         }
         None => unreachable!("a driven machine has an outcome"),
     };
-    if done.as_ref().is_ok_and(CaughtUp::is_whole) && setup.loaded.config.prunes_on_backup() {
+    if done.as_ref().is_ok_and(CaughtUp::is_whole) && setup.prunes {
         tokio::select! {
             () = prune::after_backup_in(setup, route.to) => {}
             () = stop.told() => {}

@@ -111,7 +111,7 @@ fn decide(setup: &Setup, catalog: &Catalog, store: Option<Wall>) -> Result<Plan,
 /// Lets go what the rules say, if they are to be followed now, and what is left of backups and removals that broke off, after a backup and
 /// under the store's lock. That backup is made, so whatever goes wrong here is only said.
 pub async fn after_backup(setup: &mut Setup) {
-    if setup.loaded.config.prunes_on_backup() {
+    if setup.prunes {
         after_backup_in(setup, StoreIndex::PRIMARY).await;
     }
     sweep(setup).await;
@@ -119,21 +119,22 @@ pub async fn after_backup(setup: &mut Setup) {
 
 /// Lets go what the rules say in one of the stores, after a backup.
 pub async fn after_backup_in(setup: &mut Setup, store: StoreIndex) {
-    let (Some(pruning), Some(place)) = (setup.loaded.pruning(), setup.stores.get(store)) else {
-        return;
-    };
-    let mut machine = Machine::new(&pruning, now());
-    drive(&mut machine, place, |_| {}).await;
-    let failure = match machine.outcome() {
-        Some(Ok(pruned)) => first_failure(&pruned.fates).err().map(|failure| failure.to_string()),
-        Some(Err(error)) => Some(error.to_string()),
-        None => unreachable!("a driven machine has an outcome"),
-    };
-    if let Some(failure) = failure {
+    if let Err(failure) = prune_in(setup, store).await {
         let name = setup.name(store);
         eprintln!(
             "raftkv-cli: the backup is complete, but older ones in store {name} were not pruned: {failure}"
         );
+    }
+}
+
+async fn prune_in(setup: &mut Setup, store: StoreIndex) -> Result<(), Failure> {
+    let mut machine = Machine::new(&rules(setup)?, now());
+    let place = setup.stores.get(store).expect("the configuration names this store");
+    drive(&mut machine, place, |_| {}).await;
+    match machine.outcome() {
+        Some(Ok(pruned)) => first_failure(&pruned.fates),
+        Some(Err(error)) => Err(Failure::new(Exit::Failed, error)),
+        None => unreachable!("a driven machine has an outcome"),
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Setup {
     pub loaded: BackupConfig,
     /// The stores that it names.
     pub stores: Stores,
+    /// Whether older backups are to go after each that is made.
+    pub prunes: bool,
 }
 
 impl ConfigFile {
@@ -62,7 +64,8 @@ impl ConfigFile {
 impl Setup {
     fn new(loaded: BackupConfig) -> Result<Setup, Failure> {
         let stores = Stores::open(&loaded.config).map_err(cannot_open)?;
-        Ok(Setup { loaded, stores })
+        let prunes = loaded.config.prunes_on_backup();
+        Ok(Setup { loaded, stores, prunes })
     }
 
     /// Each store by itself, with its name, as if there were no other.

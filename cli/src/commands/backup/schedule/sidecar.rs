@@ -92,6 +92,7 @@ async fn look(
     began: Wall,
 ) -> Result<Option<(Setup, Client)>, Failure> {
     let mut setup = config.open()?;
+    setup.prunes |= setup.loaded.config.schedule.enable_pruning;
     let client = context.client().await?;
     let Identity { cluster, epoch, .. } = identity(&client).await?;
     let newest = newest(&mut setup, cluster).await?;
