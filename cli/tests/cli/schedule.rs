@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 /// Three nodes of which those at `able` can make backups.
 fn start(
@@ -170,8 +170,29 @@ fn a_node_warns_of_a_key_that_others_can_read() {
     assert!(warned.contains(&warning) && warned.contains("WARN"), "{warned}");
 }
 
+/// A sidecar, and the backup that it makes first.
+fn sidecar(cluster: &Cluster, config: &Path) -> (Child, Value) {
+    let mut sidecar = cluster
+        .cli()
+        .command(&["backup", "schedule", "start", "--config", arg(config), "-o", "json"])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(sidecar.stdout.take().unwrap()).lines();
+    let made: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(made["status"], "complete", "{made}");
+    (sidecar, made)
+}
+
+/// Ends it when it is at rest.
+fn end(mut sidecar: Child) {
+    let pid = rustix::process::Pid::from_child(&sidecar);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(sidecar.wait().unwrap().code(), Some(0), "it was at rest");
+}
+
 #[test]
-fn a_sidecar_makes_up_for_missed_slots_with_one_backup() {
+fn a_sidecar_makes_up_for_missed_slots_with_one_backup_and_older_ones_go_as_its_schedule_says() {
     let mut cluster = Cluster::start(1);
     let config = encrypted(&cluster.path("backup"));
     cluster.cli().ok(&["put", "a", "1"]);
@@ -179,20 +200,31 @@ fn a_sidecar_makes_up_for_missed_slots_with_one_backup() {
     let old = cluster.cli().json(&["backup", "create", "--config", arg(&config)]);
     cluster.cli().ok(&["put", "a", "2"]);
     let yaml = fs::read_to_string(&config).unwrap();
-    fs::write(&config, format!("{yaml}schedule:\n  cron_expression: '* * * * *'\n")).unwrap();
-    let mut sidecar = cluster
-        .cli()
-        .command(&["backup", "schedule", "start", "--config", arg(&config), "-o", "json"])
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(sidecar.stdout.take().unwrap()).lines();
-    let made: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-    assert_eq!((&made["status"], &made["revision"]), (&json!("complete"), &json!(2)));
-    let pid = rustix::process::Pid::from_child(&sidecar);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert_eq!(sidecar.wait().unwrap().code(), Some(0), "it was at rest");
-    assert_eq!(objects(&config), 4, "{old} and {made}");
+    let schedule = "schedule: {cron_expression: '* * * * *', enable_pruning: true}\n";
+    let rules = "retention: {max_backups: 1, min_backups: 1}\n";
+    fs::write(&config, format!("{yaml}{schedule}{rules}")).unwrap();
+    let (sidecar, made) = sidecar(&cluster, &config);
+    assert_eq!(made["revision"], 2);
+    let is_there = |made: &Value| data_of(&config, made).exists();
+    cluster.wait_until("the old one is gone", |_| !is_there(&old));
+    end(sidecar);
+    assert!(is_there(&made));
+    assert_eq!(objects(&config), 2);
+    cluster.kill(0);
+}
+
+#[test]
+fn a_sidecar_begins_with_a_backup_where_there_is_none() {
+    let mut cluster = Cluster::start(1);
+    let config = encrypted(&cluster.path("backup"));
+    cluster.cli().ok(&["put", "a", "1"]);
+    let yaml = fs::read_to_string(&config).unwrap();
+    // The next slot is far away.
+    fs::write(&config, format!("{yaml}schedule: {{cron_expression: 0 0 29 2 *}}\n")).unwrap();
+    let (sidecar, made) = sidecar(&cluster, &config);
+    assert_eq!(made["revision"], 1);
+    end(sidecar);
+    assert_eq!(objects(&config), 2);
     cluster.kill(0);
 }
 

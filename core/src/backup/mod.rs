@@ -56,6 +56,7 @@ pub mod rotate;
 pub mod seal;
 pub mod select;
 mod settings;
+pub mod sidecar;
 mod sink;
 pub mod slots;
 pub mod stores;

@@ -88,14 +88,25 @@ async fn copy_all(context: &Context, copy: Copy, stop: &Stop) -> Result<(), Fail
     first.map_or(Ok(()), Err)
 }
 
-/// Copies what was made, and what is missing from before. The backup counts already, so whatever goes wrong here is only said.
-pub async fn after_backup(context: &Context, setup: &mut Setup, made: BackupId, stop: &Stop) {
+/// Copies what was made, and what is missing from before; says whether everything is everywhere now. The backup counts already, so whatever
+/// goes wrong here is only said.
+pub async fn after_backup(
+    context: &Context,
+    setup: &mut Setup,
+    made: BackupId,
+    stop: &Stop,
+) -> bool {
     // The first stores had to have it before it was complete.
     let has_it = usize::from(setup.loaded.config.required_copies);
     let mut lacking: BTreeSet<StoreIndex> = setup.all().skip(has_it).collect();
-    stop.with_grace(copy_made(context, setup, made, stop, &mut lacking)).await;
+    let done = |to: StoreIndex, done: &CaughtUp| {
+        if done.copies.iter().any(|(id, copied)| *id == made && copied.is_ok()) {
+            lacking.remove(&to);
+        }
+    };
+    let is_whole = stop.with_grace(copy_everywhere(context, setup, stop, done)).await;
     if !stop.was_told() {
-        return;
+        return is_whole == Some(true);
     }
     let names: Vec<_> = lacking.iter().map(|store| setup.name(*store)).collect();
     match names.is_empty() {
@@ -107,34 +118,39 @@ pub async fn after_backup(context: &Context, setup: &mut Setup, made: BackupId, 
             names.join(" and ")
         ),
     }
+    false
 }
 
-/// Brings every store up to date; what has the new backup then, is `lacking` no more.
-async fn copy_made(
+/// Copies what is missing, when no backup was made just now; says whether everything is everywhere now.
+pub async fn once_more(context: &Context, setup: &mut Setup, stop: &Stop) -> bool {
+    let copied = stop.with_grace(copy_everywhere(context, setup, stop, |_, _| {})).await;
+    copied == Some(true)
+}
+
+/// Brings every store up to date, and says whether that went well; `done` takes what was done in each.
+async fn copy_everywhere(
     context: &Context,
     setup: &mut Setup,
-    made: BackupId,
     stop: &Stop,
-    lacking: &mut BTreeSet<StoreIndex>,
-) {
-    let from = StoreIndex::PRIMARY;
+    mut done: impl FnMut(StoreIndex, &CaughtUp),
+) -> bool {
+    let (from, mut is_whole) = (StoreIndex::PRIMARY, true);
     for to in setup.all().skip(1) {
         let access = setup.loaded.access(false);
-        let done = catch_up(context, setup, Route { from, to }, access, stop).await;
-        let mut copies = done.iter().flat_map(|done| &done.copies);
-        if copies.any(|(id, copied)| *id == made && copied.is_ok()) {
-            lacking.remove(&to);
-        }
+        let caught_up = catch_up(context, setup, Route { from, to }, access, stop).await;
+        caught_up.iter().for_each(|caught_up| done(to, caught_up));
         if stop.was_told() {
-            return;
+            return false;
         }
-        let failed = failed(&done, setup.name(to));
+        let failed = failed(&caught_up, setup.name(to));
         if let Some(failure) = failed {
+            is_whole = false;
             eprintln!(
                 "raftkv-cli: {failure}; the backup is complete, and backup copy makes up for this"
             );
         }
     }
+    is_whole
 }
 
 /// Brings one store up to date, under its lock, and lets older backups go there, if they are to.

@@ -55,11 +55,11 @@ pub async fn run(context: &Context, create: Create) -> Result<(), Failure> {
     match &create.db {
         Some(path) => {
             let frozen = source::stopped(path)?;
-            back_up(context, &mut setup, ready(Ok(frozen)), &Stop::listen()?).await
+            back_up(context, &mut setup, ready(Ok(frozen)), &Stop::listen()?).await.map(drop)
         }
         None => {
             let client = context.client().await?;
-            back_up(context, &mut setup, source::live(&client), &Stop::listen()?).await
+            back_up(context, &mut setup, source::live(&client), &Stop::listen()?).await.map(drop)
         }
     }
 }
@@ -67,19 +67,17 @@ pub async fn run(context: &Context, create: Create) -> Result<(), Failure> {
 /// Backs up the state that `freeze` freezes, and prints what was made. One backup at a time is made in a store, and the state is frozen when
 /// its turn has come: it may wait for long. Afterwards older backups go, if the configuration says so, and the stores that have copies are
 /// brought up to date. When the process is told to stop, a backup that is not complete is taken back, and what would follow one that is
-/// complete is left undone: the backup counts, and the command succeeds.
+/// complete is left undone: the backup counts, and the command succeeds. Comes back with whether every store has everything.
 pub async fn back_up(
     context: &Context,
     setup: &mut Setup,
     freeze: impl Future<Output = Result<Frozen, Failure>>,
     stop: &Stop,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let made = stop.in_time(make_alone(context, setup, freeze, stop), BROKEN_OFF);
     let (id, printed) = made.await?;
-    if setup.has_several() {
-        copy::after_backup(context, setup, id, stop).await;
-    }
-    printed
+    let is_whole = !setup.has_several() || copy::after_backup(context, setup, id, stop).await;
+    printed.map(|()| is_whole)
 }
 
 /// Makes the backup, under the locks of the stores that must have it. Comes back with whether it could be printed, too: it counts nevertheless.

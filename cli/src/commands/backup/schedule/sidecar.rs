@@ -1,10 +1,10 @@
 //! `backup schedule start` without a cluster that does it: this process makes the backups, with its own store, until it is stopped.
 //!
-//! What was done is read from the store, not remembered: a slot is taken once a complete backup was begun at or after it. So a sidecar that
-//! is started again makes up for missed slots with one run, and makes none twice. With an empty store it waits for the next slot. Backups of
-//! other clusters take no slot, and neither do those that come from further in the future than clocks may differ.
+//! What is due and when is decided by [`raftkv_core::backup::sidecar`]; here it is only done. Backups of other clusters take no slot, and
+//! neither do those that come from further in the future than clocks may differ.
 
 use super::cron_of;
+use crate::commands::backup::copy;
 use crate::commands::backup::create::back_up;
 use crate::commands::backup::setup::{ConfigFile, Setup, now};
 use crate::commands::backup::source;
@@ -13,19 +13,17 @@ use crate::failure::{Exit, Failure};
 use crate::output::Report;
 use crate::stop::Stop;
 use raftkv_core::backup::Metadata;
+use raftkv_core::backup::catalog::Catalog;
 use raftkv_core::backup::metadata::rfc3339;
+use raftkv_core::backup::sidecar::{Sidecar, Step, is_taken};
 use raftkv_core::ids::{ClusterId, Identity};
 use raftkv_core::time::Wall;
 use raftkv_node::client::Client;
+use raftkv_node::clock::SystemClock;
+use raftkv_node::leaf::Clock as _;
 use serde::Serialize;
 use std::time::Duration;
 use tokio::time::sleep;
-
-/// The longest sleep: a calendar that is set right meanwhile is noticed.
-const NAP_MS: u64 = 30_000;
-/// After the first failure; doubled with each further one.
-const RETRY_MS: u64 = 60_000;
-const RETRY_MS_MAX: u64 = 3_600_000;
 
 /// What is said when it is told to stop after a failure.
 const NOT_MADE: &str = "stopped before the backup that is due was made";
@@ -39,49 +37,74 @@ struct Unchanged {
 
 /// Runs until it is interrupted.
 pub async fn run(context: &Context, config: &ConfigFile) -> Result<(), Failure> {
-    let cron = cron_of(&config.open()?.loaded.config.schedule)?;
-    let stop = Stop::listen()?;
-    let began = now();
-    let (mut settled, mut failures) = (None, 0);
+    let mut sidecar = Sidecar::new(cron_of(&config.open()?.loaded.config.schedule)?);
+    let (stop, clock) = (Stop::listen()?, SystemClock::new());
+    let not_made = || Failure::new(Exit::Failed, NOT_MADE);
     loop {
-        let due = cron.last_until(now()).filter(|slot| Some(*slot) != settled);
-        let wait_ms = match due {
-            None => until(cron.next_after(now())).min(NAP_MS),
-            Some(slot) => {
-                let looked = look(context, config, slot, began);
-                let taken = match stop.in_time(looked, NOT_MADE).await {
-                    Ok(Some(_)) if stop.was_told() => Err(Failure::new(Exit::Failed, NOT_MADE)),
-                    Ok(Some((mut setup, client))) => {
-                        back_up(context, &mut setup, source::live(&client), &stop).await
-                    }
-                    Ok(None) => Ok(()),
-                    Err(failure) => Err(failure),
-                };
+        match sidecar.step(clock.now()) {
+            Step::BackUp(slot) => {
+                let taken = take_up(context, config, slot, &stop).await;
                 if stop.was_told() {
-                    return taken;
+                    return taken.map(drop);
                 }
                 match taken {
-                    Ok(()) => {
-                        (settled, failures) = (Some(slot), 0);
-                        0
+                    Ok(copied) => {
+                        sidecar.settled(slot);
+                        copied.iter().for_each(|whole| sidecar.copied(*whole, clock.now()));
                     }
                     Err(failure) => {
                         failure.report();
-                        let rest_ms = (RETRY_MS << failures).min(RETRY_MS_MAX);
-                        failures = (failures + 1).min(10);
-                        rest_ms
+                        sidecar.failed(slot, clock.now());
                     }
                 }
             }
-        };
-        tokio::select! {
-            () = sleep(Duration::from_millis(wait_ms)) => {}
-            () = stop.told() => return match failures {
-                0 => Ok(()),
-                _ => Err(Failure::new(Exit::Failed, NOT_MADE)),
+            Step::Copy => {
+                let is_whole = copy_again(context, config, &stop).await;
+                sidecar.copied(is_whole, clock.now());
+            }
+            Step::Wait(span) => tokio::select! {
+                () = sleep(Duration::from_nanos(span.0)) => {}
+                () = stop.told() => return match sidecar.is_failing() {
+                    true => Err(not_made()),
+                    false => Ok(()),
+                },
             },
         }
     }
+}
+
+/// Makes a slot's backup, if it is not there and anything has changed; comes back with whether every store has a copy of everything then.
+async fn take_up(
+    context: &Context,
+    config: &ConfigFile,
+    slot: Wall,
+    stop: &Stop,
+) -> Result<Option<bool>, Failure> {
+    match stop.in_time(look(context, config, slot), NOT_MADE).await? {
+        Some(_) if stop.was_told() => Err(Failure::new(Exit::Failed, NOT_MADE)),
+        Some((mut setup, client)) => {
+            back_up(context, &mut setup, source::live(&client), stop).await.map(Some)
+        }
+        None => Ok(None),
+    }
+}
+
+/// Brings the stores that have copies up to date, while no backup is due.
+async fn copy_again(context: &Context, config: &ConfigFile, stop: &Stop) -> bool {
+    match open(config) {
+        Ok(mut setup) => copy::once_more(context, &mut setup, stop).await,
+        Err(failure) => {
+            failure.report();
+            false
+        }
+    }
+}
+
+/// What the file says now. Its schedule may have older backups go where its rules alone do not.
+fn open(config: &ConfigFile) -> Result<Setup, Failure> {
+    let mut setup = config.open()?;
+    setup.prunes |= setup.loaded.config.schedule.enable_pruning;
+    Ok(setup)
 }
 
 /// What a slot's backup is made of and with; nothing if it is there, or nothing has changed.
@@ -89,14 +112,12 @@ async fn look(
     context: &Context,
     config: &ConfigFile,
     slot: Wall,
-    began: Wall,
 ) -> Result<Option<(Setup, Client)>, Failure> {
-    let mut setup = config.open()?;
-    setup.prunes |= setup.loaded.config.schedule.enable_pruning;
+    let mut setup = open(config)?;
     let client = context.client().await?;
     let Identity { cluster, epoch, .. } = identity(&client).await?;
     let newest = newest(&mut setup, cluster).await?;
-    if slot <= newest.as_ref().map_or(began, |newest| newest.timestamp) {
+    if is_taken(slot, newest.as_ref().map(|newest| newest.timestamp)) {
         return Ok(None);
     }
     let point = (cluster, epoch, source::acknowledged(&client).await?);
@@ -119,7 +140,11 @@ async fn identity(client: &Client) -> Result<Identity, Failure> {
 /// The newest backup that this cluster made.
 async fn newest(setup: &mut Setup, cluster: ClusterId) -> Result<Option<Metadata>, Failure> {
     let plaintext = setup.loaded.access(false).plaintext;
-    let catalog = setup.catalog().await?;
+    let catalog = match setup.catalog().await {
+        // A store in which nothing was written yet.
+        Err(failure) if failure.exit() == Exit::NotFound => Catalog::default(),
+        catalog => catalog?,
+    };
     let (newest, ahead) = catalog.newest_by(cluster, plaintext, now());
     if let Some(ahead) = ahead {
         eprintln!(
@@ -129,11 +154,6 @@ async fn newest(setup: &mut Setup, cluster: ClusterId) -> Result<Option<Metadata
         );
     }
     Ok(newest.cloned())
-}
-
-fn until(slot: Option<Wall>) -> u64 {
-    let ahead = slot.map_or(i64::MAX, |slot| slot.0 - now().0);
-    u64::try_from(ahead).unwrap_or(0)
 }
 
 impl Report for Unchanged {
