@@ -101,6 +101,23 @@ fn nothing_goes_where_nobody_has_said_what_may() {
 }
 
 #[test]
+fn the_last_backup_that_can_be_restored_is_not_deleted_by_accident() {
+    let store = Store::new("");
+    let yaml = fs::read_to_string(&store.config).unwrap();
+    let (provider, _) = yaml.split_once("backup:").unwrap();
+    fs::write(&store.config, provider).unwrap();
+    let plain = store.create();
+    // Encryption is on now: the plain one is none of ours.
+    fs::write(&store.config, &yaml).unwrap();
+    let sealed = store.create();
+    let line = store.fails(13, &["delete", "--backup", id(&sealed), "--yes"]);
+    assert!(line.contains("only complete one that this configuration can restore"), "{line}");
+    store.json(&["delete", "--backup", id(&plain), "--yes"]);
+    let line = store.fails(13, &["delete", "--backup", id(&sealed), "--yes"]);
+    assert!(line.contains("it is the only complete one (--force"), "{line}");
+}
+
+#[test]
 fn a_new_key_takes_the_old_ones_place() {
     let store = Store::new("");
     let made = store.create();

@@ -5,10 +5,10 @@ use super::cluster::{Cli, Cluster, arg, unread};
 use super::copies::is_unlocked;
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Lines};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 
 /// Three nodes of which those at `able` can make backups.
 fn start(
@@ -170,25 +170,32 @@ fn a_node_warns_of_a_key_that_others_can_read() {
     assert!(warned.contains(&warning) && warned.contains("WARN"), "{warned}");
 }
 
-/// A sidecar, and the backup that it makes first.
-fn sidecar(cluster: &Cluster, config: &Path) -> (Child, Value) {
-    let mut sidecar = cluster
-        .cli()
-        .command(&["backup", "schedule", "start", "--config", arg(config), "-o", "json"])
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(sidecar.stdout.take().unwrap()).lines();
-    let made: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-    assert_eq!(made["status"], "complete", "{made}");
-    (sidecar, made)
+/// A sidecar that runs.
+struct Sidecar {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
 }
 
-/// Ends it when it is at rest.
-fn end(mut sidecar: Child) {
-    let pid = rustix::process::Pid::from_child(&sidecar);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert_eq!(sidecar.wait().unwrap().code(), Some(0), "it was at rest");
+impl Sidecar {
+    fn start(cluster: &Cluster, config: &Path) -> Sidecar {
+        let start = ["backup", "schedule", "start", "--config", arg(config), "-o", "json"];
+        let mut child = cluster.cli().command(&start).stdin(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Sidecar { child, lines }
+    }
+
+    /// The backup that it makes next.
+    fn made(&mut self) -> Value {
+        let made: Value = serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap();
+        assert_eq!(made["status"], "complete", "{made}");
+        made
+    }
+
+    fn end(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "it was at rest");
+    }
 }
 
 #[test]
@@ -203,11 +210,12 @@ fn a_sidecar_makes_up_for_missed_slots_with_one_backup_and_older_ones_go_as_its_
     let schedule = "schedule: {cron_expression: '* * * * *', enable_pruning: true}\n";
     let rules = "retention: {max_backups: 1, min_backups: 1}\n";
     fs::write(&config, format!("{yaml}{schedule}{rules}")).unwrap();
-    let (sidecar, made) = sidecar(&cluster, &config);
+    let mut sidecar = Sidecar::start(&cluster, &config);
+    let made = sidecar.made();
     assert_eq!(made["revision"], 2);
     let is_there = |made: &Value| data_of(&config, made).exists();
     cluster.wait_until("the old one is gone", |_| !is_there(&old));
-    end(sidecar);
+    sidecar.end();
     assert!(is_there(&made));
     assert_eq!(objects(&config), 2);
     cluster.kill(0);
@@ -221,9 +229,10 @@ fn a_sidecar_begins_with_a_backup_where_there_is_none() {
     let yaml = fs::read_to_string(&config).unwrap();
     // The next slot is far away.
     fs::write(&config, format!("{yaml}schedule: {{cron_expression: 0 0 29 2 *}}\n")).unwrap();
-    let (sidecar, made) = sidecar(&cluster, &config);
+    let mut sidecar = Sidecar::start(&cluster, &config);
+    let made = sidecar.made();
     assert_eq!(made["revision"], 1);
-    end(sidecar);
+    sidecar.end();
     assert_eq!(objects(&config), 2);
     cluster.kill(0);
 }

@@ -10,6 +10,7 @@ use clap::Args;
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::{BlobErrorKind, ObjectName, StoreIndex};
 use raftkv_core::backup::catalog::{Catalog, Entry};
+use raftkv_core::backup::format::Plaintext;
 use raftkv_core::backup::mark::{Mark, MarkError};
 use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::backup::remove::{Fate, Force};
@@ -84,7 +85,7 @@ pub async fn delete(context: &Context, delete: Delete) -> Result<(), Failure> {
     let mut force = Force::Override;
     if !delete.force {
         for entry in setup.all().filter_map(|store| replicas.entry(store, id)) {
-            check(entry, &catalog)?;
+            check(entry, &catalog, setup.loaded.access(false).plaintext)?;
         }
         let revision = entry.metadata.as_ref().map_or("unknown".into(), |m| m.revision.to_string());
         let what = format!("{} backup {id}, revision {revision}", entry.standing.word());
@@ -119,16 +120,22 @@ pub async fn delete(context: &Context, delete: Delete) -> Result<(), Failure> {
 }
 
 /// What is better not deleted by accident.
-fn check(entry: &Entry, catalog: &Catalog) -> Result<(), Failure> {
+fn check(entry: &Entry, catalog: &Catalog, plaintext: Plaintext) -> Result<(), Failure> {
     if let Some(reason) = &entry.pin {
         return Err(refused(entry.id, &format!("it is pinned: {reason}")));
     }
     if let Some(hold) = entry.holds.first() {
         return Err(refused(entry.id, &format!("it is in use by {}", hold.note)));
     }
-    let complete = catalog.entries.iter().filter(|entry| entry.is_complete()).count();
-    if entry.is_complete() && complete == 1 {
+    let is_last = |counts: &dyn Fn(&Entry) -> bool| {
+        counts(entry) && catalog.entries.iter().filter(|entry| counts(entry)).count() == 1
+    };
+    if is_last(&Entry::is_complete) {
         return Err(refused(entry.id, "it is the only complete one"));
+    }
+    if is_last(&|entry| entry.genuine(plaintext).is_some()) {
+        let why = "it is the only complete one that this configuration can restore";
+        return Err(refused(entry.id, why));
     }
     Ok(())
 }
