@@ -152,13 +152,14 @@ impl Backups {
         cron.map(|cron| cron.upcoming(wall, count)).unwrap_or_default()
     }
 
+    /// A pause outlasts a change of the schedule: only resuming ends it, or ending the schedule.
     fn set(&mut self, schedule: Option<Schedule>, wall: Wall) {
         if self.schedule == schedule {
             return;
         }
+        self.paused &= schedule.is_some();
         self.schedule = schedule;
         self.begin_anew(wall);
-        self.paused = false;
     }
 
     fn pause(&mut self, paused: bool, wall: Wall) -> Result<(), Error> {

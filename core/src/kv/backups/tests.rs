@@ -129,6 +129,24 @@ fn setting_the_same_schedule_again_changes_nothing() {
 }
 
 #[test]
+fn a_pause_outlasts_a_change_of_the_schedule() {
+    let mut cluster = Cluster::new("0 * * * *");
+    cluster.apply(BackupOp::Pause(true)).unwrap();
+    cluster.apply(BackupOp::Schedule(schedule("*/5 * * * *"))).unwrap();
+    cluster.pass(HOUR_MS);
+    assert_eq!((cluster.backups().paused, cluster.due()), (true, None));
+    cluster.apply(BackupOp::Pause(false)).unwrap();
+    assert_eq!(cluster.due(), None, "what the pause skipped is not made up for");
+    cluster.pass(5 * MINUTE_MS);
+    assert_eq!(cluster.due(), Some(START + HOUR_MS + 5 * MINUTE_MS));
+    // It ends with the schedule.
+    cluster.apply(BackupOp::Pause(true)).unwrap();
+    cluster.apply(BackupOp::Schedule(None)).unwrap();
+    cluster.apply(BackupOp::Schedule(schedule("0 * * * *"))).unwrap();
+    assert!(!cluster.backups().paused);
+}
+
+#[test]
 fn a_calendar_that_jumps_makes_no_storm_and_no_silence() {
     let mut cluster = Cluster::new("* * * * *");
     // A second of log time between leaders whose calendars lie years apart: one run in 50 seconds at most.
