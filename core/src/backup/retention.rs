@@ -124,7 +124,7 @@ pub enum Period {
 pub enum RetentionError {
     /// A backup is from the future.
     #[error(
-        "nothing is pruned: backup {id} was made at {}, after now, which is {}: one of the clocks is wrong", rfc3339(*.timestamp), rfc3339(*.now)
+        "nothing is pruned: backup {id} was made at {}, after now, which is {}: set this machine's clock right, or, if another was wrong then, delete that backup by its id", rfc3339(*.timestamp), rfc3339(*.now)
     )]
     Future {
         /// Which.
@@ -136,7 +136,8 @@ pub enum RetentionError {
     },
     /// Of the newest backups, a newer one has an older time.
     #[error(
-        "nothing is pruned: backup {newer} is newer than {older} by log index, but {} ms older by its time: a node's clock is wrong", .behind_ms
+        "nothing is pruned: backup {newer} is newer than {older} by log index, but {} ms older by its time: a node's clock was wrong, or {older} was made from the directory of a stopped node; \
+         prune again when newer backups have been made, or delete one of the two by its id", .behind_ms
     )]
     Disorder {
         /// The one before.

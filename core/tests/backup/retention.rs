@@ -300,6 +300,12 @@ fn clocks_that_disagree_stop_everything() {
     // One of the newest was made by a clock that is behind.
     let behind = at(NOW_MS, None, &days([5, 4, 3, 900, 1]));
     assert!(matches!(behind, Err(RetentionError::Disorder { .. })), "{behind:?}");
+    // Everything that is refused names a way out.
+    let said = behind.unwrap_err().to_string();
+    let from_directory = format!("or {} was made from the directory of a stopped node", id(3));
+    assert!(said.contains(&from_directory) && said.contains("prune again when"), "{said}");
+    let said = at(NOW_MS - 10 * DAY_MS, None, &regular).unwrap_err().to_string();
+    assert!(said.contains("delete that backup by its id"), "{said}");
 }
 
 #[test]
