@@ -40,10 +40,10 @@ pub struct Held {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LockError {
     /// Someone else has it.
-    #[error("another backup is being made in this store: {}", describe(.0))]
+    #[error("the store's lock is held by {}", describe(.0))]
     Held(Held),
     /// It was taken over while this run gave no sign of life.
-    #[error("the store's lock was taken over by another backup")]
+    #[error("the store's lock was taken over by somebody else")]
     Lost,
     /// The store failed.
     #[error("the store's lock: {0}")]
@@ -114,7 +114,7 @@ impl LockError {
 fn describe(held: &Held) -> String {
     match &held.marker {
         Some(marker) => marker.to_string(),
-        None => format!("its lock {} cannot be read", held.place()),
+        None => format!("whoever wrote {}, which cannot be read", held.place()),
     }
 }
 

@@ -298,7 +298,7 @@ fn whoever_has_the_store_keeps_it_and_the_run_is_told() {
     let outcome = scene.backups().last.unwrap().outcome;
     assert_eq!(outcome.obstacle(), Some(Obstacle::Refused));
     let RunOutcome::Failed { why } = outcome else { panic!("{outcome:?}") };
-    assert!(why.contains("another backup is being made") && why.contains("a person"), "{why}");
+    assert!(why.contains("the store's lock is held by a person since"), "{why}");
     assert_eq!(scene.catalog().entries.len(), 0, "it wrote nothing");
     scene.renew(Renew::release(lock));
     scene.run();

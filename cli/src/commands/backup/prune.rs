@@ -17,11 +17,14 @@ use raftkv_core::backup::sweep::Sweep;
 use raftkv_core::time::Wall;
 use raftkv_node::blob::drive;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is said where the file has no rules.
 const NO_RULES: &str = "this file does not say what may go: write a block like \
     `retention: {retention_days: 30, max_backups: 10, min_backups: 3}` into it";
+
+/// What becomes of a backup that is to go since the question was asked.
+const NOT_SHOWN: &str = "stays until the next time: it was not shown";
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -63,22 +66,23 @@ pub async fn run(context: &Context, prune: Prune) -> Result<(), Failure> {
         let plan = decide(&setup, &catalog, None)?;
         return context.print(&Pruned::new(true, &catalog, &plan, &BTreeMap::new()));
     }
-    // With the lock, the store tells its clock, and what is unfinished stays unfinished.
+    let agreed = match prune.confirmation.yes {
+        true => None,
+        false => Some(ask(&mut setup, prune.confirmation).await?),
+    };
     let lock = setup.lock("backup prune").await?;
-    let result = prune_locked(context, &mut setup, prune.confirmation).await;
+    let result = prune_locked(context, &mut setup, agreed.as_ref()).await;
     lock.release().await;
     result
 }
 
-async fn prune_locked(
-    context: &Context,
-    setup: &mut Setup,
-    confirmation: Confirmation,
-) -> Result<(), Failure> {
-    let catalog = setup.catalog().await?;
-    let plan = decide(setup, &catalog, catalog.lock_written)?;
-    let going: Vec<BackupId> = plan.deletions().collect();
-    let mut fates = BTreeMap::new();
+/// Shows what is to go, and asks. Whoever is asked may take all night, and has no lock meanwhile.
+async fn ask(setup: &mut Setup, confirmation: Confirmation) -> Result<BTreeSet<BackupId>, Failure> {
+    let lock = setup.lock("backup prune").await?;
+    let planned = plan_locked(setup).await;
+    lock.release().await;
+    let (_, plan) = planned?;
+    let going: BTreeSet<BackupId> = plan.deletions().collect();
     if !going.is_empty() {
         let reasons: String = plan
             .decisions
@@ -86,8 +90,29 @@ async fn prune_locked(
             .filter(|decision| matches!(decision.verdict, Verdict::Delete(_)))
             .map(|decision| format!("{}: {}\n", decision.id, decision.verdict))
             .collect();
-        let question = format!("{reasons}Delete these {} backups?", going.len());
-        confirmation.ask(&question)?;
+        confirmation.ask(&format!("{reasons}Delete these {} backups?", going.len()))?;
+    }
+    Ok(going)
+}
+
+/// With the lock, the store tells its clock, and what is unfinished stays unfinished.
+async fn plan_locked(setup: &mut Setup) -> Result<(Catalog, Plan), Failure> {
+    let catalog = setup.catalog().await?;
+    let plan = decide(setup, &catalog, catalog.lock_written)?;
+    Ok((catalog, plan))
+}
+
+/// Removes what is to go, as far as it was agreed upon.
+async fn prune_locked(
+    context: &Context,
+    setup: &mut Setup,
+    agreed: Option<&BTreeSet<BackupId>>,
+) -> Result<(), Failure> {
+    let (catalog, plan) = plan_locked(setup).await?;
+    let is_agreed = |id: &BackupId| agreed.is_none_or(|agreed| agreed.contains(id));
+    let going: Vec<BackupId> = plan.deletions().filter(is_agreed).collect();
+    let mut fates = BTreeMap::new();
+    if !going.is_empty() {
         let machine = Remove::new(going, Force::Respect, now()).despite(plan.forgotten.clone());
         fates = carry_out(setup, machine).await;
     }
@@ -183,18 +208,17 @@ impl Pruned {
     ) -> Self {
         let backup = |decision: &raftkv_core::backup::retention::Decision| {
             let entry = catalog.entries.iter().find(|entry| entry.id == decision.id);
+            let is_to_go = matches!(decision.verdict, Verdict::Delete(_));
+            let untouched = (is_to_go && !dry_run).then(|| NOT_SHOWN.to_owned());
             let metadata = entry.and_then(|entry| entry.metadata.as_ref());
             PrunedBackup {
                 id: decision.id.to_string(),
                 timestamp: metadata.map(|metadata| rfc3339(metadata.timestamp)),
                 epoch: metadata.map(|metadata| metadata.epoch.0),
                 raft_index: metadata.map(|metadata| metadata.index),
-                action: match decision.verdict {
-                    Verdict::Keep(_) => "keep",
-                    Verdict::Delete(_) => "delete",
-                },
+                action: if is_to_go { "delete" } else { "keep" },
                 reason: decision.verdict.to_string(),
-                outcome: fates.get(&decision.id).map(ToString::to_string),
+                outcome: fates.get(&decision.id).map(ToString::to_string).or(untouched),
             }
         };
         Pruned { dry_run, backups: plan.decisions.iter().map(backup).collect() }
