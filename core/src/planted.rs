@@ -164,6 +164,8 @@ bugs! {
     MetadataWrittenFirst,
     /// A backup counts as complete although its data has another length than it should.
     CatalogIgnoresLength,
+    /// A slot whose backup was made is due again.
+    SlotNeverSettled,
     /// Retention leaves one backup less than always stay.
     RetentionKeepsOneLess,
     /// Of a backup that goes, the data goes before the metadata.

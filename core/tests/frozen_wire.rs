@@ -80,6 +80,7 @@ fn leaving_and_backups() {
     check("removed-v1.bin", &PeerFrame::Removed);
     check("backup-ask-v1.bin", &PeerFrame::BackupAsk { round: 300 });
     check("backup-answer-v1.bin", &PeerFrame::BackupAnswer { round: 300, life: Some(7) });
+    check("backup-busy-v1.bin", &PeerFrame::BackupBusy { round: 300 });
     let report = BackupReport::Ended(RunOutcome::Complete { data_bytes: 1 << 20 });
     check("backup-report-v1.bin", &PeerFrame::BackupReport { number: 300, report });
 }

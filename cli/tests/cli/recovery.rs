@@ -2,6 +2,7 @@
 
 use super::backup::{data_of, encrypted, fill};
 use super::cluster::{Cli, Cluster, arg};
+use super::retention::Store;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -50,6 +51,24 @@ fn keys_deleted_by_mistake_come_back_from_a_backup() {
     let nothing = ["backup", "restore-keys", "--config", arg(&config), "--backup", "latest"];
     let nothing = cli.run(&[&nothing[..], &["--prefix", "nowhere/"]].concat());
     assert_eq!(nothing.status.code(), Some(10));
+}
+
+#[test]
+fn the_old_cluster_makes_no_backups_where_the_new_one_has_its_own() {
+    let store = Store::new("");
+    let made = store.create();
+    let restored = store.cluster.path("restored");
+    store.json(&["restore", "--backup", "latest", "--db", arg(&restored)]);
+    // As long as the new cluster has none, the old one's are the newest there are.
+    let again = store.create();
+    let heirs = store.json(&["create", "--db", arg(&restored)]);
+    assert_eq!(heirs["epoch"].as_u64(), made["epoch"].as_u64().map(|epoch| epoch + 1));
+    let line = store.fails(13, &["create", "--db", arg(&store.cluster.data_dir(0))]);
+    let id = |made: &Value| made["id"].as_str().unwrap().to_owned();
+    assert!(line.contains(&id(&heirs)) && line.contains("was restored from this one"), "{line}");
+    let complete = |made| (id(made), "complete".to_owned());
+    assert_eq!(store.statuses(), [&made, &again, &heirs].map(complete));
+    store.json(&["create", "--db", arg(&restored)]);
 }
 
 #[test]

@@ -258,6 +258,29 @@ fn a_sidecar_goes_on_when_nobody_reads_what_it_prints() {
     assert_eq!(sidecar.wait().unwrap().code(), Some(0), "it was at rest");
 }
 
+#[test]
+fn a_sidecar_brings_copies_up_to_date_where_no_backup_is_due() {
+    let mut cluster = Cluster::start(1);
+    let config = encrypted(&cluster.path("backup"));
+    cluster.cli().ok(&["put", "a", "1"]);
+    let made = cluster.cli().json(&["backup", "create", "--config", arg(&config)]);
+    let yaml = fs::read_to_string(&config).unwrap();
+    let second = cluster.path("second");
+    let copies = format!(
+        "copies: [{{name: second, provider: {{type: local, local_path: {}}}}}]\n",
+        second.display()
+    );
+    let schedule = "schedule: {cron_expression: 0 0 29 2 *}\n";
+    fs::write(&config, format!("{yaml}{schedule}{copies}")).unwrap();
+    let sidecar = Sidecar::start(&cluster, &config);
+    let metadata = data_of(&config, &made).with_file_name("metadata.json");
+    let copy = second.join(metadata.strip_prefix(config.with_file_name("store")).unwrap());
+    cluster.wait_until("the copy is there", |_| copy.exists());
+    sidecar.end();
+    assert_eq!(fs::read(copy).unwrap(), fs::read(metadata).unwrap());
+    cluster.kill(0);
+}
+
 /// How many objects of backups there are in the store. Locks are not counted: one that was killed leaves its lock.
 fn objects(config: &Path) -> usize {
     let backups = fs::read_dir(config.with_file_name("store").join("backups")).unwrap();

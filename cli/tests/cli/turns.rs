@@ -61,7 +61,7 @@ fn what_keeps_the_cluster_from_a_backup_is_an_exit_code() {
     let refused = cluster.cli().run(&IN_CLUSTER);
     assert_eq!(refused.status.code(), Some(13), "{refused:?}");
     let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(said.contains("another backup is being made in this store: backup create"), "{said}");
+    assert!(said.contains("the store's lock is held by backup create"), "{said}");
     gate.open();
     assert!(beside.wait_with_output().unwrap().status.success());
 

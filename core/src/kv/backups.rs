@@ -10,6 +10,7 @@ use crate::api::{Error, Revision};
 use crate::backup::BackupId;
 use crate::backup::cron::{Cron, EXPRESSION_BYTES_MAX, ZONE_BYTES_MAX};
 use crate::ids::NodeId;
+use crate::planted::{self, Bug};
 use crate::time::Wall;
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +85,7 @@ impl KvState {
         let schedule = backups.schedule.as_ref().filter(|_| !backups.paused)?;
         let slot = schedule.slots()?.last_until(wall)?;
         let is_new = slot > backups.slot || backups.slot.0 > wall.0.saturating_add(AHEAD_MS);
-        (is_new || backups.failures > 0 && slot == backups.slot).then_some(slot)
+        (is_new || backups.may_repeat(slot)).then_some(slot)
     }
 
     /// Applies what an entry says about backups. Refusals are answers; to a node they mean that its run is over.
@@ -188,7 +189,7 @@ impl Backups {
         if self.rest_until_ms > log_time_ms {
             return Err(Error::Conflict("another backup on schedule was just begun".into()));
         }
-        let again = slot == self.slot && self.failures > 0;
+        let again = self.may_repeat(slot);
         if slot <= self.slot && !again && self.slot.0 <= wall.0.saturating_add(AHEAD_MS) {
             return Err(Error::Refused("this slot was taken up before".into()));
         }
@@ -198,6 +199,11 @@ impl Backups {
         self.slot = slot;
         self.rest_until_ms = log_time_ms.saturating_add(SPACING_MS);
         Ok(())
+    }
+
+    /// Whether the backup of this slot was tried, and not made.
+    fn may_repeat(&self, slot: Wall) -> bool {
+        slot == self.slot && (self.failures > 0 || planted::is(Bug::SlotNeverSettled))
     }
 
     /// Whether a run may begin.

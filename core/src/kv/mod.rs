@@ -21,7 +21,7 @@ pub mod unsummed;
 pub mod validate;
 pub mod watch;
 
-pub use backups::BackupOp;
+pub use backups::{AHEAD_MS, BackupOp};
 pub use builder::{BadItem, Builder};
 pub use command::{Action, Command, MemberChange};
 pub use hash::StateHash;

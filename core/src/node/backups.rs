@@ -45,6 +45,19 @@ struct Choosing {
     waiting: BTreeSet<NodeId>,
     /// Who can, and in which of their lives.
     able: BTreeMap<NodeId, u64>,
+    /// Who could, but not now.
+    busy: BTreeSet<NodeId>,
+}
+
+/// Whether a node can make a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ability {
+    /// It has no backup configuration.
+    None,
+    /// Not now: it is still at work on another, or about to stop.
+    Busy,
+    /// In this life of it.
+    Ready(u64),
 }
 
 impl Node {
@@ -142,52 +155,75 @@ impl Node {
             self.send(*node, PeerFrame::BackupAsk { round });
         }
         let deadline = self.now.mono + self.election_timeout();
-        let able = BTreeMap::new();
-        self.duty.choosing = Some(Choosing { round, req, slot, deadline, waiting, able });
+        let (able, busy) = (BTreeMap::new(), BTreeSet::new());
+        self.duty.choosing = Some(Choosing { round, req, slot, deadline, waiting, able, busy });
     }
 
     /// The leader asks whether this node can make a backup.
     pub(super) fn on_backup_ask(&mut self, from: NodeId, round: u64) {
-        let life = self.maker.ready().filter(|_| !self.stopping.is_stopping());
-        self.send(from, PeerFrame::BackupAnswer { round, life });
+        let frame = match self.maker.ability() {
+            Ability::Ready(life) if !self.stopping.is_stopping() => {
+                PeerFrame::BackupAnswer { round, life: Some(life) }
+            }
+            Ability::Ready(_) | Ability::Busy => PeerFrame::BackupBusy { round },
+            Ability::None => PeerFrame::BackupAnswer { round, life: None },
+        };
+        self.send(from, frame);
     }
 
     /// A member says whether it can.
-    pub(super) fn on_backup_answer(&mut self, from: NodeId, round: u64, life: Option<u64>) {
+    pub(super) fn on_backup_answer(&mut self, from: NodeId, round: u64, ability: Ability) {
         let Some(choosing) = self.duty.choosing.as_mut().filter(|it| it.round == round) else {
             return;
         };
-        if choosing.waiting.remove(&from)
-            && let Some(life) = life
-        {
-            choosing.able.insert(from, life);
+        if !choosing.waiting.remove(&from) {
+            return;
+        }
+        match ability {
+            Ability::Ready(life) => drop(choosing.able.insert(from, life)),
+            Ability::Busy => drop(choosing.busy.insert(from)),
+            Ability::None => {}
         }
     }
 
     /// Everyone has answered, or had time to.
     fn choose(&mut self) {
-        let Some(Choosing { req, slot, able, .. }) = self.duty.choosing.take() else { return };
+        let Some(choosing) = self.duty.choosing.take() else { return };
+        let Choosing { req, slot, ref able, .. } = choosing;
         let matched = |node| self.consensus.progress(node).map_or(0, |it| it.matched);
-        let followers = able.into_iter().filter(|(node, _)| self.has_caught_up(*node));
-        let best = followers.max_by_key(|(node, _)| (matched(*node), std::cmp::Reverse(*node)));
+        let followers = able.iter().filter(|(node, _)| self.has_caught_up(**node));
+        let best = followers.max_by_key(|(node, _)| (matched(**node), std::cmp::Reverse(**node)));
+        let best = best.map(|(node, life)| (*node, *life));
         let here = self.maker.ready().map(|life| (self.identity.node, life));
-        let Some((node, life)) = best.or(here) else {
-            self.duty.next_look = self.now.mono + REST;
-            let what = "no member can make a backup now: set `backup_config` on at least one";
-            match req {
-                Some(req) => self.reply_error(req, Error::Unavailable(what.into())),
-                None if self.duty.warned == slot => {}
-                None => {
-                    self.duty.warned = slot;
-                    self.log(Level::Warn, format!("a backup is due, but {what}"));
-                }
-            }
-            return;
-        };
+        let Some((node, life)) = best.or(here) else { return self.nobody_can(&choosing) };
         let id = BackupId::draw(self.maker.rng());
         let lease_ms = self.config.backup_lease.as_millis();
         let start = BackupOp::Start { id, slot, node, life, lease_ms };
         self.propose_command(req, Action::Backup(start));
+    }
+
+    /// Says that there is nobody, and why.
+    fn nobody_can(&mut self, choosing: &Choosing) {
+        let Choosing { req, slot, able, busy, .. } = choosing;
+        let here = Some(self.identity.node).filter(|_| self.maker.is_able());
+        let could: BTreeSet<NodeId> = able.keys().chain(busy).copied().chain(here).collect();
+        let could: Vec<String> = could.into_iter().map(|node| node.to_string()).collect();
+        let what = match could.is_empty() {
+            true => "no member can make a backup now: set `backup_config` on at least one".into(),
+            false => format!(
+                "no member can make a backup now: those that have a `backup_config` are still at work on another, stop, or have fallen behind (node {})",
+                could.join(", ")
+            ),
+        };
+        self.duty.next_look = self.now.mono + REST;
+        match *req {
+            Some(req) => self.reply_error(req, Error::Unavailable(what)),
+            None if self.duty.warned == *slot => {}
+            None => {
+                self.duty.warned = *slot;
+                self.log(Level::Warn, format!("a backup is due, but {what}"));
+            }
+        }
     }
 
     /// Leadership is lost: whoever waits for a backup to begin is told.

@@ -5,6 +5,7 @@
 //! was uploaded is taken back; a node that still prunes, or lets a store's lock go, is not ready for another run.
 
 use super::Node;
+use super::backups::Ability;
 use crate::api::{PruneReport, Run, RunOutcome};
 use crate::backup::create::{Settings, Source};
 use crate::backup::machine::{Action, ActionResult, WorkDone};
@@ -88,6 +89,15 @@ impl Maker {
     /// This life of the node, if it can begin a backup now.
     pub(super) fn ready(&self) -> Option<u64> {
         (self.is_able() && self.making.is_none()).then_some(self.life)
+    }
+
+    /// What this node says when it is asked for a backup.
+    pub(super) fn ability(&self) -> Ability {
+        match self.ready() {
+            Some(life) => Ability::Ready(life),
+            None if self.is_able() => Ability::Busy,
+            None => Ability::None,
+        }
     }
 
     /// Randomness for what concerns backups.

@@ -1,6 +1,7 @@
 //! Frames between nodes: consensus, and snapshots on their way.
 
 use super::Node;
+use super::backups::Ability;
 use super::snapshots::Piece;
 use crate::api::MemberInfo;
 use crate::ids::NodeId;
@@ -24,7 +25,10 @@ impl Node {
                 self.on_snapshot_chunk(from, Piece { meta, term, offset, total_bytes, bytes });
             }
             PeerFrame::BackupAsk { round } => self.on_backup_ask(from, round),
-            PeerFrame::BackupAnswer { round, life } => self.on_backup_answer(from, round, life),
+            PeerFrame::BackupAnswer { round, life } => {
+                self.on_backup_answer(from, round, life.map_or(Ability::None, Ability::Ready));
+            }
+            PeerFrame::BackupBusy { round } => self.on_backup_answer(from, round, Ability::Busy),
             PeerFrame::BackupReport { number, report } => {
                 self.on_backup_report(from, number, report);
             }

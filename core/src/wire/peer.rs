@@ -61,6 +61,11 @@ pub enum PeerFrame {
     },
     /// A node that was removed, or may have been, asks whether the others can do without it.
     MayLeave,
+    /// Answer to `BackupAsk`: not now, but it could.
+    BackupBusy {
+        /// Which question.
+        round: u64,
+    },
 }
 
 /// What a node that makes a backup says of it.

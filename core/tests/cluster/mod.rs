@@ -378,6 +378,7 @@ fn show_frame(frame: &PeerFrame) -> String {
         PeerFrame::BackupAnswer { round, life } => {
             format!("{} make a backup ({round})", if life.is_some() { "can" } else { "cannot" })
         }
+        PeerFrame::BackupBusy { round } => format!("cannot make a backup now ({round})"),
         PeerFrame::BackupReport { number, report } => format!("backup run {number}: {report:?}"),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::scene::{Scene, able, plain, tidy};
 use super::store::Store;
-use raftkv_core::api::{CopyReport, Ended, Obstacle, Request, Response, RunOutcome};
+use raftkv_core::api::{CopyReport, Ended, Obstacle, Request, RunOutcome};
 use raftkv_core::backup::KeyRing;
 use raftkv_core::backup::catalog::Standing;
 use raftkv_core::backup::compress::Compression;

@@ -62,7 +62,7 @@ fn nothing_is_made_where_a_cluster_that_was_restored_has_its_backups() {
     assert!(!scene.catalog().is_locked());
     // Once it is gone, things go on.
     scene.stores[0].objects.retain(|path, _| !path.starts_with(&heir.to_string()));
-    scene.next(3);
+    scene.next(4);
     assert_eq!(scene.complete().len(), 2);
 }
 

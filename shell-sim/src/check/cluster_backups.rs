@@ -1,12 +1,14 @@
 //! What a cluster says of the backups that it makes is so: a run that ended as complete has left a complete backup, one that found nothing
 //! new names a complete backup, and no backup of a run is complete that the cluster had not let pass. So a node that was cut off
-//! and given up never completes behind its cluster's back. Fencing: Kleppmann, "How to do distributed locking", 2016.
+//! and given up never completes behind its cluster's back. Fencing: Kleppmann, "How to do distributed locking", 2016. And a slot of
+//! the schedule whose run has ended well is not taken up again, as long as the calendars of those who lead agree.
 
 use super::Violation;
 use super::replay::Step;
 use raftkv_core::api::RunOutcome;
 use raftkv_core::backup::BackupId;
-use raftkv_core::kv::{Action, BackupOp, Outcome};
+use raftkv_core::kv::{AHEAD_MS, Action, BackupOp, Outcome};
+use raftkv_core::time::Wall;
 use std::collections::BTreeMap;
 
 const PROPERTY: &str = "cluster's backups";
@@ -19,14 +21,19 @@ pub fn check(
     is_tampered: impl Fn(BackupId) -> bool,
 ) -> Result<(), Violation> {
     let mut runs: BTreeMap<u64, Run> = BTreeMap::new();
+    let mut slots = Slots::default();
     for step in steps {
         let (Action::Backup(op), Outcome::Backup(Ok(()))) = (&step.command.action, &step.outcome)
         else {
             continue;
         };
         match op {
-            BackupOp::Start { id, .. } => {
-                runs.insert(step.index, Run { id: *id, may_commit: false });
+            BackupOp::Schedule(_) | BackupOp::Pause(false) => slots = Slots::default(),
+            BackupOp::Start { id, slot, .. } => {
+                if let Some(slot) = slot {
+                    slots.take_up(*slot, step.command.wall, step.index)?;
+                }
+                runs.insert(step.index, Run { id: *id, slot: *slot, may_commit: false });
             }
             BackupOp::Commit { number, .. } => {
                 if let Some(run) = runs.get_mut(number) {
@@ -46,6 +53,7 @@ pub fn check(
                     );
                     return Err(Violation::new(PROPERTY, detail));
                 }
+                slots.made.extend(run.slot.map(|slot| (slot, *number)));
             }
             _ => {}
         }
@@ -64,7 +72,33 @@ pub fn check(
 #[derive(Debug)]
 struct Run {
     id: BackupId,
+    slot: Option<Wall>,
     may_commit: bool,
+}
+
+/// What became of slots since the schedule was set or resumed.
+#[derive(Debug, Default)]
+struct Slots {
+    /// Slots whose run ended well, and which that was.
+    made: BTreeMap<Wall, u64>,
+    /// The latest calendar by which one was taken up.
+    latest: Wall,
+}
+
+impl Slots {
+    fn take_up(&mut self, slot: Wall, wall: Wall, number: u64) -> Result<(), Violation> {
+        self.latest = self.latest.max(wall);
+        let calendars_agree = self.latest.0 <= wall.0.saturating_add(AHEAD_MS);
+        match self.made.get(&slot).filter(|_| calendars_agree) {
+            None => Ok(()),
+            Some(made) => {
+                let detail = format!(
+                    "run {number} is for slot {slot:?}, as run {made} was, which ended well"
+                );
+                Err(Violation::new(PROPERTY, detail))
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -100,5 +134,30 @@ mod tests {
         assert!(check(&[start(), commit(), end()], no, no).is_err(), "it is not there");
         assert_eq!(check(&[start(), commit(), end()], no, yes), Ok(()), "it was damaged before");
         assert!(check(&[start()], yes, yes).is_err(), "nobody let it pass");
+    }
+
+    #[test]
+    fn a_slot_that_is_taken_up_again_is_noticed() {
+        let id = BackupId::draw(&mut Seed::from_number(1).fork("id"));
+        let slot = Wall(1_000_000_000);
+        let start = |index, ahead_ms| {
+            let (slot, node) = (Some(slot), NodeId::new(1, 0));
+            let mut start = step(index, BackupOp::Start { id, slot, node, life: 1, lease_ms: 1 });
+            start.command.wall = Wall(1_000_000_000 + ahead_ms);
+            start
+        };
+        let commit = |number| step(number + 1, BackupOp::Commit { number, lease_ms: 1 });
+        let end = |number, outcome| step(number + 2, BackupOp::End { number, outcome });
+        let good = || RunOutcome::Complete { data_bytes: 1 };
+        let judge = |steps: [Step; 5]| check(&steps, |_| true, |_| false);
+        assert!(judge([start(5, 0), commit(5), end(5, good()), start(8, 9), commit(8)]).is_err());
+        let failed = RunOutcome::Failed { why: "the store is down".into() };
+        assert_eq!(judge([start(5, 0), commit(5), end(5, failed), start(8, 9), commit(8)]), Ok(()));
+        let far = AHEAD_MS + 1;
+        let jumped = judge([start(5, far), commit(5), end(5, good()), start(8, 0), commit(8)]);
+        assert_eq!(jumped, Ok(()), "the first one's calendar was ahead");
+        let resumed = step(8, BackupOp::Pause(false));
+        let anew = [start(5, 0), commit(5), end(5, good()), resumed, start(9, 9), commit(9)];
+        assert_eq!(check(&anew, |_| true, |_| false), Ok(()));
     }
 }

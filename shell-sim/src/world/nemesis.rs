@@ -11,6 +11,15 @@ use raftkv_core::rng::Rng;
 use raftkv_core::time::Span;
 use std::collections::BTreeMap;
 
+/// When the cluster makes backups: often, because a run is short, and in zones whose clocks are put forward and back.
+const SCHEDULES: [(&str, &str); 5] = [
+    ("* * * * *", "UTC"),
+    ("* * * * *", "Europe/Berlin"),
+    ("*/2 * * * *", "America/New_York"),
+    ("1-59/3,*/4 * * * *", "UTC"),
+    ("*/5,2,3 0-23 * * SUN-SAT", "Australia/Lord_Howe"),
+];
+
 /// Its plans.
 #[derive(Debug)]
 pub(super) struct Nemesis {
@@ -204,7 +213,8 @@ impl World {
             1 => Request::BackupPause { paused: false },
             2 => Request::BackupSchedule { schedule: None },
             _ => {
-                let (cron, timezone) = ("* * * * *".into(), "UTC".into());
+                let (cron, timezone) = *rng.pick(&SCHEDULES);
+                let (cron, timezone) = (cron.into(), timezone.into());
                 let prune = rng.happens(Ppm::percent(50));
                 Request::BackupSchedule { schedule: Some(Schedule { cron, timezone, prune }) }
             }

@@ -43,6 +43,7 @@ pub(super) fn summary(frame: &PeerFrame) -> String {
         PeerFrame::BackupAnswer { round, life } => {
             format!("BackupAnswer {round} {}", if life.is_some() { "able" } else { "not able" })
         }
+        PeerFrame::BackupBusy { round } => format!("BackupBusy {round}"),
         PeerFrame::BackupReport { number, report } => format!("BackupReport {number} {report:?}"),
         PeerFrame::SnapshotAck { index, next_offset } => {
             format!("SnapshotAck {index} next {next_offset}")

@@ -92,6 +92,7 @@ impl Links {
             | PeerFrame::MayLeave
             | PeerFrame::BackupAsk { .. }
             | PeerFrame::BackupAnswer { .. }
+            | PeerFrame::BackupBusy { .. }
             | PeerFrame::BackupReport { .. } => &link.queues.raft,
         };
         if outbox.push(frame).is_err() {

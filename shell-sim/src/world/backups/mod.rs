@@ -118,7 +118,7 @@ impl Backups {
     }
 
     /// How nodes make backups, and with what they read them, if they can.
-    pub(super) fn node_settings(&self) -> Option<(Settings, Access)> {
+    pub(super) fn node_settings(&mut self) -> Option<(Settings, Access)> {
         let settings = Settings { stores: self.copies.required, ..self.console.settings() };
         self.nodes_are_able.then(|| (settings, self.console.keys().access()))
     }
