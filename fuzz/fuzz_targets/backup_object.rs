@@ -1,6 +1,6 @@
-//! Feeds libFuzzer's bytes to [`raftkv_fuzz::targets::backup_object`].
+//! Feeds libFuzzer's bytes to [`raftkv_fuzz::backups::backup_object`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    raftkv_fuzz::targets::backup_object(data);
+    raftkv_fuzz::backups::backup_object(data);
 });

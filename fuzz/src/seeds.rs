@@ -1,17 +1,23 @@
 //! Well-formed bytes to start from, for every target.
 
+use super::backups;
+use super::store::{Order, Store};
 use bytes::{Bytes, BytesMut};
 use raftkv_core::api::{
     DeleteRequest, KeyRange, MemberInfo, MemberRole, PutRequest, Request, Response, Schedule,
     SessionRef, TxnOp, TxnRequest, WriteOp,
 };
+use raftkv_core::backup::Key;
 use raftkv_core::backup::blob::ObjectName;
+use raftkv_core::backup::compress::Compression;
+use raftkv_core::backup::create::{Bounds, Create, Settings, Source};
 use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::boot::{Standing, identity};
 use raftkv_core::ids::{ClusterId, Epoch, Identity, NodeId};
 use raftkv_core::io::DiskOp;
 use raftkv_core::kv::{Action, BackupOp, Command, KvState, MemberChange};
 use raftkv_core::log::{ConfState, Entry, EntryKind, HardState};
+use raftkv_core::rng::Seed;
 use raftkv_core::snapshot::json::Exporter;
 use raftkv_core::snapshot::{Encoder, Header};
 use raftkv_core::time::Wall;
@@ -82,10 +88,8 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "backup_keys" => vec![sealed(frozen_backup!("backup-2-encrypted", "keys.bin"))],
         "backup_markers" => vec![marker()],
         "backup_metadata" => vec![frozen_backup!("backup-1-plain", "metadata.json").to_vec()],
-        "backup_object" => vec![
-            sealed(frozen_backup!("backup-1-plain", "data.db")),
-            sealed(frozen_backup!("backup-2-plain", "data.db")),
-        ],
+        "backup_object" => backups().iter().map(|backup| sealed(&backup.data)).collect(),
+        "backup_reader" => backups().iter().map(Backup::seed).collect(),
         "client_frames" => client_frames(),
         "commands" => vec![commands().map(|command| command.encode()).join(&0xff)],
         "cron" => vec![b"5/15 8-18 1,15 jan-DEC MON\nEurope/Berlin".to_vec()],
@@ -179,6 +183,82 @@ fn snapshot_json(state: &KvState) -> Vec<u8> {
     state.items().for_each(|item| text.push_str(&exporter.item(&item)));
     text.push_str(&exporter.end());
     text.into_bytes()
+}
+
+/// The objects of a backup.
+struct Backup {
+    metadata: Vec<u8>,
+    keys: Vec<u8>,
+    data: Vec<u8>,
+}
+
+/// The key that opens every backup that is encrypted.
+pub fn backup_key() -> Key {
+    Key::draw(&mut Seed::from_number(1).fork("recipient"))
+}
+
+/// Of both formats, plain and encrypted, compressed in every way that is built in.
+fn backups() -> Vec<Backup> {
+    let mut backups = vec![
+        Backup {
+            metadata: frozen_backup!("backup-1-plain", "metadata.json").into(),
+            keys: Vec::new(),
+            data: frozen_backup!("backup-1-plain", "data.db").into(),
+        },
+        Backup {
+            metadata: frozen_backup!("backup-2-encrypted", "metadata.json").into(),
+            keys: frozen_backup!("backup-2-encrypted", "keys.bin").into(),
+            data: frozen_backup!("backup-2-encrypted", "data.db").into(),
+        },
+    ];
+    let (gzip, zstd) = (Compression::Gzip { level: 6 }, Compression::Zstd { level: 3 });
+    for compression in [Compression::None, gzip, zstd] {
+        if compression.check_built().is_ok() {
+            backups.push(Backup::make(compression, &[]));
+        }
+    }
+    if zstd.check_built().is_ok() {
+        backups.push(Backup::make(zstd, &[backup_key()]));
+    }
+    backups
+}
+
+impl Backup {
+    /// Of a state that fills one chunk and a part of the next, unless it is kept as it is: what is not compressed would be too long.
+    fn make(compression: Compression, recipients: &[Key]) -> Backup {
+        let mut state = state_with_backups();
+        if compression != Compression::None {
+            let value = Bytes::from(vec![b'v'; 4096]);
+            let op = WriteOp::Put(PutRequest { value, ..put("c", 0) });
+            let action = Action::Write { session: None, op };
+            state.apply(8, &Command { log_time_ms: 9, wall: Wall(1), action });
+        }
+        let header = Header::of(&IDENTITY, snapshot_meta(), &state);
+        let source = Source::new(&header, IDENTITY.node, state.members().cloned().collect());
+        let bounds = Bounds { chunk_bytes: 4096, ..Bounds::default() };
+        let recipients = recipients.to_vec();
+        let settings =
+            Settings { compression, stores: 1, recipients, version: "fuzz".into(), bounds };
+        let mut rng = Seed::from_number(2).fork("backup");
+        let mut create = Create::new(source, settings, Wall(0), &mut rng).expect("good settings");
+        let mut store = Store::default();
+        store.drive(&mut create, Order::FirstIn);
+        create.push(&snapshot(&state));
+        create.finish();
+        store.drive(&mut create, Order::FirstIn);
+        let id = create.id();
+        let object = |name: ObjectName| store.objects[&name.path()].to_vec();
+        let (metadata, data) = (object(ObjectName::metadata(id)), object(ObjectName::data(id)));
+        Backup { metadata, keys: Vec::new(), data }
+    }
+
+    /// As the target for whole backups takes it.
+    fn seed(&self) -> Vec<u8> {
+        let length =
+            |part: &[u8]| u16::try_from(part.len()).expect("seeds are short").to_le_bytes();
+        let lengths = [length(&self.metadata), length(&self.keys)].concat();
+        [&[backups::RESTORED], &lengths[..], &self.metadata, &self.keys, &self.data].concat()
+    }
 }
 
 /// A lock, behind its path.

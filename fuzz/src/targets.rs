@@ -3,23 +3,21 @@
 //!
 //! Targets of checksummed formats take a first byte: when it is odd, the checksums are put right first.
 
+use super::backups::{backup_object, backup_reader};
 use super::seal;
 use super::seeds::IDENTITY;
 use bytes::Bytes;
 use raftkv_core::backup::blob::ObjectName;
 use raftkv_core::backup::config::Config;
 use raftkv_core::backup::cron::Cron;
-use raftkv_core::backup::format::{Plaintext, Preamble};
-use raftkv_core::backup::keys::KeyRing;
 use raftkv_core::backup::marker::Marker;
 use raftkv_core::backup::metadata::Signed;
-use raftkv_core::backup::open::{Frames, open_chunk};
 use raftkv_core::backup::slots::LaterSlots;
 use raftkv_core::backup::{BackupId, Key};
 use raftkv_core::boot::identity;
-use raftkv_core::kv::{Builder, Command, Item, KvState, MemberChange};
+use raftkv_core::kv::{BadItem, Builder, Command, Item, KvState, MemberChange};
 use raftkv_core::snapshot::json::{Exporter, Importer};
-use raftkv_core::snapshot::{Decoder, Inspector};
+use raftkv_core::snapshot::{Decoder, Inspector, Loader};
 use raftkv_core::time::Wall;
 use raftkv_core::wal;
 use raftkv_core::wire::client::{RequestFrame, ResponseFrame};
@@ -41,6 +39,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("backup_markers", backup_markers),
     ("backup_metadata", backup_metadata),
     ("backup_object", backup_object),
+    ("backup_reader", backup_reader),
     ("client_frames", client_frames),
     ("commands", commands),
     ("cron", cron),
@@ -128,12 +127,12 @@ fn rebuild(state: &KvState) {
     assert_eq!(rebuilt.hash(), state.hash());
 }
 
-fn build(items: impl IntoIterator<Item = Item>) -> Option<KvState> {
+fn build(items: impl IntoIterator<Item = Item>) -> Result<KvState, BadItem> {
     let mut builder = Builder::new();
     for item in items {
-        builder.push(item).ok()?;
+        builder.push(item)?;
     }
-    builder.finish().ok()
+    builder.finish()
 }
 
 /// A log: segments one after the other, each from its magic on.
@@ -157,32 +156,50 @@ pub fn wal_segments(data: &[u8]) -> bool {
     log.torn.is_none()
 }
 
-/// A snapshot as a file: the same whole or in pieces, and inspected or loaded.
+/// A snapshot as a file: the same whole or in pieces, and inspected or loaded. What came of it before it broke off makes up a sound
+/// state, or is refused.
 pub fn snapshot_file(data: &[u8]) -> bool {
-    let Some((flags, data)) = data.split_first() else { return false };
+    let (is_whole, state) = snapshot(data);
+    is_whole && state.is_ok()
+}
+
+/// What [`snapshot_file`] comes to: whether the file is whole, and the state its items make.
+pub fn snapshot(data: &[u8]) -> (bool, Result<KvState, BadItem>) {
+    let (flags, data) = data.split_first().unwrap_or((&0, &[]));
     let mut data = data.to_vec();
     if flags & 1 == 1 {
         seal::snapshot(&mut data);
     }
-    let whole = decode_snapshot([&data[..]]);
-    assert_eq!(whole, decode_snapshot(data.chunks(7)), "pieces make a difference");
-    let state = whole.and_then(build);
-    if let Some(state) = &state {
+    let (is_whole, items) = decode_snapshot([&data[..]]);
+    let in_pieces = decode_snapshot(data.chunks(7));
+    assert_eq!((is_whole, &items), (in_pieces.0, &in_pieces.1), "pieces make a difference");
+    let state = build(items);
+    if let Ok(state) = &state {
         rebuild(state);
+    }
+    let mut loader = Loader::new();
+    if loader.push(&data).is_ok()
+        && let Ok((header, loaded)) = loader.finish()
+    {
+        assert!(is_whole && state.as_ref().is_ok_and(|state| state.hash() == loaded.hash()));
+        assert_eq!(header.state_hash, loaded.hash(), "another state than the header names");
     }
     let mut inspector = Inspector::new();
     inspector.push(&data);
     inspector.finish();
-    state.is_some()
+    (is_whole, state)
 }
 
-fn decode_snapshot<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<Vec<Item>> {
+/// Whether the file is whole, and the items up to where it breaks off.
+fn decode_snapshot<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (bool, Vec<Item>) {
     let mut decoder = Decoder::new();
     let mut items = Vec::new();
     for piece in pieces {
-        decoder.push_into(piece, &mut items).ok()?;
+        if decoder.push_into(piece, &mut items).is_err() {
+            return (false, items);
+        }
     }
-    decoder.finish().is_ok().then_some(items)
+    (decoder.finish().is_ok(), items)
 }
 
 /// A snapshot as JSON lines: what imports exports to lines that import the same.
@@ -269,23 +286,4 @@ pub fn backup_metadata(data: &[u8]) -> bool {
     let _ = Key::parse(data);
     let _ = std::str::from_utf8(data).map(|text| text.parse::<BackupId>());
     Signed::parse(data).is_ok()
-}
-
-/// A backup's `data.db`: its front, then its chunks as far as they open without a key.
-pub fn backup_object(data: &[u8]) -> bool {
-    let Some((flags, data)) = data.split_first() else { return false };
-    let mut data = data.to_vec();
-    if flags & 1 == 1 {
-        seal::preamble(&mut data);
-    }
-    let Ok(preamble) = Preamble::decode(&data) else { return false };
-    let Ok(unlocked) = preamble.unlock(&KeyRing::new([]), Plaintext::Allowed) else { return false };
-    let (start, end) = (preamble.len_bytes, data.len());
-    let mut frames = Frames::new(&preamble.header, start as u64, end as u64);
-    frames.push(&data[start..]);
-    let mut all_open = true;
-    while let Ok(Some(frame)) = frames.next_frame() {
-        all_open &= open_chunk(&unlocked.chunks, &frame).is_ok();
-    }
-    all_open && frames.is_at_end()
 }

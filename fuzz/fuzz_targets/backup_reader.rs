@@ -1,0 +1,6 @@
+//! Feeds libFuzzer's bytes to [`raftkv_fuzz::backups::backup_reader`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    raftkv_fuzz::backups::backup_reader(data);
+});
