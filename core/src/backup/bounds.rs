@@ -1,9 +1,19 @@
-//! Bounds on what making a backup holds in memory at once.
+//! Bounds on what making a backup, or copying one, holds in memory at once, and on the parts that its data is uploaded in.
 //!
-//! Invariant: by default, and on any number of processors, it is no more than [`MEMORY_BYTES`] with one store, whatever the size of the state.
+//! Invariants: by default, and on any number of processors, no more than [`MEMORY_BYTES`] are held with one store, whatever the size of the
+//! state; how long parts are is settled before the first one.
 
-/// What making a backup may hold in memory, with one store.
+/// What may be held in memory, with one store.
 pub const MEMORY_BYTES: u64 = 64 << 20;
+
+/// S3 and Google take no more parts of an object.
+pub const MAX_PARTS: u32 = 10_000;
+
+/// Parts get no longer than this: memory would not hold them.
+const PART_BYTES_MAX: u64 = 10 << 20;
+
+/// Parts are made longer in steps.
+const PART_STEP_BYTES: u64 = 64 << 10;
 
 /// Parts that the client of each store holds: those on their way, and one more.
 const CLIENT_PARTS: u64 = 4;
@@ -21,10 +31,12 @@ pub struct Bounds {
     pub chunk_bytes: u32,
     /// Chunks being sealed.
     pub chunks_in_flight: usize,
-    /// Bytes of an upload's part; S3 and Google want at least 5 MiB, and at most 10,000 of them.
+    /// Bytes of an upload's part, at least; S3 and Google want 5 MiB.
     pub part_bytes: usize,
     /// Parts being uploaded.
     pub parts_in_flight: usize,
+    /// How many parts of an object the stores take.
+    pub max_parts: u32,
 }
 
 impl Bounds {
@@ -32,6 +44,27 @@ impl Bounds {
     pub fn for_processors(count: usize) -> Self {
         let chunks_in_flight = count.saturating_add(CHUNKS_AHEAD).clamp(CHUNKS_MIN, CHUNKS_MAX);
         Bounds { chunks_in_flight, ..Bounds::default() }
+    }
+
+    /// How long an object can be.
+    pub fn object_bytes_max(&self) -> u64 {
+        PART_BYTES_MAX.max(self.part_bytes as u64).saturating_mul(self.max_parts.into())
+    }
+
+    /// With parts that are long enough for an object of this length, as far as they may be. Longer ones leave less memory for what else is in
+    /// flight.
+    pub fn for_object(self, len_bytes: u64) -> Self {
+        let needed = len_bytes.div_ceil(self.max_parts.max(1).into());
+        if needed <= self.part_bytes as u64 {
+            return self;
+        }
+        let stepped = needed.next_multiple_of(PART_STEP_BYTES).min(PART_BYTES_MAX);
+        let part_bytes = self.part_bytes.max(stepped as usize);
+        let longer = Bounds { part_bytes, parts_in_flight: 1, chunks_in_flight: 1, ..self };
+        let left = MEMORY_BYTES.saturating_sub(longer.memory_bytes());
+        let more = left / (2 * u64::from(self.chunk_bytes.max(1)));
+        let chunks_in_flight = self.chunks_in_flight.min(1 + more as usize);
+        Bounds { chunks_in_flight, ..longer }
     }
 
     /// About what is held at most: each chunk in flight as it came and as it leaves, the parts under way and the one being filled, and those that
@@ -50,6 +83,7 @@ impl Default for Bounds {
             chunks_in_flight: CHUNKS_MIN,
             part_bytes: 5 << 20,
             parts_in_flight: 2,
+            max_parts: MAX_PARTS,
         }
     }
 }
@@ -67,5 +101,27 @@ mod tests {
             assert_eq!(bounds.chunks_in_flight, chunks, "{processors} processors");
             assert!(bounds.memory_bytes() <= MEMORY_BYTES, "{processors} processors: {bounds:?}");
         }
+    }
+    #[test]
+    fn parts_get_longer_with_the_object_and_memory_holds_them() {
+        const GIB: u64 = 1 << 30;
+        let most = Bounds::default().object_bytes_max();
+        assert_eq!(most / GIB, 97);
+        for processors in [1, 4, 128] {
+            let bounds = Bounds::for_processors(processors);
+            let small = bounds.part_bytes as u64 * u64::from(MAX_PARTS);
+            for len_bytes in [0, 1, GIB, small] {
+                assert_eq!(bounds.for_object(len_bytes), bounds, "{len_bytes} bytes");
+            }
+            for len_bytes in [small + 1, 60 * GIB, 72 * GIB, 84 * GIB, 97 * GIB, most] {
+                let fitted = bounds.for_object(len_bytes);
+                assert!(fitted.part_bytes as u64 * u64::from(MAX_PARTS) >= len_bytes, "{fitted:?}");
+                assert!(fitted.memory_bytes() <= MEMORY_BYTES, "{len_bytes} bytes: {fitted:?}");
+                assert!(fitted.chunks_in_flight >= 2, "{len_bytes} bytes: {fitted:?}");
+            }
+            assert_eq!(bounds.for_object(u64::MAX), bounds.for_object(most));
+        }
+        let boundless = Bounds { max_parts: u32::MAX, ..Bounds::default() };
+        assert_eq!(boundless.for_object(1 << 50), boundless, "a directory takes any number");
     }
 }

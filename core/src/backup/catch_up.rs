@@ -105,6 +105,7 @@ fn order(entry: &Entry, damaged: &BTreeSet<BackupId>) -> (BackupId, Judged, Pres
 pub struct CatchUp {
     route: Route,
     plaintext: Plaintext,
+    max_parts: u32,
     stage: Stage,
     waiting: VecDeque<(BackupId, Judged, Present)>,
     done: CaughtUp,
@@ -122,14 +123,15 @@ enum Stage {
 const SECOND_OPS: u64 = 1 << 32;
 
 impl CatchUp {
-    /// Begins. `access` tells genuine backups from others; copies are made without keys.
-    pub fn new(route: Route, access: Access) -> Self {
+    /// Begins. `access` tells genuine backups from others; copies are made without keys. The target takes `max_parts` parts of an object.
+    pub fn new(route: Route, access: Access, max_parts: u32) -> Self {
         let Access { keys, plaintext } = access;
         let from = Numbered::in_store(ReadCatalog::new(keys.clone()), route.from, 0);
         let to = Numbered::in_store(ReadCatalog::new(keys), route.to, SECOND_OPS);
         CatchUp {
             route,
             plaintext,
+            max_parts,
             stage: Stage::Reading(Box::new((from, to))),
             waiting: VecDeque::new(),
             done: CaughtUp::default(),
@@ -209,7 +211,7 @@ impl CatchUp {
         let next = if self.is_stopped { None } else { self.waiting.pop_front() };
         match next {
             Some((id, judged, present)) => {
-                let copy = CopyBackup::new(id, judged, self.route, present);
+                let copy = CopyBackup::new(id, judged, self.route, present, self.max_parts);
                 Stage::Copying(id, Box::new(Numbered::new(copy, base)))
             }
             None => {

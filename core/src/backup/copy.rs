@@ -7,6 +7,7 @@
 //! try that failed leaves in the target is data without metadata, and the next one replaces it.
 
 use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName, Role, StoreIndex};
+use super::bounds::Bounds;
 use super::catalog::Judged;
 use super::id::BackupId;
 use super::machine::{Action, ActionResult, Machine, Outbox, Progress};
@@ -18,14 +19,8 @@ use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// Bytes of one read.
+/// Bytes of one read. So many of these are under way, or wait for their predecessors, as chunks are when a backup is made.
 const READ_BYTES: u64 = 1 << 20;
-/// Reads under way or waiting for their predecessors.
-const READS: usize = 6;
-/// Bytes of an upload's part; S3 and Google want at least 5 MiB.
-const PART_BYTES: usize = 5 << 20;
-/// Parts being uploaded.
-const PARTS: usize = 2;
 
 /// From where to where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +58,16 @@ pub enum CopyError {
     /// Another backup has its name in the target.
     #[error("another metadata.json is in its place in the store that it was to be copied to")]
     Displaced,
+    /// No object in the target can be that long.
+    #[error(
+        "its data.db has {data_bytes} bytes, and the store that it was to be copied to takes {most}"
+    )]
+    TooLong {
+        /// Bytes of `data.db`.
+        data_bytes: u64,
+        /// How many it may have there.
+        most: u64,
+    },
     /// It could not be read.
     #[error("reading {object}: {error}")]
     Read {
@@ -91,6 +96,7 @@ pub struct CopyBackup {
     route: Route,
     present: Present,
     judged: Judged,
+    bounds: Bounds,
     outbox: Outbox<Purpose>,
     step: Step,
     metadata: Bytes,
@@ -152,8 +158,14 @@ pub enum Present {
 }
 
 impl CopyBackup {
-    /// Begins to copy what was judged by these objects.
-    pub fn new(id: BackupId, judged: Judged, route: Route, present: Present) -> Self {
+    /// Begins to copy what was judged by these objects, to a store that takes `max_parts` parts of an object.
+    pub fn new(
+        id: BackupId,
+        judged: Judged,
+        route: Route,
+        present: Present,
+        max_parts: u32,
+    ) -> Self {
         let mut outbox = Outbox::new();
         let small = [
             (Role::Metadata, MAX_METADATA_BYTES),
@@ -173,6 +185,7 @@ impl CopyBackup {
             route,
             present,
             judged,
+            bounds: Bounds { max_parts, ..Bounds::default() },
             outbox,
             step: Step::Looking,
             metadata: Bytes::new(),
@@ -209,6 +222,11 @@ impl CopyBackup {
                     let what = "its metadata.json is of another backup, or of none";
                     return Err(CopyError::Damaged(what.into()));
                 }
+                let (data_bytes, most) = (claims.data_bytes, self.bounds.object_bytes_max());
+                if data_bytes > most {
+                    return Err(CopyError::TooLong { data_bytes, most });
+                }
+                self.bounds = self.bounds.for_object(data_bytes);
                 (self.metadata, self.claims) = (bytes, Some(claims));
             }
             (Purpose::Small(role), BlobDone::Bytes(bytes)) => {
@@ -319,13 +337,14 @@ impl CopyBackup {
 
     fn stream(&mut self) -> Result<(), CopyError> {
         let (Some(claims), Some(upload)) = (&self.claims, self.upload) else { return Ok(()) };
+        let Bounds { chunks_in_flight, part_bytes, parts_in_flight, .. } = self.bounds;
         let reading = &mut self.reading;
         let is_whole = reading.taken_bytes == claims.data_bytes;
-        while reading.pending.len() >= PART_BYTES || is_whole && !reading.pending.is_empty() {
-            if self.outbox.count(|it| *it == Purpose::Part) >= PARTS {
+        while reading.pending.len() >= part_bytes || is_whole && !reading.pending.is_empty() {
+            if self.outbox.count(|it| *it == Purpose::Part) >= parts_in_flight {
                 return Ok(());
             }
-            let len = reading.pending.len().min(PART_BYTES);
+            let len = reading.pending.len().min(part_bytes);
             let bytes = reading.pending.split_to(len).freeze();
             reading.parts += 1;
             let part = BlobOp::PutPart { upload, number: reading.parts, bytes };
@@ -337,7 +356,8 @@ impl CopyBackup {
         let reads = |outbox: &Outbox<Purpose>| {
             outbox.count(|it| matches!(it, Purpose::Read { .. })) + self.reading.early.len()
         };
-        while reads(&self.outbox) < READS && self.reading.asked_bytes < claims.data_bytes {
+        while reads(&self.outbox) < chunks_in_flight && self.reading.asked_bytes < claims.data_bytes
+        {
             let offset = self.reading.asked_bytes;
             let len_bytes = READ_BYTES.min(claims.data_bytes - offset);
             self.reading.asked_bytes += len_bytes;

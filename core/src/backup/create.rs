@@ -95,11 +95,12 @@ impl Create {
         id: BackupId,
         first_op: u64,
         source: Source,
-        settings: Settings,
+        mut settings: Settings,
         now: Wall,
         rng: &mut Rng,
     ) -> Result<Self, SettingsError> {
         settings.check()?;
+        settings.fit(source.stream_bytes)?;
         let created =
             format::create(header(&source, &settings, id, now), &settings.recipients, rng);
         let mut machine = Create {
@@ -258,9 +259,14 @@ impl Create {
 
     /// Sends what is pending in parts, as long as at least `least_bytes` are.
     fn upload_parts(&mut self, least_bytes: usize) {
-        while let Some((number, bytes)) =
-            self.data.next_part(least_bytes, self.settings.bounds.part_bytes)
-        {
+        let Bounds { part_bytes, max_parts, .. } = self.settings.bounds;
+        while let Some((number, bytes)) = self.data.next_part(least_bytes, part_bytes) {
+            if number > max_parts {
+                let what = format!(
+                    "it has more than {max_parts} parts of {part_bytes} bytes, and the store takes no more: compress it better, or compact old revisions"
+                );
+                return self.fail(Cause::Limit(what));
+            }
             for (&store, &upload) in &self.uploads {
                 let part = BlobOp::PutPart { upload, number, bytes: bytes.clone() };
                 self.outbox.blob_in(store, Purpose::Part(store), part);

@@ -4,7 +4,7 @@ use super::bounds::Bounds;
 use super::compress::{Compression, CompressionError};
 use super::format::{CHUNK_BYTES_RANGE, MAX_RECIPIENTS};
 use super::keys::Key;
-use crate::api::MemberInfo;
+use crate::api::{MemberInfo, ViewInfo};
 use crate::ids::{ClusterId, Epoch, NodeId};
 use crate::kv::StateHash;
 use crate::snapshot::Header;
@@ -33,6 +33,8 @@ pub struct Source {
     pub state_hash: StateHash,
     /// Live keys.
     pub keys: u64,
+    /// Length of the stream, roughly.
+    pub stream_bytes: u64,
 }
 
 /// How the backup is made.
@@ -74,6 +76,16 @@ pub enum SettingsError {
         /// How long it is.
         found_bytes: usize,
     },
+    /// The state is longer than an object can be.
+    #[error(
+        "a state of about {stream_bytes} bytes is too long uncompressed, since the store takes {most} bytes: enable backup.compression"
+    )]
+    TooLong {
+        /// How long it is, roughly.
+        stream_bytes: u64,
+        /// How long its data may be.
+        most: u64,
+    },
     /// A bound is zero, or the number of stores.
     #[error("the bounds on chunks and parts must not be zero, nor the number of stores")]
     ZeroBound,
@@ -92,6 +104,7 @@ impl Source {
             revision: header.revision,
             state_hash: header.state_hash,
             keys: header.keys,
+            stream_bytes: header.stream_bytes_estimate(),
         }
     }
 
@@ -111,12 +124,30 @@ impl Source {
     }
 }
 
+impl From<ViewInfo> for Source {
+    fn from(info: ViewInfo) -> Self {
+        Source {
+            cluster: info.identity.cluster,
+            epoch: info.identity.epoch,
+            node: info.identity.node,
+            members: info.members,
+            index: info.index,
+            term: info.term,
+            revision: info.revision,
+            state_hash: info.state_hash,
+            keys: info.keys,
+            stream_bytes: info.stream_bytes_estimate,
+        }
+    }
+}
+
 impl Settings {
     /// Whether a backup can be made like this.
     pub(super) fn check(&self) -> Result<(), SettingsError> {
         self.compression.check()?;
         self.compression.check_built()?;
-        let Bounds { chunk_bytes, chunks_in_flight, part_bytes, parts_in_flight } = self.bounds;
+        let Bounds { chunk_bytes, chunks_in_flight, part_bytes, parts_in_flight, max_parts } =
+            self.bounds;
         if !CHUNK_BYTES_RANGE.contains(&chunk_bytes) {
             return Err(SettingsError::ChunkBytes { chunk_bytes });
         }
@@ -126,9 +157,23 @@ impl Settings {
         if self.version.len() > MAX_VERSION_BYTES {
             return Err(SettingsError::VersionLength { found_bytes: self.version.len() });
         }
-        if [chunks_in_flight, part_bytes, parts_in_flight, self.stores.into()].contains(&0) {
+        let counts = [self.stores.into(), max_parts as usize];
+        if [chunks_in_flight, part_bytes, parts_in_flight].iter().chain(&counts).any(|it| *it == 0)
+        {
             return Err(SettingsError::ZeroBound);
         }
+        Ok(())
+    }
+
+    /// Settles how long parts are for a stream of about this length. The data is hardly longer than the stream, and mostly much shorter; some room
+    /// is left for an estimate that is too low.
+    pub(super) fn fit(&mut self, stream_bytes: u64) -> Result<(), SettingsError> {
+        let most = self.bounds.object_bytes_max();
+        // Compressed it may be short enough: only its end tells.
+        if self.compression == Compression::None && stream_bytes > most {
+            return Err(SettingsError::TooLong { stream_bytes, most });
+        }
+        self.bounds = self.bounds.for_object(stream_bytes.saturating_add(stream_bytes / 4));
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! is from one to all of them.
 
 use super::blob::StoreIndex;
+use super::bounds::MAX_PARTS;
 use super::config::Config;
 use super::provider::Provider;
 use serde::de::{self, SeqAccess, Visitor};
@@ -78,6 +79,13 @@ impl Config {
     /// What a store is called.
     pub fn store_name(&self, store: StoreIndex) -> &str {
         self.stores().nth(store.0.into()).map_or("?", |(name, _)| name)
+    }
+
+    /// How many parts of an object each of these stores takes.
+    pub fn max_parts(&self, stores: impl IntoIterator<Item = StoreIndex>) -> u32 {
+        let providers =
+            stores.into_iter().filter_map(|store| self.stores().nth(usize::from(store.0)));
+        providers.map(|(_, provider)| provider.max_parts()).min().unwrap_or(MAX_PARTS)
     }
 
     /// The configuration of one store alone, by its name: as if it were the primary one and had no copies.

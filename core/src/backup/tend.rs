@@ -34,6 +34,8 @@ pub struct Order {
     pub marker: Marker,
     /// What tells genuine backups.
     pub access: Access,
+    /// How many parts of an object each of these stores takes.
+    pub max_parts: u32,
     /// What older backups go by, if they are to go.
     pub pruning: Option<Pruning>,
 }
@@ -188,7 +190,8 @@ impl Tend {
                     Holding::NotYet => return,
                     Holding::Yes if !self.is_stopped => {
                         let route = Route { from: StoreIndex::PRIMARY, to: store };
-                        let catch_up = CatchUp::new(route, self.order.access.clone());
+                        let Order { access, max_parts, .. } = &self.order;
+                        let catch_up = CatchUp::new(route, access.clone(), *max_parts);
                         work.step = Step::CatchingUp(Numbered::new(catch_up, self.given));
                         return;
                     }

@@ -25,6 +25,8 @@ pub struct Copies {
     pub names: Vec<String>,
     /// What tells genuine backups.
     pub access: Access,
+    /// How many parts of an object each of these stores takes.
+    pub max_parts: u32,
 }
 
 /// What this node copies.
@@ -94,13 +96,14 @@ impl Node {
 
     /// Copying is next, in the name of this backup.
     fn plan_copies(&mut self, number: u64, id: BackupId, pruning: Option<Pruning>) {
-        let Some(Copies { names, access }) = self.copier.copies.clone() else { return };
+        let Some(Copies { names, access, max_parts }) = self.copier.copies.clone() else { return };
         let Identity { node, cluster, .. } = self.identity;
         let note = format!("copies of backups, by node {node} of cluster {cluster}");
         let order = tend::Order {
             stores: StoreIndex::first(1 + names.len() as u8).skip(1).collect(),
             marker: lock::marker(Owner::of(id), &note, self.now.wall),
             access,
+            max_parts,
             pruning,
         };
         self.copier.followed = number;

@@ -114,7 +114,7 @@ impl Node {
             state_hash: header.state_hash,
             keys: header.keys,
             bytes: header.bytes,
-            stream_bytes_estimate: header.bytes + header.keys * 32,
+            stream_bytes_estimate: header.stream_bytes_estimate(),
             members: self.state.members().cloned().collect(),
         }
     }

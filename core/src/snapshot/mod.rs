@@ -44,6 +44,9 @@ use crate::kv::{KvState, StateHash};
 use crate::wire::peer::SnapshotMeta;
 use serde::{Deserialize, Serialize};
 
+/// Bytes of a key's item beside key and value, roughly.
+const ITEM_BYTES: u64 = 32;
+
 /// What a snapshot says about itself before its items come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
@@ -75,6 +78,11 @@ impl Header {
             keys: state.keys(),
             bytes: state.bytes(),
         }
+    }
+
+    /// Length of the stream, roughly: it is not known before the stream is made.
+    pub fn stream_bytes_estimate(&self) -> u64 {
+        self.bytes.saturating_add(self.keys.saturating_mul(ITEM_BYTES))
     }
 
     /// Whether a node of this identity may use the snapshot.

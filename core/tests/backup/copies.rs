@@ -3,6 +3,7 @@
 use super::sample::*;
 use super::store::{Fault, Store, drive};
 use raftkv_core::backup::blob::{BlobError, BlobErrorKind, ObjectName, Role, StoreIndex};
+use raftkv_core::backup::bounds::MAX_PARTS;
 use raftkv_core::backup::catalog::{Catalog, Judged, ReadCatalog, Standing};
 use raftkv_core::backup::catch_up::{CatchUp, CatchUpError, CaughtUp};
 use raftkv_core::backup::choose::{Doubt, choose};
@@ -69,7 +70,17 @@ fn copy(stores: &mut [Store; 2], id: BackupId) -> Result<Copied, CopyError> {
 
 /// Copies what was judged by these objects.
 fn copy_judged(stores: &mut [Store; 2], id: BackupId, judged: Judged) -> Result<Copied, CopyError> {
-    let mut machine = CopyBackup::new(id, judged, TO_SECOND, Present::Keep);
+    copy_in_parts(stores, id, judged, MAX_PARTS)
+}
+
+/// As [`copy_judged`], to a store that takes so many parts.
+fn copy_in_parts(
+    stores: &mut [Store; 2],
+    id: BackupId,
+    judged: Judged,
+    max_parts: u32,
+) -> Result<Copied, CopyError> {
+    let mut machine = CopyBackup::new(id, judged, TO_SECOND, Present::Keep, max_parts);
     drive(stores, &mut machine);
     machine.outcome().expect("the machine ends").clone()
 }
@@ -89,7 +100,7 @@ fn catch_up_with(
     route: Route,
     access: Access,
 ) -> Result<CaughtUp, CatchUpError> {
-    let mut machine = CatchUp::new(route, access);
+    let mut machine = CatchUp::new(route, access, MAX_PARTS);
     drive(stores, &mut machine);
     machine.outcome().expect("the machine ends").cloned().map_err(Clone::clone)
 }
@@ -226,7 +237,19 @@ fn many_parts_are_copied_in_their_order_and_within_bounds() {
     let parts: Vec<&str> =
         stores[1].lines.iter().filter_map(|line| line.strip_prefix("part ")).collect();
     let data = format!("{id}/data.db");
-    assert!(parts.len() >= 2 && parts[0] == format!("{data} +{}", 5 << 20), "{parts:?}");
+    assert!(parts.len() >= 3 && parts[0] == format!("{data} +{}", 5 << 20), "{parts:?}");
+
+    // Where fewer fit they are longer, and where none that memory holds is long enough, nothing is begun.
+    stores[1] = Store::default();
+    let judged = judged(&stores[0], id);
+    copy_in_parts(&mut stores, id, judged.clone(), 2).unwrap();
+    assert_eq!(stores[0].objects, stores[1].objects);
+    assert_eq!(stores[1].lines.iter().filter(|line| line.starts_with("part ")).count(), 2);
+    stores[1] = Store::default();
+    let data_bytes = stores[0].objects[&data].len() as u64;
+    let too_long = Err(CopyError::TooLong { data_bytes, most: 10 << 20 });
+    assert_eq!(copy_in_parts(&mut stores, id, judged, 1), too_long);
+    assert!(is_empty(&stores[1]) && !stores[1].asked.contains(&"start"));
 }
 
 #[test]
@@ -352,7 +375,7 @@ fn copying_can_be_stopped_at_any_moment() {
     }
     for answers in 0..200 {
         stores[1] = Store::default();
-        let mut machine = CatchUp::new(TO_SECOND, access(&[]));
+        let mut machine = CatchUp::new(TO_SECOND, access(&[]), MAX_PARTS);
         let mut under_way = VecDeque::new();
         let mut is_stopped = false;
         for turn in 0.. {

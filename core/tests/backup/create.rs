@@ -4,7 +4,7 @@ use super::sample::*;
 use super::store::{Fault, Store};
 use raftkv_core::backup::blob::{BlobErrorKind, BlobOp};
 use raftkv_core::backup::compress::Compression;
-use raftkv_core::backup::create::{Create, Failure, Outcome, SettingsError, Step};
+use raftkv_core::backup::create::{Create, Failure, Outcome, SettingsError, Source, Step};
 use raftkv_core::backup::machine::{Action, ActionResult, Machine as _};
 use raftkv_core::backup::verify::Level;
 use raftkv_core::backup::{BackupId, Key};
@@ -109,6 +109,40 @@ fn memory_stays_bounded_whatever_the_size() {
     assert!(read <= 3 * 5000 + 3 * 4200, "{read}");
     let (more, ..) = peak(5000, 14);
     assert!(more > made && more <= 14 * 4096 + 2 * 9000, "{more}");
+}
+
+#[test]
+fn parts_are_as_long_as_their_number_demands() {
+    let state = state(5000);
+    let (header, chunks) = stream(&state, 9);
+    let begin = |stream_bytes, max_parts| {
+        let mut settings = settings(Compression::None, &[key(1)]);
+        settings.bounds.max_parts = max_parts;
+        let source = Source { stream_bytes, ..source(&header, &state) };
+        Create::new(source, settings, Wall(0), &mut rng(9))
+    };
+    let estimate = source(&header, &state).stream_bytes;
+    let made = |stream_bytes, max_parts| {
+        let mut store = Store::default();
+        let mut create = begin(stream_bytes, max_parts).unwrap();
+        feed(&mut store, &mut create, &chunks);
+        (create.outcome().unwrap().clone(), store)
+    };
+    for max_parts in [3, 5, 100] {
+        let (outcome, store) = made(estimate, max_parts);
+        assert!(matches!(outcome, Outcome::Complete(_)), "{max_parts} parts: {outcome:?}");
+        let parts = store.asked.iter().filter(|name| **name == "part").count();
+        assert!(parts <= max_parts as usize, "{parts} parts");
+    }
+    // It was taken for shorter than it is.
+    let (outcome, store) = made(0, 3);
+    let Outcome::Failed(failure) = outcome else { panic!("{outcome:?}") };
+    assert!(failure.to_string().contains("more than 3 parts of 9000 bytes"), "{failure}");
+    assert!(!failure.left_behind && store.objects.is_empty() && store.uploads.is_empty());
+    assert_eq!(store.asked.iter().filter(|name| **name == "part").count(), 3);
+    // No part that memory holds is long enough.
+    let refused = begin(31 << 20, 3).unwrap_err();
+    assert_eq!(refused, SettingsError::TooLong { stream_bytes: 31 << 20, most: 30 << 20 });
 }
 
 #[test]

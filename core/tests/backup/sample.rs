@@ -84,6 +84,7 @@ pub fn settings(compression: Compression, recipients: &[Key]) -> Settings {
             chunks_in_flight: 3,
             part_bytes: 9000,
             parts_in_flight: 2,
+            max_parts: 10_000,
         },
     }
 }

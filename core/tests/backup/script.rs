@@ -6,7 +6,7 @@ use super::store::{Fault, Store};
 use raftkv_core::api::{MemberInfo, MemberRole, Request, Response, ViewInfo};
 use raftkv_core::backup::blob::BlobErrorKind;
 use raftkv_core::backup::compress::Compression;
-use raftkv_core::backup::create::{Bounds, Create, Outcome, Settings, Source};
+use raftkv_core::backup::create::{Bounds, Create, Outcome, Settings};
 use raftkv_core::backup::format::Plaintext;
 use raftkv_core::backup::read::{Access, ReadBounds};
 use raftkv_core::backup::restore::{Rebased, Restore, rebase};
@@ -110,7 +110,7 @@ impl Backups {
         self.made += 1;
         let mut rng = Seed::from_number(self.made).fork("backup");
         let mut create =
-            Create::new(source(&info), settings, Wall(1_700_000_100_000), &mut rng).unwrap();
+            Create::new(info.clone().into(), settings, Wall(1_700_000_100_000), &mut rng).unwrap();
         for chunk in 0.. {
             let req = cluster.ask(node, Request::ViewRead { view: info.view, chunk });
             cluster.settle();
@@ -219,18 +219,4 @@ fn able(node: &mut Node) {
 
 fn key(number: u64) -> Key {
     Key::draw(&mut Seed::from_number(number).fork("recipient"))
-}
-
-fn source(info: &ViewInfo) -> Source {
-    Source {
-        cluster: info.identity.cluster,
-        epoch: info.identity.epoch,
-        node: info.identity.node,
-        members: info.members.clone(),
-        index: info.index,
-        term: info.term,
-        revision: info.revision,
-        state_hash: info.state_hash,
-        keys: info.keys,
-    }
 }

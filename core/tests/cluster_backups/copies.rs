@@ -4,6 +4,7 @@ use super::scene::{Scene, able, plain, tidy};
 use super::store::Store;
 use raftkv_core::api::{CopyReport, Ended, Obstacle, Request, RunOutcome};
 use raftkv_core::backup::KeyRing;
+use raftkv_core::backup::bounds::MAX_PARTS;
 use raftkv_core::backup::catalog::Standing;
 use raftkv_core::backup::compress::Compression;
 use raftkv_core::backup::create::{Bounds, Settings};
@@ -29,7 +30,7 @@ fn copying(node: &mut Node) {
     able(node);
     let names = vec!["second".into(), "third".into()];
     let access = Access { keys: KeyRing::default(), plaintext: Plaintext::Allowed };
-    node.copy_backups(Copies { names, access });
+    node.copy_backups(Copies { names, access, max_parts: MAX_PARTS });
 }
 
 fn tidy_copying(node: &mut Node) {

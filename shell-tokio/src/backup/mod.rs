@@ -8,6 +8,7 @@ pub mod lock;
 
 use keys::{Keys, SourceError};
 use raftkv_core::backup::KeyRing;
+use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::config::{Config, ConfigError, Making, Provider, Retention, Schedule};
 use raftkv_core::backup::create::{Bounds, Settings};
 use raftkv_core::backup::format::Plaintext;
@@ -96,12 +97,15 @@ impl BackupConfig {
 
     /// How new backups are made. `version` is the software's.
     pub fn settings(&self, version: &str) -> Result<Settings, ConfigError> {
+        let stores = self.config.required_copies;
+        let processors = available_parallelism().map_or(1, NonZero::get);
+        let max_parts = self.config.max_parts(StoreIndex::first(stores));
         Ok(Settings {
             compression: self.config.backup.compression.effective()?,
-            stores: self.config.required_copies,
+            stores,
             recipients: self.keys.recipients.clone(),
             version: version.to_owned(),
-            bounds: Bounds::for_processors(available_parallelism().map_or(1, NonZero::get)),
+            bounds: Bounds { max_parts, ..Bounds::for_processors(processors) },
         })
     }
 
@@ -124,7 +128,8 @@ impl BackupConfig {
     /// The stores that have copies; `None` if there are none.
     pub fn copies(&self) -> Option<Copies> {
         let names: Vec<_> = self.config.copies.iter().map(|copy| copy.name.clone()).collect();
-        (!names.is_empty()).then(|| Copies { names, access: self.access(false) })
+        let max_parts = self.config.max_parts(self.config.copy_stores());
+        (!names.is_empty()).then(|| Copies { names, access: self.access(false), max_parts })
     }
 
     /// Every key that may open a backup.
@@ -233,7 +238,8 @@ mod tests {
         let settings = loaded.settings("1").unwrap();
         assert_eq!(settings.recipients.len(), 1);
         let processors = available_parallelism().unwrap().get();
-        assert_eq!(settings.bounds, Bounds::for_processors(processors));
+        let bounds = Bounds { max_parts: u32::MAX, ..Bounds::for_processors(processors) };
+        assert_eq!(settings.bounds, bounds, "a directory takes any number of parts");
         assert_eq!(loaded.access(false).plaintext, Plaintext::Refused);
         assert_eq!(loaded.access(true).plaintext, Plaintext::Allowed);
     }

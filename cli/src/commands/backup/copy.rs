@@ -172,7 +172,8 @@ async fn catch_up(
         Failure::new(failure.exit(), format!("nothing was copied: {failure}"))
     })?;
     let lock = lock.ok_or_else(stopped)?;
-    let mut machine = CatchUp::new(route, access);
+    let max_parts = setup.loaded.config.max_parts([route.to]);
+    let mut machine = CatchUp::new(route, access, max_parts);
     let meter = Meter::new(context);
     let show = |progress| meter.show(progress);
     drive_until(&mut machine, &mut setup.stores, stop.told(), CatchUp::stop, show).await;
@@ -219,7 +220,10 @@ fn failed(done: &Result<CaughtUp, Failure>, name: &str) -> Option<Failure> {
     };
     let exit = match error {
         CopyError::Damaged(_) | CopyError::Displaced => Exit::Verification,
-        CopyError::Changed(_) | CopyError::Gone | CopyError::GivenUp => Exit::Failed,
+        CopyError::Changed(_)
+        | CopyError::Gone
+        | CopyError::GivenUp
+        | CopyError::TooLong { .. } => Exit::Failed,
         CopyError::Read { .. } | CopyError::Write { .. } => Exit::Storage,
     };
     Some(Failure::new(exit, format!("backup {id} was not copied to {name}: {error}")))

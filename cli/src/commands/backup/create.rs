@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::stop::Stop;
 use clap::Args;
-use raftkv_core::backup::create::{Create as Machine, Outcome, Settings};
+use raftkv_core::backup::create::{Create as Machine, Outcome, Settings, SettingsError};
 use raftkv_core::backup::heir;
 use raftkv_core::backup::machine::Progress;
 use raftkv_core::backup::making::status;
@@ -134,15 +134,22 @@ async fn make(
     frozen: Frozen,
     stop: &Stop,
 ) -> Result<Metadata, Failure> {
-    let Frozen { source, bytes_estimate, stream } = frozen;
-    let mut machine = Machine::new(source, settings, now(), &mut rng("backup")?)
-        .map_err(|error| Failure::new(Exit::Usage, error))?;
+    let Frozen { source, stream } = frozen;
+    let stream_bytes = source.stream_bytes;
+    let mut machine =
+        Machine::new(source, settings, now(), &mut rng("backup")?).map_err(|error| {
+            let exit = match error {
+                SettingsError::TooLong { .. } => Exit::Failed,
+                _ => Exit::Usage,
+            };
+            Failure::new(exit, error)
+        })?;
     let (id, since) = (machine.id(), now());
     let in_progress = status(id, &who("backup create"), since, false);
     mark(setup, Mark::write(&in_progress)).await?;
     let meter = Meter::new(context);
     drive_create(&mut machine, &mut setup.stores, stream, stop.told(), |progress| {
-        let total_bytes = progress.total_bytes.or(Some(bytes_estimate.max(progress.done_bytes)));
+        let total_bytes = progress.total_bytes.or(Some(stream_bytes.max(progress.done_bytes)));
         meter.show(Progress { total_bytes, ..progress });
     })
     .await;

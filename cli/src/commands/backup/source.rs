@@ -2,10 +2,10 @@
 
 use crate::failure::{Exit, Failure};
 use bytes::Bytes;
-use raftkv_core::api::{KeyRange, RangeRequest, Revision, ViewInfo};
+use raftkv_core::api::{KeyRange, RangeRequest, Revision};
 use raftkv_core::backup::create::Source;
 use raftkv_core::boot::{BootError, Image};
-use raftkv_core::snapshot::Encoder;
+use raftkv_core::snapshot::{Encoder, Header};
 use raftkv_node::blob::Piece;
 use raftkv_node::client::{Client, ClientError, View};
 use raftkv_node::disk::{self, Directory};
@@ -26,8 +26,6 @@ const FOLLOWER_PAUSE: Duration = Duration::from_millis(100);
 pub struct Frozen {
     /// The exact point.
     pub source: Source,
-    /// Length of the stream, roughly.
-    pub bytes_estimate: u64,
     /// The stream.
     pub stream: mpsc::Receiver<Piece>,
 }
@@ -86,10 +84,9 @@ async fn candidates(client: &Client, revision: Revision, with_leader: bool) -> V
 
 fn read_view(view: View) -> Frozen {
     let (sender, stream) = mpsc::channel(PIECES_AHEAD);
-    let info = view.info().clone();
+    let source = Source::from(view.info().clone());
     tokio::spawn(read_all(view, sender));
-    let bytes_estimate = info.stream_bytes_estimate;
-    Frozen { source: source_of(info), bytes_estimate, stream }
+    Frozen { source, stream }
 }
 
 /// A frozen state, read chunk by chunk.
@@ -145,20 +142,6 @@ async fn room<'a>(
     }
 }
 
-fn source_of(info: ViewInfo) -> Source {
-    Source {
-        cluster: info.identity.cluster,
-        epoch: info.identity.epoch,
-        node: info.identity.node,
-        members: info.members,
-        index: info.index,
-        term: info.term,
-        revision: info.revision,
-        state_hash: info.state_hash,
-        keys: info.keys,
-    }
-}
-
 /// Reads the data directory of a stopped node: its state with everything it knows to be committed.
 pub fn stopped(path: &Path) -> Result<Frozen, Failure> {
     if !path.join("identity").exists() {
@@ -181,19 +164,9 @@ pub fn stopped(path: &Path) -> Result<Frozen, Failure> {
     let committed = raftkv_core::boot::replay(*image).map_err(|error| {
         Failure::new(Exit::Verification, format!("{}: {error}", path.display()))
     })?;
-    let source = Source {
-        cluster: identity.cluster,
-        epoch: identity.epoch,
-        node: identity.node,
-        members: committed.state.members().cloned().collect(),
-        index: committed.meta.index,
-        term: committed.meta.term,
-        revision: committed.state.revision(),
-        state_hash: committed.state.hash(),
-        keys: committed.state.keys(),
-    };
-    let bytes_estimate = committed.state.bytes();
-    let header = raftkv_core::snapshot::Header::of(&identity, committed.meta, &committed.state);
+    let header = Header::of(&identity, committed.meta, &committed.state);
+    let members = committed.state.members().cloned().collect();
+    let source = Source::new(&header, identity.node, members);
     let mut encoder = Encoder::new(header, committed.state.items());
     let (sender, stream) = mpsc::channel(PIECES_AHEAD);
     tokio::task::spawn_blocking(move || {
@@ -206,7 +179,7 @@ pub fn stopped(path: &Path) -> Result<Frozen, Failure> {
         }
         let _ = sender.blocking_send(Piece::End);
     });
-    Ok(Frozen { source, bytes_estimate, stream })
+    Ok(Frozen { source, stream })
 }
 
 #[cfg(test)]

@@ -10,12 +10,16 @@ mod url;
 
 pub use secret::Secret;
 
+use super::bounds::MAX_PARTS;
 use secret::Given;
 use serde::Deserialize;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
 use url::{Encoded, decode, has_url};
+
+/// Azure takes so many parts of an object.
+const MAX_BLOCKS: u32 = 50_000;
 
 /// Where backups go.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -205,6 +209,15 @@ impl Provider {
             Provider::S3(_) => "s3",
             Provider::Gcs(_) => "gcs",
             Provider::Azure(_) => "azure",
+        }
+    }
+
+    /// How many parts of an object it takes.
+    pub fn max_parts(&self) -> u32 {
+        match self {
+            Provider::Local { .. } => u32::MAX,
+            Provider::S3(_) | Provider::Gcs(_) => MAX_PARTS,
+            Provider::Azure(_) => MAX_BLOCKS,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
 use crate::world::World;
 use raftkv_core::backup::blob::{BlobOp, ObjectName, Role, StoreIndex};
+use raftkv_core::backup::bounds::MAX_PARTS;
 use raftkv_core::backup::catalog::ReadCatalog;
 use raftkv_core::backup::metadata::{Checksum, Signed};
 use raftkv_core::backup::read::ReadBounds;
@@ -152,7 +153,11 @@ impl Backups {
         let count = self.copies.sites.len();
         let access = self.console.keys().access();
         let names = (1..=count).map(|at| format!("copies-{at}")).collect();
-        (self.nodes_are_able && count > 0).then_some(CopyPlan { names, access })
+        (self.nodes_are_able && count > 0).then_some(CopyPlan {
+            names,
+            access,
+            max_parts: MAX_PARTS,
+        })
     }
 
     /// A node asks a store for something.

@@ -86,6 +86,7 @@ impl BackupOptions {
                 chunks_in_flight: rng.between(1, 6) as usize,
                 part_bytes: *rng.pick(&[1000, 8192, 1 << 20]),
                 parts_in_flight: rng.between(1, 3) as usize,
+                ..Bounds::default()
             },
             store: store(rng),
             strike_every: Span::from_millis(*rng.pick(&[1_000, 5_000, 20_000])),

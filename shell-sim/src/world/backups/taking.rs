@@ -3,7 +3,7 @@
 
 use super::keys::Keys;
 use raftkv_core::api::{KeyRange, RangeRequest, Request, Response, Revision, ViewInfo};
-use raftkv_core::backup::create::{Create, Outcome, Settings, Source};
+use raftkv_core::backup::create::{Create, Outcome, Settings};
 use raftkv_core::rng::Rng;
 use raftkv_core::time::Wall;
 
@@ -126,20 +126,10 @@ impl Taking {
     }
 
     fn begin(&mut self, info: ViewInfo, rng: &mut Rng) {
-        let source = Source {
-            cluster: info.identity.cluster,
-            epoch: info.identity.epoch,
-            node: info.identity.node,
-            members: info.members,
-            index: info.index,
-            term: info.term,
-            revision: info.revision,
-            state_hash: info.state_hash,
-            keys: info.keys,
-        };
-        let create = Create::new(source, self.settings.clone(), self.wall, rng)
+        let view = info.view;
+        let create = Create::new(info.into(), self.settings.clone(), self.wall, rng)
             .expect("the settings drawn are in range");
-        let stream = Stream { create, view: info.view, next_chunk: 0, is_asked: false };
+        let stream = Stream { create, view, next_chunk: 0, is_asked: false };
         self.stage = Stage::Streaming(Box::new(stream));
     }
 }
