@@ -154,7 +154,10 @@ fn a_new_key_takes_the_old_ones_place() {
 #[test]
 fn a_store_is_put_right() {
     let store = Store::new("");
-    let made = [store.create(), store.create()];
+    let first = store.create();
+    let later = store.cluster.path("later");
+    store.json(&["restore", "--backup", "latest", "--db", arg(&later)]);
+    let made = [first, store.json(&["create", "--db", arg(&later)])];
     let object = |place: usize, name: &str| -> PathBuf {
         data_of(&store.config, &made[place]).with_file_name(name)
     };
@@ -196,6 +199,23 @@ fn a_store_is_put_right() {
     fs::remove_file(&lost).unwrap();
     store.json(&["catalog", "fsck", "--repair", "--remove-orphans", "--yes"]);
     assert_eq!(store.statuses(), [(id(&made[1]).to_owned(), "complete".to_owned())]);
+}
+
+#[test]
+fn a_removal_that_broke_off_is_finished_by_whoever_prunes_or_makes_a_backup() {
+    let store = Store::new("retention: {retention_days: 365}\n");
+    let folder = |made: &Value| data_of(&store.config, made).parent().unwrap().to_owned();
+    let break_off = |made: &Value| {
+        fs::remove_file(folder(made).join("metadata.json")).unwrap();
+        fs::write(folder(made).join("removal.json"), "").unwrap();
+    };
+    let [first, second, third] = [(); 3].map(|()| store.create());
+    break_off(&first);
+    store.json(&["prune", "--yes"]);
+    assert!(!folder(&first).exists());
+    break_off(&second);
+    store.create();
+    assert!(!folder(&second).exists() && folder(&third).join("metadata.json").exists());
 }
 
 /// An id that no backup has: that of this path with one digit changed.

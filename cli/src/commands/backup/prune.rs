@@ -116,6 +116,9 @@ async fn prune_locked(
         let machine = Remove::new(going, Force::Respect, now()).despite(plan.forgotten.clone());
         fates = carry_out(setup, machine).await;
     }
+    if let Some(failure) = sweep(setup).await {
+        eprintln!("raftkv-cli: what is left of other backups was not removed: {failure}");
+    }
     context.print(&Pruned::new(false, &catalog, &plan, &fates))?;
     first_failure(&fates)
 }
@@ -139,7 +142,11 @@ pub async fn after_backup(setup: &mut Setup) {
     if setup.prunes {
         after_backup_in(setup, StoreIndex::PRIMARY).await;
     }
-    sweep(setup).await;
+    if let Some(failure) = sweep(setup).await {
+        eprintln!(
+            "raftkv-cli: the backup is complete, but what is left of others was not removed: {failure}"
+        );
+    }
 }
 
 /// Lets go what the rules say in one of the stores, after a backup.
@@ -163,14 +170,12 @@ async fn prune_in(setup: &mut Setup, store: StoreIndex) -> Result<(), Failure> {
     }
 }
 
-async fn sweep(setup: &mut Setup) {
+/// Takes away what nobody finishes and nobody needs; comes back with why it could not be looked for.
+async fn sweep(setup: &mut Setup) -> Option<String> {
     let mut machine = Sweep::new();
     drive(&mut machine, &mut setup.stores, |_| {}).await;
-    if let Some(Err(error)) = machine.outcome() {
-        eprintln!(
-            "raftkv-cli: the backup is complete, but what is left of others was not removed: {error}"
-        );
-    }
+    let outcome = machine.outcome().expect("a driven machine has an outcome");
+    outcome.as_ref().err().map(ToString::to_string)
 }
 
 /// Removes backups, and says what became of each.
