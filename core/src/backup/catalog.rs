@@ -327,7 +327,7 @@ impl Standing {
         match self {
             Standing::Complete(_) => "complete",
             Standing::Incomplete => "incomplete",
-            Standing::HalfRemoved => "half removed",
+            Standing::HalfRemoved => "half_removed",
             Standing::NotWhole(Status::Failed) => "failed",
             Standing::NotWhole(_) => "in_progress",
             Standing::DataMissing | Standing::Damaged(_) => "damaged",

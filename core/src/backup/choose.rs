@@ -45,7 +45,16 @@ pub fn choose<'a>(
         Selector::At(at) => *at,
         Selector::Prefix(_) => return Ok(Choice { entry, doubts: Vec::new() }),
     };
-    let is_meant = |entry: &&Entry| entry.metadata.as_ref().is_none_or(|it| it.timestamp <= until);
+    // Without metadata: no later than what is known to be too late.
+    let later = merged
+        .entries
+        .iter()
+        .filter(|it| it.genuine(plaintext).is_some_and(|metadata| metadata.timestamp > until));
+    let too_late = later.filter_map(Entry::point).min();
+    let is_meant = |entry: &&Entry| match &entry.metadata {
+        Some(metadata) => metadata.timestamp <= until,
+        None => entry.point().zip(too_late).is_none_or(|(point, too_late)| point < too_late),
+    };
     let unusable = merged.unusable_newer_than(entry.id, plaintext);
     let unusable = unusable.filter(is_meant).map(Doubt::Unusable);
     let silent = replicas.silent().map(|(store, error)| Doubt::Silent(store, error));

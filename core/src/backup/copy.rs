@@ -403,6 +403,9 @@ impl CopyBackup {
             let put = BlobOp::Put { object, bytes: bytes.clone(), if_absent: false };
             self.outbox.blob_in(self.route.to, Purpose::Beside(role), put);
         }
+        // Left there by a removal that broke off, it would say of a whole copy that it is to go.
+        let delete = BlobOp::Delete { object: ObjectName::removal(self.id) };
+        self.outbox.blob_in(self.route.to, Purpose::Beside(Role::Removal), delete);
         self.commit();
     }
 

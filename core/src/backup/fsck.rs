@@ -94,6 +94,7 @@ fn judge(entry: &Entry) -> Option<Finding> {
         Standing::Complete(_) => None,
         // A reader came before its metadata went.
         Standing::HalfRemoved if !entry.holds.is_empty() => None,
+        Standing::HalfRemoved if !has_data => Some(Finding::Leftover(entry.id)),
         Standing::HalfRemoved => Some(Finding::HalfRemoved(entry.id)),
         Standing::Incomplete if !has_data && !entry.holds.is_empty() => None,
         Standing::Incomplete if !has_data => Some(Finding::Leftover(entry.id)),
@@ -112,9 +113,17 @@ fn failure(entry: &Entry) -> String {
 }
 
 impl Finding {
-    /// Whether it is what a backup looks like that is being made.
+    /// Whether it is what a backup looks like that is being made, or removed.
     fn is_unfinished(&self) -> bool {
-        matches!(self, Finding::Orphan(_) | Finding::Partial(_) | Finding::Abandoned(_))
+        matches!(
+            self,
+            Finding::Orphan(_)
+                | Finding::HalfRemoved(_)
+                | Finding::Unremoved(_)
+                | Finding::Leftover(_)
+                | Finding::Partial(_)
+                | Finding::Abandoned(_)
+        )
     }
 
     /// What can be done about it.

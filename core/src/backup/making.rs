@@ -331,7 +331,7 @@ impl Making {
         let Order { source, access, .. } = &self.order;
         let heir = catalog.map(|it| heir::check(it, access.plaintext, source.epoch));
         if let Some(Err(heir)) = heir {
-            self.ended = Some(RunOutcome::Failed { why: heir.to_string() });
+            self.ended = Some(RunOutcome::failed(Obstacle::Refused, heir));
             return Stage::Leaving;
         }
         self.remove_leftovers();

@@ -85,7 +85,11 @@ impl Mark {
                 let object = ObjectName::removal(backup);
                 self.outbox.blob(Purpose::LookForRemoval, BlobOp::Head { object });
             }
-            (Purpose::LookForRemoval, Err(error)) if error.kind == BlobErrorKind::NotFound => {
+            // Who may not list is told so of everything that is not there; the metadata tell the rest.
+            (
+                Purpose::LookForRemoval,
+                Err(BlobError { kind: BlobErrorKind::NotFound | BlobErrorKind::Denied, .. }),
+            ) => {
                 let object = ObjectName::metadata(backup);
                 self.outbox.blob(Purpose::Look, BlobOp::Head { object });
             }
@@ -93,8 +97,13 @@ impl Mark {
             (Purpose::Look, Err(error)) if error.kind == BlobErrorKind::NotFound => self.too_late(),
             (Purpose::CleanUp, _) => {}
             (_, Ok(_)) => self.outcome = Some(Ok(())),
-            (_, Err(error)) => {
-                self.outcome = Some(Err(MarkError::Store { object: self.object, error }));
+            (purpose, Err(error)) => {
+                let object = self.object;
+                // Nobody would renew it, or take it away.
+                if matches!(purpose, Purpose::LookForRemoval | Purpose::Look) {
+                    self.outbox.blob(Purpose::CleanUp, BlobOp::Delete { object });
+                }
+                self.outcome = Some(Err(MarkError::Store { object, error }));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Markers: small objects that say who keeps a backup, reads it, or holds the store.
 //!
 //! A pin keeps a backup from retention; a hold says that something reads or writes it just now; a lock says who makes backups in the
-//! store; a status says that a backup is being made, or, released, why it failed. Their spelling is one for all. A marker guards against accidents, not against someone who can write to the store: that one could as
+//! store; a status says that a backup is being made, or, released, why it failed; a removal says that it is to go. Their spelling is one for all. A marker guards against accidents, not against someone who can write to the store: that one could as
 //! well delete the backup. So it carries a checksum and no MAC, and whoever cannot read a marker takes it for one that is in force.
 //!
 //! Invariants: there is one spelling, as for [`super::metadata`]; a marker names its own place, so that one that was copied elsewhere is

@@ -152,7 +152,7 @@ impl Found {
             last.extend(old.map(|(role, _)| object(*role)));
         } else if has(Role::Removal) {
             let is_used = self.objects.iter().any(|(role, written)| match role {
-                Role::Pin => true,
+                Role::Pin => has(Role::Data),
                 Role::Hold(_) => !is_old(written),
                 _ => false,
             });

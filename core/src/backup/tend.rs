@@ -11,11 +11,12 @@ use super::blob::{BlobDone, BlobError, StoreIndex};
 use super::catch_up::CatchUp;
 use super::copy::Route;
 use super::keep::{Holding, Keep};
-use super::machine::Action;
+use super::machine::{Action, Machine as _};
 use super::marker::Marker;
 use super::numbered::Numbered;
 use super::prune::{Prune, Pruning};
 use super::read::Access;
+use super::sweep::Sweep;
 use crate::ids::OpId;
 use crate::time::Now;
 use std::collections::VecDeque;
@@ -91,6 +92,7 @@ enum Step {
     Locking,
     CatchingUp(Numbered<CatchUp>),
     Pruning(Numbered<Prune>),
+    Sweeping(Numbered<Sweep>),
     Leaving,
 }
 
@@ -135,7 +137,7 @@ impl Tend {
             Stage::Working(work) => match &mut work.step {
                 Step::Locking => work.leave(),
                 Step::CatchingUp(catching_up) => catching_up.get_mut().stop(),
-                Step::Pruning(_) | Step::Leaving => {}
+                Step::Pruning(_) | Step::Sweeping(_) | Step::Leaving => {}
             },
             Stage::Resting { .. } => self.stage = Stage::Over,
             Stage::Over => {}
@@ -165,6 +167,7 @@ impl Tend {
         keep.poll_action().or_else(|| match step {
             Step::CatchingUp(catching_up) => catching_up.poll_action(),
             Step::Pruning(pruning) => pruning.poll_action(),
+            Step::Sweeping(sweep) => sweep.poll_action(),
             Step::Locking | Step::Leaving => None,
         })
     }
@@ -176,6 +179,7 @@ impl Tend {
             || match &mut work.step {
                 Step::CatchingUp(catching_up) => catching_up.take(op, result),
                 Step::Pruning(pruning) => pruning.take(op, result),
+                Step::Sweeping(sweep) => sweep.take(op, result),
                 Step::Locking | Step::Leaving => false,
             };
         self.advance();
@@ -226,6 +230,11 @@ impl Tend {
                             work.step = Step::Pruning(Numbered::in_store(prune, store, self.given));
                             return;
                         }
+                        None if may_prune => {
+                            let sweep = Numbered::in_store(Sweep::new(), store, self.given);
+                            work.step = Step::Sweeping(sweep);
+                            return;
+                        }
                         None => work.leave(),
                     }
                 }
@@ -237,6 +246,18 @@ impl Tend {
                     };
                     self.given = pruning.end();
                     self.news.push_back(News { store, behind: false, failed, what });
+                    if self.is_stopped || work.keep.holding() != Holding::Yes {
+                        work.leave();
+                        continue;
+                    }
+                    let sweep = Numbered::in_store(Sweep::new(), store, self.given);
+                    work.step = Step::Sweeping(sweep);
+                    return;
+                }
+                // What it could not remove is left to the next time.
+                Step::Sweeping(sweep) if !sweep.get().is_ended() => return,
+                Step::Sweeping(sweep) => {
+                    self.given = sweep.end();
                     work.leave();
                 }
                 Step::Leaving if !work.keep.is_over() => return,

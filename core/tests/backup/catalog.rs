@@ -4,6 +4,7 @@ use super::sample::*;
 use super::store::Store;
 use raftkv_core::backup::blob::ObjectName;
 use raftkv_core::backup::catalog::{Catalog, Proof, ReadCatalog, Standing};
+use raftkv_core::backup::choose::choose;
 use raftkv_core::backup::format::Plaintext;
 use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::backup::replicas::Replicas;
@@ -108,6 +109,21 @@ fn a_backup_that_does_not_tell_its_age_may_be_the_newest() {
     store.objects.get_mut(&format!("{}/data.db", ids[2])).unwrap()[20] ^= 1;
     assert_eq!(passed_over(&mut store, ids[3]), [ids[2]], "nothing says so any more");
     assert_eq!(passed_over(&mut store, ids[0]), [ids[1], ids[2]]);
+}
+
+#[test]
+fn what_is_known_to_be_later_is_not_meant_by_a_time() {
+    let (mut store, ids) = store_with(&[10, 20, 30], &[key(1)]);
+    store.objects.remove(&format!("{}/metadata.json", ids[2]));
+    let catalog = list(&mut store, &[key(1)]);
+    let begun = |place: usize| catalog.entries[place].metadata.as_ref().unwrap().timestamp;
+    let replicas = Replicas::new(vec![Ok(catalog.clone())]);
+    let doubts = |at: Wall| {
+        let choice = choose(&replicas, &catalog, &Selector::At(at), Plaintext::Refused).unwrap();
+        (choice.entry.id, choice.doubts.len())
+    };
+    assert_eq!(doubts(begun(0)), (ids[0], 0), "it came after the second one");
+    assert_eq!(doubts(begun(1)), (ids[1], 1), "it may have come before this time");
 }
 
 #[test]

@@ -102,14 +102,18 @@ fn removals_are_finished_unless_something_uses_the_backup() {
     put(&mut store, hold(2), 23);
     put(&mut store, hold(3), 25);
     put(&mut store, pin(4), 900);
+    // A pin keeps data; where they are gone it keeps nothing.
+    put(&mut store, pin(6), 900);
+    put(&mut store, ObjectName::removal(id(6)).path(), 0);
     // It is whole: for a day it may yet be about to go.
     put(&mut store, ObjectName::metadata(id(5)).path(), 0);
-    assert_eq!(sweep(&mut store), Ok(3 + 4));
+    assert_eq!(sweep(&mut store), Ok(3 + 4 + 3));
     let is_left = |store: &Store, number| {
         let folder = id(number).to_string();
         store.objects.keys().any(|path| path.starts_with(&folder))
     };
-    assert_eq!([1, 2, 3, 4, 5].map(|n| is_left(&store, n)), [false, true, false, true, true]);
+    let left = [1, 2, 3, 4, 5, 6].map(|number| is_left(&store, number));
+    assert_eq!(left, [false, true, false, true, true, false]);
     put(&mut store, ObjectName::removal(id(5)).path(), 25);
     put(&mut store, ObjectName::status(id(5)).path(), 25);
     assert_eq!(sweep(&mut store), Ok(2));

@@ -3,7 +3,7 @@
 use super::EVERY_MINUTE;
 use super::sample::{access, backup, key, settings, state};
 use super::scene::{Scene, able};
-use raftkv_core::api::{Backups, Ended, Request, RunOutcome};
+use raftkv_core::api::{Backups, Ended, Obstacle, Request, RunOutcome};
 use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::compress::Compression;
 use raftkv_core::node::Node;
@@ -52,9 +52,9 @@ fn nothing_is_made_where_a_cluster_that_was_restored_has_its_backups() {
     let before = scene.paths();
     scene.put("a", "3");
     let failed = scene.until("it fails", |backups| backups.failures == 1);
-    let RunOutcome::Failed { why } = failed.last.unwrap().outcome else {
-        panic!("it did not fail")
-    };
+    let outcome = failed.last.unwrap().outcome;
+    assert_eq!(outcome.obstacle(), Some(Obstacle::Refused));
+    let RunOutcome::Failed { why } = outcome else { panic!("it did not fail") };
     assert!(why.contains(&heir.to_string()) && why.contains("was restored from this one"), "{why}");
     assert!(why.ends_with("stop its backups"), "all of it is told: {why}");
     scene.ticks(20);

@@ -2,7 +2,7 @@
 //!
 //! Invariants: a part is done when the task has taken it over, and the task takes over at most [`PARTS_AT_ONCE`] and one more, so that
 //! memory is bounded; the first failure is the answer to everything that follows; an upload whose owner goes away is given up; one that
-//! begins or ends leaves no other of the same object, of a process that was killed or of a try whose answer was lost.
+//! begins or is finished leaves no other of the same object, of a process that was killed or of a try whose answer was lost.
 
 use super::Pending;
 use super::remote::Place;
@@ -210,10 +210,7 @@ impl Task {
         let path = self.object.path();
         match writer.abort().await.map_err(|error| self.place.error(&path, error)) {
             Err(error) if error.kind != BlobErrorKind::NotFound => Err(error),
-            _ => {
-                self.forget_others().await;
-                Ok(BlobDone::Done)
-            }
+            _ => Ok(BlobDone::Done),
         }
     }
 }

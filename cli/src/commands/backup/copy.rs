@@ -196,6 +196,15 @@ async fn catch_up(
             () = stop.told() => {}
         }
     }
+    if done.is_ok()
+        && !stop.was_told()
+        && let Some(failure) = prune::sweep(setup, route.to).await
+    {
+        let name = setup.name(route.to);
+        eprintln!(
+            "raftkv-cli: what is left of other backups in store {name} was not removed: {failure}"
+        );
+    }
     lock.release().await;
     done
 }

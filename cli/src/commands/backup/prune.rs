@@ -116,7 +116,7 @@ async fn prune_locked(
         let machine = Remove::new(going, Force::Respect, now()).despite(plan.forgotten.clone());
         fates = carry_out(setup, machine).await;
     }
-    if let Some(failure) = sweep(setup).await {
+    if let Some(failure) = sweep(setup, StoreIndex::PRIMARY).await {
         eprintln!("raftkv-cli: what is left of other backups was not removed: {failure}");
     }
     context.print(&Pruned::new(false, &catalog, &plan, &fates))?;
@@ -142,7 +142,7 @@ pub async fn after_backup(setup: &mut Setup) {
     if setup.prunes {
         after_backup_in(setup, StoreIndex::PRIMARY).await;
     }
-    if let Some(failure) = sweep(setup).await {
+    if let Some(failure) = sweep(setup, StoreIndex::PRIMARY).await {
         eprintln!(
             "raftkv-cli: the backup is complete, but what is left of others was not removed: {failure}"
         );
@@ -171,9 +171,9 @@ async fn prune_in(setup: &mut Setup, store: StoreIndex) -> Result<(), Failure> {
 }
 
 /// Takes away what nobody finishes and nobody needs; comes back with why it could not be looked for.
-async fn sweep(setup: &mut Setup) -> Option<String> {
+pub async fn sweep(setup: &mut Setup, store: StoreIndex) -> Option<String> {
     let mut machine = Sweep::new();
-    drive(&mut machine, &mut setup.stores, |_| {}).await;
+    drive(&mut machine, setup.stores.get(store)?, |_| {}).await;
     let outcome = machine.outcome().expect("a driven machine has an outcome");
     outcome.as_ref().err().map(ToString::to_string)
 }

@@ -50,11 +50,12 @@ pub async fn run(context: &Context, restore: Restore) -> Result<(), Failure> {
 impl Report for Restored {
     fn table(&self) -> String {
         format!(
-            "{}\nstart it:            {}\nprepare another one: repeat the command there with --id, --backup {} and --cluster-id {}",
+            "{}\nstart it:            {}\nprepare another one: repeat the command there with --id, --backup {}, --cluster-id {} and --lost-epoch {}",
             self.0.summary(),
             self.0.start_command(),
             self.0.backup,
             self.0.cluster_id,
+            self.0.epoch - 1,
         )
     }
 }

@@ -88,15 +88,16 @@ impl Preparation {
             return Ok(prepared);
         }
         let target = Target::check(&self.db, self.force)?;
+        let is_further = cluster.is_some();
         let cluster = match cluster {
             Some(cluster) => cluster,
             None => ClusterId(rng("cluster id")?.bytes()),
         };
         let picked = self.loading.pick(&self.backup).await?;
         let id = picked.id;
-        // What any cluster of before gave out is not given out again. The new one may have made backups already.
-        let before = picked.clusters.iter().filter(|(other, _)| **other != cluster);
-        let lost = before.map(|(_, epoch)| *epoch).max().max(Some(Epoch(self.lost_epoch)));
+        // What any cluster of before gave out is not given out again. The first member has found that out for all.
+        let before = picked.clusters.values().copied().filter(|_| !is_further);
+        let lost = before.chain([Epoch(self.lost_epoch)]).max();
         // The process is about to end; to take a state of millions of keys apart before would only take time.
         let restored = ManuallyDrop::new(self.loading.read(context, picked).await?);
         let rebased = rebase(&restored, cluster, lost.unwrap_or_default());
