@@ -355,6 +355,8 @@ fn a_restore_onto_a_full_disk_is_run_again_when_there_is_space() {
                 scenario.run_until("a restored cluster is to take over", Scenario::is_restored)?;
                 let members = scenario.voters();
                 members.iter().for_each(|member| scenario.set_disk_full(*member, true));
+                // Answers of the lost cluster may still be on their way.
+                scenario.run_for(millis(1_000))?;
                 let before = scenario.acknowledged();
                 scenario.run_for(millis(3_000))?;
                 assert_eq!(scenario.acknowledged(), before, "there is nothing to serve from");

@@ -8,7 +8,7 @@
 //! pruned only where everything is there that should be.
 
 use super::blob::{BlobDone, BlobError, StoreIndex};
-use super::catch_up::CatchUp;
+use super::catch_up::{CatchUp, CatchUpError, CaughtUp};
 use super::copy::Route;
 use super::keep::{Holding, Keep};
 use super::machine::{Action, Machine as _};
@@ -18,7 +18,7 @@ use super::prune::{Prune, Pruning};
 use super::read::Access;
 use super::sweep::Sweep;
 use crate::ids::OpId;
-use crate::time::Now;
+use crate::time::{Now, Wall};
 use std::collections::VecDeque;
 
 /// The rest before a store that failed is tried again; doubled each time.
@@ -212,10 +212,7 @@ impl Tend {
                         catching_up.get_mut().stop();
                     }
                     let Some(outcome) = catching_up.get().outcome() else { return };
-                    let (is_whole, what) = match outcome {
-                        Ok(done) => (done.is_whole(), done.to_string()),
-                        Err(error) => (false, error.to_string()),
-                    };
+                    let (is_whole, what) = told(outcome);
                     self.given = catching_up.end();
                     let failed = !is_whole && !self.is_stopped;
                     self.news.push_back(News { store, behind: !is_whole, failed, what });
@@ -224,19 +221,11 @@ impl Tend {
                     }
                     let is_locked = work.keep.holding() == Holding::Yes;
                     let may_prune = is_whole && is_locked && !self.is_stopped;
-                    match self.order.pruning.as_ref().filter(|_| may_prune) {
-                        Some(pruning) => {
-                            let prune = Prune::new(pruning, self.now.wall);
-                            work.step = Step::Pruning(Numbered::in_store(prune, store, self.given));
-                            return;
-                        }
-                        None if may_prune => {
-                            let sweep = Numbered::in_store(Sweep::new(), store, self.given);
-                            work.step = Step::Sweeping(sweep);
-                            return;
-                        }
-                        None => work.leave(),
+                    if may_prune {
+                        work.tidy(self.order.pruning.as_ref(), self.now.wall, self.given);
+                        return;
                     }
+                    work.leave();
                 }
                 Step::Pruning(pruning) => {
                     let Some(outcome) = pruning.get().outcome() else { return };
@@ -246,13 +235,11 @@ impl Tend {
                     };
                     self.given = pruning.end();
                     self.news.push_back(News { store, behind: false, failed, what });
-                    if self.is_stopped || work.keep.holding() != Holding::Yes {
-                        work.leave();
-                        continue;
+                    if !self.is_stopped && work.keep.holding() == Holding::Yes {
+                        work.tidy(None, self.now.wall, self.given);
+                        return;
                     }
-                    let sweep = Numbered::in_store(Sweep::new(), store, self.given);
-                    work.step = Step::Sweeping(sweep);
-                    return;
+                    work.leave();
                 }
                 // What it could not remove is left to the next time.
                 Step::Sweeping(sweep) if !sweep.get().is_ended() => return,
@@ -286,7 +273,25 @@ impl Tend {
     }
 }
 
+/// Whether everything is there now, and what was done, for people.
+fn told(outcome: Result<&CaughtUp, &CatchUpError>) -> (bool, String) {
+    match outcome {
+        Ok(done) => (done.is_whole(), done.to_string()),
+        Err(error) => (false, error.to_string()),
+    }
+}
+
 impl Work {
+    /// Lets older backups go, if there are rules for that; else takes away what nobody needs, which comes after that, too.
+    fn tidy(&mut self, pruning: Option<&Pruning>, now: Wall, given: u64) {
+        self.step = match pruning {
+            Some(pruning) => {
+                Step::Pruning(Numbered::in_store(Prune::new(pruning, now), self.store, given))
+            }
+            None => Step::Sweeping(Numbered::in_store(Sweep::new(), self.store, given)),
+        };
+    }
+
     fn leave(&mut self) {
         self.step = Step::Leaving;
         self.keep.release();

@@ -71,22 +71,12 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
         asked => {
             let picked = setup.choice(&replicas, &catalog, asked, plaintext)?;
             for doubt in picked.doubts {
-                let failure = match doubt {
-                    Doubt::Unusable(newer) => {
-                        let (id, what) = (newer.id, newer.standing.objection());
-                        backups.push(VerifiedBackup::new(id, None, vec![what.clone()]));
-                        Failure::new(unusable(newer), format!("backup {id}: {what}"))
-                    }
-                    // What is in the others is checked nevertheless.
-                    Doubt::Silent(store, why) => {
-                        let name = setup.name(store);
-                        let what = format!(
-                            "store {name} may have a newer backup, but could not be listed: {why}"
-                        );
-                        Failure::new(Exit::Storage, what)
-                    }
-                };
-                first = first.or(Some(failure));
+                if let Doubt::Unusable(newer) = doubt {
+                    let what = newer.standing.objection();
+                    backups.push(VerifiedBackup::new(newer.id, None, vec![what]));
+                }
+                // What is in the others is checked nevertheless.
+                first = first.or(Some(doubtful(&setup, doubt)));
             }
             vec![picked.entry.id]
         }
@@ -131,6 +121,22 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
         };
         Err(Failure::new(exit, failure))
     })
+}
+
+/// Why what was picked may not be the newest.
+fn doubtful(setup: &Setup, doubt: Doubt<'_>) -> Failure {
+    match doubt {
+        Doubt::Unusable(newer) => {
+            let what = format!("backup {}: {}", newer.id, newer.standing.objection());
+            Failure::new(unusable(newer), what)
+        }
+        Doubt::Silent(store, why) => {
+            let name = setup.name(store);
+            let what =
+                format!("store {name} may have a newer backup, but could not be listed: {why}");
+            Failure::new(Exit::Storage, what)
+        }
+    }
 }
 
 /// Every backup that is, or was, complete.
