@@ -18,9 +18,9 @@ use super::machine::{Action, ActionResult, Machine as _, Outbox, Progress};
 use super::mark::Mark;
 use super::marker::{Marker, Owner};
 use super::numbered::Numbered;
-use super::prune::{Prune, Pruning};
+use super::prune::{NO_RULES, Older};
 use super::read::Access;
-use super::sweep::Sweep;
+use super::tidy::Tidy;
 use crate::api::{Ended, Obstacle, PruneReport, RunOutcome};
 use crate::ids::OpId;
 use crate::rng::Rng;
@@ -49,21 +49,6 @@ pub struct Order {
     /// What becomes of older backups.
     pub older: Older,
 }
-
-/// What becomes of older backups after one that is complete.
-#[derive(Clone, Debug)]
-pub enum Older {
-    /// They stay, but for what is left of those that broke off.
-    Stay,
-    /// They go by rules.
-    Prune(Pruning),
-    /// They were to go, but nobody has said by which rules.
-    NoRules,
-}
-
-/// What is reported where there are no rules.
-const NO_RULES: &str =
-    "older backups were not pruned: the backup configuration of this node has no `retention`";
 
 /// The locks live beside the backup, so their operations have numbers of their own, a range for each store.
 pub const LOCK_OPS: u64 = 1 << 63;
@@ -101,8 +86,7 @@ enum Stage {
     Creating,
     /// Saying how it ended.
     Concluding(Numbered<Mark>),
-    Pruning(Box<Numbered<Prune>>),
-    Sweeping(Numbered<Sweep>),
+    Tidying(Box<Numbered<Tidy>>),
     /// Letting the locks go.
     Leaving,
 }
@@ -157,8 +141,7 @@ impl Making {
             Stage::Looking(reading) => reading.poll_action(),
             Stage::Announcing(mark) | Stage::Concluding(mark) => mark.poll_action(),
             Stage::Creating => self.create.as_mut().and_then(|create| create.poll_action()),
-            Stage::Pruning(prune) => prune.poll_action(),
-            Stage::Sweeping(sweep) => sweep.poll_action(),
+            Stage::Tidying(tidy) => tidy.poll_action(),
             Stage::Locking | Stage::Leaving => None,
         })
     }
@@ -273,23 +256,7 @@ impl Making {
                     self.given = mark.end();
                     Some(self.tidying())
                 }
-                Stage::Pruning(prune) => match prune.get().outcome() {
-                    None => None,
-                    Some(outcome) => {
-                        let (failed, what) = match outcome {
-                            Ok(pruned) => (pruned.has_failed(), pruned.to_string()),
-                            Err(error) => (true, format!("older backups were not pruned: {error}")),
-                        };
-                        self.given = prune.end();
-                        self.pruned = Some(PruneReport { after: self.order.id, failed, what });
-                        Some(self.sweeping())
-                    }
-                },
-                Stage::Sweeping(sweep) if !sweep.get().is_ended() => None,
-                Stage::Sweeping(sweep) => {
-                    self.given = sweep.end();
-                    Some(Stage::Leaving)
-                }
+                Stage::Tidying(_) => self.tidied(),
                 Stage::Leaving => None,
             };
             let Some(next) = next else { return };
@@ -408,11 +375,8 @@ impl Making {
             Stage::Announcing(mark) | Stage::Concluding(mark) => {
                 mark.take(op, result);
             }
-            Stage::Pruning(prune) => {
-                prune.take(op, result);
-            }
-            Stage::Sweeping(sweep) => {
-                sweep.take(op, result);
+            Stage::Tidying(tidy) => {
+                tidy.take(op, result);
             }
             _ => self.created(ActionResult::Blob { op, result: result.clone() }),
         }
@@ -448,36 +412,34 @@ impl Making {
     /// After a backup that is complete, and under the lock.
     fn tidying(&mut self) -> Stage {
         let is_complete = matches!(self.ended, Some(RunOutcome::Complete { .. }));
-        let is_locked = self.keeps.iter().all(|keep| keep.holding() == Holding::Yes);
-        if !is_complete || !is_locked {
+        if !is_complete || !self.is_locked() {
             return Stage::Leaving;
-        }
-        if let Older::Prune(pruning) = &self.order.older {
-            let prune = Prune::new(pruning, self.now.wall);
-            return Stage::Pruning(Box::new(Numbered::new(prune, self.given)));
         }
         if let Older::NoRules = self.order.older {
             let (after, what) = (self.order.id, NO_RULES.into());
             self.pruned = Some(PruneReport { after, failed: true, what });
         }
-        self.sweeping()
+        let tidy = Tidy::new(self.order.older.pruning(), self.now.wall);
+        Stage::Tidying(Box::new(Numbered::new(tidy, self.given)))
     }
 
-    fn sweeping(&self) -> Stage {
-        match self.keeps.iter().all(|keep| keep.holding() == Holding::Yes) {
-            true => Stage::Sweeping(Numbered::new(Sweep::new(), self.given)),
-            false => Stage::Leaving,
+    /// Without the lock nothing more is begun.
+    fn tidied(&mut self) -> Option<Stage> {
+        let is_locked = self.is_locked();
+        let Stage::Tidying(tidy) = &mut self.stage else { return None };
+        if !is_locked {
+            tidy.get_mut().stop();
         }
+        let told = tidy.get().outcome()?.told();
+        self.given = tidy.end();
+        if let Some((failed, what)) = told {
+            self.pruned = Some(PruneReport { after: self.order.id, failed, what });
+        }
+        Some(Stage::Leaving)
     }
-}
 
-impl Older {
-    /// The rules by which they go, if they do.
-    pub fn pruning(&self) -> Option<&Pruning> {
-        match self {
-            Older::Prune(pruning) => Some(pruning),
-            Older::Stay | Older::NoRules => None,
-        }
+    fn is_locked(&self) -> bool {
+        self.keeps.iter().all(|keep| keep.holding() == Holding::Yes)
     }
 }
 

@@ -62,6 +62,7 @@ pub mod slots;
 pub mod stores;
 pub mod sweep;
 pub mod tend;
+pub mod tidy;
 pub mod verify;
 
 pub use id::BackupId;

@@ -26,6 +26,21 @@ pub struct Pruning {
     pub access: Access,
 }
 
+/// What becomes of older backups after one that is complete.
+#[derive(Clone, Debug)]
+pub enum Older {
+    /// They stay, but for what is left of those that broke off.
+    Stay,
+    /// They go by rules.
+    Prune(Pruning),
+    /// They were to go, but nobody has said by which rules.
+    NoRules,
+}
+
+/// What is reported where there are no rules.
+pub const NO_RULES: &str =
+    "older backups were not pruned: the backup configuration of this node has no `retention`";
+
 /// Why nothing was pruned.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PruneError {
@@ -58,6 +73,25 @@ enum Stage {
     Reading(Box<Numbered<ReadCatalog>>),
     Removing(Numbered<Remove>),
     Ended(Result<Pruned, PruneError>),
+}
+
+impl Older {
+    /// If they are to go, they go by these rules.
+    pub fn by(rules: Option<Pruning>, are_to_go: bool) -> Self {
+        match rules {
+            _ if !are_to_go => Older::Stay,
+            Some(pruning) => Older::Prune(pruning),
+            None => Older::NoRules,
+        }
+    }
+
+    /// The rules by which they go, if they do.
+    pub fn pruning(&self) -> Option<&Pruning> {
+        match self {
+            Older::Prune(pruning) => Some(pruning),
+            Older::Stay | Older::NoRules => None,
+        }
+    }
 }
 
 impl Prune {

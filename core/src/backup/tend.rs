@@ -11,14 +11,14 @@ use super::blob::{BlobDone, BlobError, StoreIndex};
 use super::catch_up::{CatchUp, CatchUpError, CaughtUp};
 use super::copy::Route;
 use super::keep::{Holding, Keep};
-use super::machine::{Action, Machine as _};
+use super::machine::Action;
 use super::marker::Marker;
 use super::numbered::Numbered;
-use super::prune::{Prune, Pruning};
+use super::prune::Pruning;
 use super::read::Access;
-use super::sweep::Sweep;
+use super::tidy::Tidy;
 use crate::ids::OpId;
-use crate::time::{Now, Wall};
+use crate::time::Now;
 use std::collections::VecDeque;
 
 /// The rest before a store that failed is tried again; doubled each time.
@@ -91,8 +91,7 @@ struct Work {
 enum Step {
     Locking,
     CatchingUp(Numbered<CatchUp>),
-    Pruning(Numbered<Prune>),
-    Sweeping(Numbered<Sweep>),
+    Tidying(Numbered<Tidy>),
     Leaving,
 }
 
@@ -137,7 +136,8 @@ impl Tend {
             Stage::Working(work) => match &mut work.step {
                 Step::Locking => work.leave(),
                 Step::CatchingUp(catching_up) => catching_up.get_mut().stop(),
-                Step::Pruning(_) | Step::Sweeping(_) | Step::Leaving => {}
+                Step::Tidying(tidy) => tidy.get_mut().stop(),
+                Step::Leaving => {}
             },
             Stage::Resting { .. } => self.stage = Stage::Over,
             Stage::Over => {}
@@ -166,8 +166,7 @@ impl Tend {
         let Work { keep, step, .. } = work.as_mut();
         keep.poll_action().or_else(|| match step {
             Step::CatchingUp(catching_up) => catching_up.poll_action(),
-            Step::Pruning(pruning) => pruning.poll_action(),
-            Step::Sweeping(sweep) => sweep.poll_action(),
+            Step::Tidying(tidy) => tidy.poll_action(),
             Step::Locking | Step::Leaving => None,
         })
     }
@@ -178,8 +177,7 @@ impl Tend {
         let is_ours = work.keep.take(op, result)
             || match &mut work.step {
                 Step::CatchingUp(catching_up) => catching_up.take(op, result),
-                Step::Pruning(pruning) => pruning.take(op, result),
-                Step::Sweeping(sweep) => sweep.take(op, result),
+                Step::Tidying(tidy) => tidy.take(op, result),
                 Step::Locking | Step::Leaving => false,
             };
         self.advance();
@@ -220,31 +218,24 @@ impl Tend {
                         self.failed.push(store);
                     }
                     let is_locked = work.keep.holding() == Holding::Yes;
-                    let may_prune = is_whole && is_locked && !self.is_stopped;
-                    if may_prune {
-                        work.tidy(self.order.pruning.as_ref(), self.now.wall, self.given);
+                    if is_whole && is_locked && !self.is_stopped {
+                        let tidy = Tidy::new(self.order.pruning.as_ref(), self.now.wall);
+                        let tidy = Numbered::in_store(tidy, store, self.given);
+                        work.step = Step::Tidying(tidy);
                         return;
                     }
                     work.leave();
                 }
-                Step::Pruning(pruning) => {
-                    let Some(outcome) = pruning.get().outcome() else { return };
-                    let (failed, what) = match outcome {
-                        Ok(pruned) => (pruned.has_failed(), pruned.to_string()),
-                        Err(error) => (true, format!("older backups were not pruned: {error}")),
-                    };
-                    self.given = pruning.end();
-                    self.news.push_back(News { store, behind: false, failed, what });
-                    if !self.is_stopped && work.keep.holding() == Holding::Yes {
-                        work.tidy(None, self.now.wall, self.given);
-                        return;
+                Step::Tidying(tidy) => {
+                    if work.keep.holding() != Holding::Yes {
+                        tidy.get_mut().stop();
                     }
-                    work.leave();
-                }
-                // What it could not remove is left to the next time.
-                Step::Sweeping(sweep) if !sweep.get().is_ended() => return,
-                Step::Sweeping(sweep) => {
-                    self.given = sweep.end();
+                    // What the sweep could not remove is left to the next time.
+                    let Some(tidied) = tidy.get().outcome() else { return };
+                    if let Some((failed, what)) = tidied.told() {
+                        self.news.push_back(News { store, behind: false, failed, what });
+                    }
+                    self.given = tidy.end();
                     work.leave();
                 }
                 Step::Leaving if !work.keep.is_over() => return,
@@ -282,16 +273,6 @@ fn told(outcome: Result<&CaughtUp, &CatchUpError>) -> (bool, String) {
 }
 
 impl Work {
-    /// Lets older backups go, if there are rules for that; else takes away what nobody needs, which comes after that, too.
-    fn tidy(&mut self, pruning: Option<&Pruning>, now: Wall, given: u64) {
-        self.step = match pruning {
-            Some(pruning) => {
-                Step::Pruning(Numbered::in_store(Prune::new(pruning, now), self.store, given))
-            }
-            None => Step::Sweeping(Numbered::in_store(Sweep::new(), self.store, given)),
-        };
-    }
-
     fn leave(&mut self) {
         self.step = Step::Leaving;
         self.keep.release();

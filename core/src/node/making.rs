@@ -9,8 +9,8 @@ use super::backups::Ability;
 use crate::api::{PruneReport, Run, RunOutcome};
 use crate::backup::create::{Settings, Source};
 use crate::backup::machine::{Action, ActionResult, WorkDone};
-use crate::backup::making::{Making, Older, Order};
-use crate::backup::prune::Pruning;
+use crate::backup::making::{Making, Order};
+use crate::backup::prune::{Older, Pruning};
 use crate::backup::read::Access;
 use crate::ids::OpId;
 use crate::io::Output;
@@ -172,11 +172,7 @@ impl Node {
             Some(_) => schedule.is_some_and(|schedule| schedule.prune),
             None => rules.is_some_and(|pruning| pruning.rules.prune_on_backup),
         };
-        match rules {
-            _ if !is_wanted => Older::Stay,
-            Some(pruning) => Older::Prune(pruning.clone()),
-            None => Older::NoRules,
-        }
+        Older::by(rules.cloned(), is_wanted)
     }
 
     /// An operation in the store, or work, has ended.

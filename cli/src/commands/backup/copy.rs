@@ -1,7 +1,7 @@
 //! `backup copy`: bring the stores that have copies up to date.
 
 use super::progress::Meter;
-use super::prune;
+use super::prune::tidy;
 use super::setup::{ConfigFile, Setup};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -12,6 +12,7 @@ use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::catch_up::{CatchUp, CatchUpError, CaughtUp};
 use raftkv_core::backup::copy::{Copied, CopyError, Route};
+use raftkv_core::backup::prune::Older;
 use raftkv_core::backup::read::Access;
 use raftkv_node::blob::drive_until;
 use serde::Serialize;
@@ -190,20 +191,14 @@ async fn catch_up(
         }
         None => unreachable!("a driven machine has an outcome"),
     };
-    if done.as_ref().is_ok_and(CaughtUp::is_whole) && setup.prunes {
+    if let Ok(done) = &done
+        && !stop.was_told()
+    {
+        let older = if done.is_whole() { setup.older() } else { Older::Stay };
         tokio::select! {
-            () = prune::after_backup_in(setup, route.to) => {}
+            () = tidy(setup, route.to, &older) => {}
             () = stop.told() => {}
         }
-    }
-    if done.is_ok()
-        && !stop.was_told()
-        && let Some(failure) = prune::sweep(setup, route.to).await
-    {
-        let name = setup.name(route.to);
-        eprintln!(
-            "raftkv-cli: what is left of other backups in store {name} was not removed: {failure}"
-        );
     }
     lock.release().await;
     done

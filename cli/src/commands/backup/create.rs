@@ -3,7 +3,7 @@
 use super::copy;
 use super::delete::mark;
 use super::progress::Meter;
-use super::prune::after_backup;
+use super::prune::tidy;
 use super::schedule::run::run_now;
 use super::setup::{ConfigFile, Setup, now, rng, who};
 use super::source::{self, Frozen};
@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::stop::Stop;
 use clap::Args;
+use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::create::{Create as Machine, Outcome, Settings, SettingsError};
 use raftkv_core::backup::heir;
 use raftkv_core::backup::machine::Progress;
@@ -108,8 +109,9 @@ async fn make_alone(
     let made =
         made.map(|made| (made.id, context.print(&OneBackup(BackupView::of_metadata(&made)))));
     if made.is_ok() {
+        let older = setup.older();
         tokio::select! {
-            () = after_backup(setup) => {}
+            () = tidy(setup, StoreIndex::PRIMARY, &older) => {}
             () = stop.told() => {}
         }
     }

@@ -10,10 +10,10 @@ use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::catalog::Catalog;
 use raftkv_core::backup::metadata::rfc3339;
-use raftkv_core::backup::prune::{Prune as Machine, Pruning};
+use raftkv_core::backup::prune::{Older, Pruning};
 use raftkv_core::backup::remove::{Fate, Force, Remove};
 use raftkv_core::backup::retention::{Clocks, Plan, Verdict, plan};
-use raftkv_core::backup::sweep::Sweep;
+use raftkv_core::backup::tidy::Tidy;
 use raftkv_core::time::Wall;
 use raftkv_node::blob::drive;
 use serde::Serialize;
@@ -116,9 +116,7 @@ async fn prune_locked(
         let machine = Remove::new(going, Force::Respect, now()).despite(plan.forgotten.clone());
         fates = carry_out(setup, machine).await;
     }
-    if let Some(failure) = sweep(setup, StoreIndex::PRIMARY).await {
-        eprintln!("raftkv-cli: what is left of other backups was not removed: {failure}");
-    }
+    tidy(setup, StoreIndex::PRIMARY, &Older::Stay).await;
     context.print(&Pruned::new(false, &catalog, &plan, &fates))?;
     first_failure(&fates)
 }
@@ -136,46 +134,29 @@ fn decide(setup: &Setup, catalog: &Catalog, store: Option<Wall>) -> Result<Plan,
         .map_err(|error| Failure::new(Exit::Refused, error))
 }
 
-/// Lets go what the rules say, if they are to be followed now, and what is left of backups and removals that broke off, after a backup and
-/// under the store's lock. That backup is made, so whatever goes wrong here is only said.
-pub async fn after_backup(setup: &mut Setup) {
-    if setup.prunes {
-        after_backup_in(setup, StoreIndex::PRIMARY).await;
-    }
-    if let Some(failure) = sweep(setup, StoreIndex::PRIMARY).await {
-        eprintln!(
-            "raftkv-cli: the backup is complete, but what is left of others was not removed: {failure}"
-        );
-    }
-}
-
-/// Lets go what the rules say in one of the stores, after a backup.
-pub async fn after_backup_in(setup: &mut Setup, store: StoreIndex) {
-    if let Err(failure) = prune_in(setup, store).await {
-        let name = setup.name(store);
+/// Lets older backups in one of the stores go, if they are to, and then what is left of backups and removals that broke off. Done under that
+/// store's lock, after something that counts already, so whatever goes wrong here is only said.
+pub async fn tidy(setup: &mut Setup, store: StoreIndex, older: &Older) {
+    let mut machine = Tidy::new(older.pruning(), now());
+    let place = setup.stores.get(store).expect("the configuration names this store");
+    drive(&mut machine, place, |_| {}).await;
+    let tidied = machine.outcome().expect("a driven machine has an outcome");
+    let name = setup.name(store);
+    let failed = match &tidied.pruned {
+        Some(Ok(pruned)) => first_failure(&pruned.fates).err().map(|failure| failure.to_string()),
+        Some(Err(error)) => Some(error.to_string()),
+        None => matches!(older, Older::NoRules).then(|| NO_RULES.to_owned()),
+    };
+    if let Some(failure) = failed {
         eprintln!(
             "raftkv-cli: the backup is complete, but older ones in store {name} were not pruned: {failure}"
         );
     }
-}
-
-async fn prune_in(setup: &mut Setup, store: StoreIndex) -> Result<(), Failure> {
-    let mut machine = Machine::new(&rules(setup)?, now());
-    let place = setup.stores.get(store).expect("the configuration names this store");
-    drive(&mut machine, place, |_| {}).await;
-    match machine.outcome() {
-        Some(Ok(pruned)) => first_failure(&pruned.fates),
-        Some(Err(error)) => Err(Failure::new(Exit::Failed, error)),
-        None => unreachable!("a driven machine has an outcome"),
+    if let Some(Err(error)) = &tidied.swept {
+        eprintln!(
+            "raftkv-cli: what is left of other backups in store {name} was not removed: {error}"
+        );
     }
-}
-
-/// Takes away what nobody finishes and nobody needs; comes back with why it could not be looked for.
-pub async fn sweep(setup: &mut Setup, store: StoreIndex) -> Option<String> {
-    let mut machine = Sweep::new();
-    drive(&mut machine, setup.stores.get(store)?, |_| {}).await;
-    let outcome = machine.outcome().expect("a driven machine has an outcome");
-    outcome.as_ref().err().map(ToString::to_string)
 }
 
 /// Removes backups, and says what became of each.

@@ -11,6 +11,7 @@ use raftkv_core::backup::config::{Config, ConfigError};
 use raftkv_core::backup::format::Plaintext;
 use raftkv_core::backup::mark::MarkError;
 use raftkv_core::backup::marker::{Marker, Owner};
+use raftkv_core::backup::prune::Older;
 use raftkv_core::backup::read::{ReadError, ReadTrouble};
 use raftkv_core::backup::replicas::Replicas;
 use raftkv_core::backup::select::{SelectError, Selector};
@@ -66,6 +67,11 @@ impl Setup {
         let stores = Stores::open(&loaded.config).map_err(cannot_open)?;
         let prunes = loaded.config.prunes_on_backup();
         Ok(Setup { loaded, stores, prunes })
+    }
+
+    /// What becomes of older backups after one that is complete.
+    pub fn older(&self) -> Older {
+        Older::by(self.loaded.pruning(), self.prunes)
     }
 
     /// Each store by itself, with its name, as if there were no other.
