@@ -1,12 +1,12 @@
 //! What a person sees at a terminal: questions before something is deleted, and how far a long job is.
 
-use super::backup::{encrypted, fill};
+use super::backup::{data_of, encrypted, fill};
 use super::cluster::{Cli, Cluster, arg};
 use super::retention::Store;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde_json::Value;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::process::Child;
 
@@ -104,6 +104,51 @@ fn prune_deletes_only_after_a_yes() {
     assert!(shown.contains("it was not shown"), "{shown}");
     let complete = |made: &Value| (made["id"].as_str().unwrap().to_owned(), "complete".to_owned());
     assert_eq!(store.statuses(), [complete(&made[2]), complete(&meanwhile)]);
+}
+
+#[test]
+fn fsck_repairs_only_after_a_yes_and_only_what_it_has_shown() {
+    let store = Store::new("");
+    let [first, second] = [store.create(), store.create()];
+    let lose_metadata = |made: &Value| {
+        let metadata = data_of(&store.config, made).with_file_name("metadata.json");
+        fs::remove_file(metadata).unwrap();
+    };
+    lose_metadata(&first);
+    let fsck = store.args(&["catalog", "fsck", "--repair"]);
+    let asked = || {
+        let mut session = Session::start(&fsck);
+        session.wait_for(Some("[y/N] "));
+        session
+    };
+    let mut session = asked();
+    session.types("n\n");
+    let (exit, shown) = session.end();
+    assert_eq!(exit, Some(13), "{shown}");
+
+    // Nobody else is kept waiting for the answer, and what it does not know of stays.
+    let mut session = asked();
+    let meanwhile = store.create();
+    lose_metadata(&second);
+    session.types("y\n");
+    let (exit, shown) = session.end();
+    assert_eq!(exit, Some(0), "{shown}");
+    assert!(shown.contains("rebuilt") && shown.contains("it was not shown"), "{shown}");
+    let statuses = store.statuses();
+    let status = |made: &Value| {
+        let id = made["id"].as_str().unwrap();
+        let found = statuses.iter().find(|(listed, _)| listed == id);
+        found.map(|(_, status)| status.as_str())
+    };
+    assert_eq!(status(&first), Some("complete"));
+    assert_ne!(status(&second), Some("complete"));
+    assert_eq!(status(&meanwhile), Some("complete"));
+    // The next time it was shown.
+    let mut session = asked();
+    session.types("y\n");
+    let (exit, shown) = session.end();
+    assert_eq!(exit, Some(0), "{shown}");
+    assert!(shown.contains("rebuilt"), "{shown}");
 }
 
 #[test]

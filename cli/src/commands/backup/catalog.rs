@@ -22,6 +22,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
+/// What becomes of something that is found since the question was asked.
+const NOT_SHOWN: &str = "left to the next time: it was not shown";
+
 /// Subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Catalog {
@@ -150,24 +153,50 @@ async fn run_fsck(context: &Context, fsck: Fsck) -> Result<(), Failure> {
             false => Err(Failure::new(Exit::Verification, "the store is not as it should be")),
         };
     }
-    // With the lock, nobody is making a backup: what is unfinished stays unfinished.
+    let agreed = match fsck.confirmation.yes {
+        true => None,
+        false => Some(ask(&mut setup, fsck.confirmation).await?),
+    };
     let guard = setup.lock("backup catalog fsck").await?;
-    let result = repair(context, &mut setup, &fsck).await;
+    let result = repair(context, &mut setup, &fsck, agreed.as_deref()).await;
     guard.release().await;
     result
 }
 
-async fn repair(context: &Context, setup: &mut Setup, fsck: &Fsck) -> Result<(), Failure> {
-    let abandoned = abandoned_holds(setup).await?;
-    let findings = examine(&setup.catalog().await?, Making::Excluded);
-    let lines: String =
-        findings.iter().map(|finding| format!("{}: {finding}\n", backup_name(finding))).collect();
+/// With the lock, nobody is making a backup: what is unfinished stays unfinished.
+async fn examine_locked(setup: &mut Setup) -> Result<Vec<Finding>, Failure> {
+    Ok(examine(&setup.catalog().await?, Making::Excluded))
+}
+
+/// Shows what is wrong, and asks. Whoever is asked may take all night, and has no lock meanwhile.
+async fn ask(setup: &mut Setup, confirmation: Confirmation) -> Result<Vec<Finding>, Failure> {
+    let guard = setup.lock("backup catalog fsck").await?;
+    let findings = examine_locked(setup).await;
+    guard.release().await;
+    let findings = findings?;
     if findings.iter().any(|finding| finding.remedy() != Remedy::None) {
-        fsck.confirmation.ask(&format!("{lines}Put right what can be?"))?;
+        let line = |finding: &Finding| format!("{}: {finding}\n", backup_name(finding));
+        let lines: String = findings.iter().map(line).collect();
+        confirmation.ask(&format!("{lines}Put right what can be?"))?;
     }
+    Ok(findings)
+}
+
+/// Puts right what can be, as far as it was agreed upon.
+async fn repair(
+    context: &Context,
+    setup: &mut Setup,
+    fsck: &Fsck,
+    agreed: Option<&[Finding]>,
+) -> Result<(), Failure> {
+    let abandoned = abandoned_holds(setup).await?;
+    let findings = examine_locked(setup).await?;
+    let is_agreed = |finding: &Finding| agreed.is_none_or(|agreed| agreed.contains(finding));
     let (mut views, mut first) = (Vec::new(), None);
     for finding in &findings {
         let outcome = match (finding, finding.remedy()) {
+            (_, Remedy::None) => Ok("left alone".to_owned()),
+            (finding, _) if !is_agreed(finding) => Ok(NOT_SHOWN.to_owned()),
             (Finding::Hold(id, owner), _) if !abandoned.contains(&(*id, *owner)) => {
                 Ok("in use".to_owned())
             }
@@ -182,7 +211,6 @@ async fn repair(context: &Context, setup: &mut Setup, fsck: &Fsck) -> Result<(),
                 let rebuilt = rebuild(context, setup, *id, fsck.allow_plaintext).await;
                 rebuilt.map(|()| "rebuilt".to_owned())
             }
-            (_, Remedy::None) => Ok("left alone".to_owned()),
             (finding, _) => remove_one(setup, finding).await,
         };
         let text = outcome.as_ref().map_or_else(|failure| failure.to_string(), Clone::clone);
