@@ -127,10 +127,10 @@ impl Catalog {
         (past.into_iter().max_by_key(|it| it.timestamp), future.into_iter().next())
     }
 
-    /// The clusters of which there are genuine backups, and their epochs.
-    pub fn clusters(&self, plaintext: Plaintext) -> impl Iterator<Item = (ClusterId, Epoch)> {
-        let genuine = self.entries.iter().filter_map(move |entry| entry.genuine(plaintext));
-        genuine.map(|metadata| (metadata.cluster, metadata.epoch))
+    /// The highest restore epoch of a cluster of which there are genuine backups.
+    pub fn highest_epoch(&self, plaintext: Plaintext) -> Option<Epoch> {
+        let genuine = self.entries.iter().filter_map(|entry| entry.genuine(plaintext));
+        genuine.map(|metadata| metadata.epoch).max()
     }
 }
 

@@ -10,6 +10,7 @@ use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::backup::replicas::Replicas;
 use raftkv_core::backup::select::{SelectError, Selector};
 use raftkv_core::backup::{BackupId, Key, KeyRing};
+use raftkv_core::ids::Epoch;
 use raftkv_core::time::Wall;
 
 fn list(store: &mut Store, keys: &[Key]) -> Catalog {
@@ -166,6 +167,22 @@ fn what_somebody_without_a_key_could_have_written_does_not_pass_for_the_newest()
     // Where there is nothing else, reading it tells why it cannot be used.
     let others = list(&mut store, &[key(3)]);
     assert_eq!(others.select(&Selector::Latest, Plaintext::Refused).unwrap().id, strange);
+}
+
+#[test]
+fn the_highest_epoch_is_that_of_a_genuine_backup_however_old() {
+    let (mut store, ids) = store_with(&[10, 20, 30, 40], &[key(1)]);
+    let (plain, plain_ids) = store_with(&[50], &[]);
+    store.objects.extend(plain.objects);
+    store.objects.remove(&format!("{}/data.db", ids[3]));
+    let mut catalog = list(&mut store, &[key(1)]);
+    for (id, epoch) in ids.iter().chain(&plain_ids).zip([3, 7, 5, 8, 9]) {
+        let entry = catalog.entries.iter_mut().find(|entry| entry.id == *id).unwrap();
+        entry.metadata.as_mut().unwrap().epoch = Epoch(epoch);
+    }
+    assert_eq!(catalog.highest_epoch(Plaintext::Refused), Some(Epoch(7)));
+    assert_eq!(catalog.highest_epoch(Plaintext::Allowed), Some(Epoch(9)));
+    assert_eq!(Catalog::default().highest_epoch(Plaintext::Allowed), None);
 }
 
 #[test]

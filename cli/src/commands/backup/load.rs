@@ -16,10 +16,9 @@ use raftkv_core::backup::metadata::rfc3339;
 use raftkv_core::backup::read::{ReadBounds, ReadError, ReadTrouble};
 use raftkv_core::backup::recall::{Next, Recall};
 use raftkv_core::backup::restore::{Restore, Restored};
-use raftkv_core::ids::{ClusterId, Epoch};
+use raftkv_core::ids::Epoch;
 use raftkv_node::backup::lock::Guard;
 use raftkv_node::blob::drive;
-use std::collections::BTreeMap;
 
 /// How backups are read.
 #[derive(Debug, Args)]
@@ -39,8 +38,8 @@ pub struct Loading {
 pub struct Picked {
     /// Which.
     pub id: BackupId,
-    /// The clusters of which there are genuine backups in any store, and their epochs.
-    pub clusters: BTreeMap<ClusterId, Epoch>,
+    /// The highest restore epoch of a cluster of which there are genuine backups in any store.
+    pub highest_epoch: Option<Epoch>,
     setup: Setup,
     recall: Recall,
 }
@@ -59,9 +58,9 @@ impl Loading {
         let plaintext = setup.loaded.access(self.allow_plaintext).plaintext;
         let choice = setup.choice(&replicas, &catalog, asked, plaintext)?;
         let id = self.choose(&setup, choice)?;
-        let clusters = catalog.clusters(plaintext).collect();
+        let highest_epoch = catalog.highest_epoch(plaintext);
         let recall = Recall::new(replicas, catalog, id, self.or_older, plaintext);
-        Ok(Picked { id, clusters, setup, recall })
+        Ok(Picked { id, highest_epoch, setup, recall })
     }
 
     /// Reads a picked backup, or what takes its place.

@@ -96,11 +96,11 @@ impl Preparation {
         let picked = self.loading.pick(&self.backup).await?;
         let id = picked.id;
         // What any cluster of before gave out is not given out again. The first member has found that out for all.
-        let before = picked.clusters.values().copied().filter(|_| !is_further);
-        let lost = before.chain([Epoch(self.lost_epoch)]).max();
+        let before = picked.highest_epoch.filter(|_| !is_further);
+        let lost = before.unwrap_or_default().max(Epoch(self.lost_epoch));
         // The process is about to end; to take a state of millions of keys apart before would only take time.
         let restored = ManuallyDrop::new(self.loading.read(context, picked).await?);
-        let rebased = rebase(&restored, cluster, lost.unwrap_or_default());
+        let rebased = rebase(&restored, cluster, lost);
         let rebased = rebased.map_err(|error| Failure::new(Exit::Refused, error))?;
         let Rebased { cluster, epoch, base } = rebased;
         let identity = Identity { cluster, epoch, node: members.this().node };
