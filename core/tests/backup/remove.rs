@@ -91,26 +91,51 @@ fn a_hold_that_is_forgotten_counts_again_after_a_sign_of_life() {
     }
 }
 
-#[test]
-fn a_reader_that_found_the_metadata_keeps_its_data_whenever_it_came() {
-    // The reader's steps between any two steps of the removal.
-    let mut seen = (false, false);
+/// Puts a marker between any two steps of a removal: the backup stays if whoever put it was told that it is in time, and goes otherwise. Comes
+/// back with what was seen: whether it was in time, and whether the backup can be restored.
+fn put_at_every_step(marker: ObjectName, takes_note: bool) -> BTreeSet<(bool, bool)> {
+    let mut seen = BTreeSet::new();
     for before in 0..12 {
         let (mut store, ids) = store_with_two();
+        assert_eq!(marker.backup, ids[0]);
         let mut removal = Remove::new([ids[0]], Force::Respect, Wall(7));
         for _ in 0..before {
             store.step(&mut removal);
         }
-        let reads = put(&mut store, ObjectName::hold(ids[0], READER)).is_ok();
+        let note = ObjectName::removal(ids[0]).path();
+        if !takes_note {
+            store.objects.remove(&note);
+        }
+        let is_in_time = put(&mut store, marker).is_ok();
         store.drive(&mut removal);
         let has_data = store.objects.contains_key(&ObjectName::data(ids[0]).path());
-        match reads {
-            true => assert!(has_data, "after {before} steps"),
-            false => assert!(!has_data || before < 12),
-        }
-        seen = (seen.0 | reads, seen.1 | !reads);
+        assert_eq!(has_data, is_in_time, "{marker} after {before} steps");
+        assert_eq!(store.objects.contains_key(&marker.path()), is_in_time, "after {before} steps");
+        assert!(!store.objects.contains_key(&note), "after {before} steps");
+        let is_there = restore(&mut store, ids[0], access(&[key(1)])).is_ok();
+        seen.insert((is_in_time, is_there));
     }
-    assert_eq!(seen, (true, true), "both outcomes happened");
+    seen
+}
+
+fn keeps_the_backup_whenever_it_came(marker: impl Fn(BackupId) -> ObjectName) {
+    let marker = marker(store_with_two().1[0]);
+    let whole_or_gone = [(false, false), (true, true)];
+    assert_eq!(put_at_every_step(marker, true), BTreeSet::from(whole_or_gone));
+    // Where nothing says that it goes, its metadata may go behind whoever has seen them; its data stay.
+    let spared = (true, false);
+    let [gone, whole] = whole_or_gone;
+    assert_eq!(put_at_every_step(marker, false), BTreeSet::from([gone, spared, whole]));
+}
+
+#[test]
+fn a_reader_that_found_the_metadata_keeps_its_data_whenever_it_came() {
+    keeps_the_backup_whenever_it_came(|id| ObjectName::hold(id, READER));
+}
+
+#[test]
+fn a_pin_that_was_put_keeps_the_backup_whenever_it_came() {
+    keeps_the_backup_whenever_it_came(ObjectName::pin);
 }
 
 #[test]
@@ -150,26 +175,6 @@ fn a_removal_that_breaks_off_anywhere_leaves_nothing_that_looks_complete() {
         assert!(restore(&mut store, ids[1], access(&[key(1)])).is_ok());
     }
     assert_eq!(seen, BTreeSet::from(["complete", "half_removed"]));
-}
-
-#[test]
-fn a_pin_that_was_put_keeps_the_backup_whenever_it_came() {
-    let mut seen = (false, false);
-    for before in 0..12 {
-        let (mut store, ids) = store_with_two();
-        let mut removal = Remove::new([ids[0]], Force::Respect, Wall(7));
-        for _ in 0..before {
-            store.step(&mut removal);
-        }
-        let is_pinned = put(&mut store, ObjectName::pin(ids[0])).is_ok();
-        store.drive(&mut removal);
-        let is_there = restore(&mut store, ids[0], access(&[key(1)])).is_ok();
-        assert_eq!(is_there, is_pinned, "after {before} steps");
-        let says_it_goes = store.objects.contains_key(&ObjectName::removal(ids[0]).path());
-        assert!(!says_it_goes, "after {before} steps");
-        seen = (seen.0 | is_pinned, seen.1 | !is_pinned);
-    }
-    assert_eq!(seen, (true, true), "both outcomes happened");
 }
 
 #[test]
