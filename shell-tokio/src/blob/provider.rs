@@ -48,7 +48,7 @@ pub fn open_provider(
     let name = format!("{provider}{prefix}").into();
     let transport = transport(policy)?;
     let root = |path: &str| format!("{path}{prefix}");
-    let place = match provider {
+    let (operator, conditional_parts, unfinished) = match provider {
         Provider::Local { local_path } => {
             return Ok(Box::new(LocalStore::new(Path::new(local_path).join(prefix))));
         }
@@ -58,12 +58,7 @@ pub fn open_provider(
             let service = bucket.service(s3).root(&format!("/{root}"));
             let place = Bucket { url: bucket.url, root };
             let unfinished = Unfinished::new(place, aws(s3, &bucket.region), transport.clone());
-            Place {
-                operator: operator(service, transport)?,
-                name,
-                ways: Ways { conditional_parts: true },
-                unfinished: Some(Arc::new(unfinished)),
-            }
+            (operator(service, transport)?, true, Some(unfinished))
         }
         Provider::Gcs(gcs) => {
             let root = root(&gcs.path);
@@ -71,24 +66,15 @@ pub fn open_provider(
             let endpoint = gcs.endpoint.as_deref().unwrap_or(GOOGLE).trim_end_matches('/');
             let place = Bucket { url: format!("{endpoint}/{}", gcs.bucket), root };
             let unfinished = Unfinished::new(place, google(gcs), transport.clone());
-            Place {
-                operator: operator(service, transport)?,
-                name,
-                ways: Ways { conditional_parts: false },
-                unfinished: Some(Arc::new(unfinished)),
-            }
+            (operator(service, transport)?, false, Some(unfinished))
         }
         Provider::Azure(azure) => {
             let service = azure_service(azure)?.root(&format!("/{}", root(&azure.path)));
-            Place {
-                operator: operator(service, transport)?,
-                name,
-                ways: Ways { conditional_parts: true },
-                unfinished: None,
-            }
+            (operator(service, transport)?, true, None)
         }
     };
-    Ok(Box::new(RemoteStore::new(place)))
+    let (ways, unfinished) = (Ways { conditional_parts }, unfinished.map(Arc::new));
+    Ok(Box::new(RemoteStore::new(Place { operator, name, ways, unfinished })))
 }
 
 /// Google's own endpoint.
