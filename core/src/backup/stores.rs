@@ -236,4 +236,36 @@ mod tests {
             assert!(error.contains(message), "{error}");
         }
     }
+
+    #[test]
+    fn an_object_has_as_many_parts_as_every_store_that_gets_it_takes() {
+        let file = json!({
+            "provider": { "type": "local", "local_path": "/a" },
+            "copies": [
+                { "name": "azure", "provider": {
+                    "type": "azure", "azure_account": "a", "azure_container": "c",
+                } },
+                { "name": "s3", "provider": { "type": "s3", "s3_bucket": "b" } },
+                { "name": "gcs", "provider": { "type": "gcs", "gcs_bucket": "b" } },
+                { "name": "disk", "provider": { "type": "local", "local_path": "/b" } },
+            ],
+        });
+        let config: Config = serde_json::from_value(file).unwrap();
+        let cases: [(&[u8], u32); 8] = [
+            (&[0], u32::MAX),
+            (&[1], 50_000),
+            (&[2], 10_000),
+            (&[3], 10_000),
+            (&[0, 4], u32::MAX),
+            (&[0, 1], 50_000),
+            (&[2, 1, 0], 10_000),
+            // Of a store that there is not nothing is known.
+            (&[9], 10_000),
+        ];
+        for (stores, most) in cases {
+            let parts = config.max_parts(stores.iter().copied().map(StoreIndex));
+            assert_eq!(parts, most, "stores {stores:?}");
+        }
+        assert_eq!(config.max_parts(config.copy_stores()), 10_000);
+    }
 }

@@ -97,8 +97,12 @@ impl BackupConfig {
 
     /// How new backups are made. `version` is the software's.
     pub fn settings(&self, version: &str) -> Result<Settings, ConfigError> {
+        self.settings_with(version, available_parallelism().map_or(1, NonZero::get))
+    }
+
+    /// The same for a machine with so many processors.
+    fn settings_with(&self, version: &str, processors: usize) -> Result<Settings, ConfigError> {
         let stores = self.config.required_copies;
-        let processors = available_parallelism().map_or(1, NonZero::get);
         let max_parts = self.config.max_parts(StoreIndex::first(stores));
         Ok(Settings {
             compression: self.config.backup.compression.effective()?,
@@ -187,6 +191,8 @@ fn without_keys(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use raftkv_core::backup::bounds::MAX_PARTS;
+    use raftkv_core::backup::compress::Compression;
 
     const LOCAL: &str = "provider:\n  type: local\n  local_path: /nowhere\n";
     const TYPELESS: &str = "  - name: c\n    provider: {s3_secret_key: hunter2}\n";
@@ -235,13 +241,32 @@ mod tests {
         let loaded = load(&yaml).unwrap();
         assert_eq!(loaded.keys.recipients.len(), 1);
         assert_eq!(loaded.ring().ids().count(), 2);
-        let settings = loaded.settings("1").unwrap();
-        assert_eq!(settings.recipients.len(), 1);
-        let processors = available_parallelism().unwrap().get();
-        let bounds = Bounds { max_parts: u32::MAX, ..Bounds::for_processors(processors) };
-        assert_eq!(settings.bounds, bounds, "a directory takes any number of parts");
+        assert_eq!(loaded.settings("1").unwrap().recipients.len(), 1);
         assert_eq!(loaded.access(false).plaintext, Plaintext::Refused);
         assert_eq!(loaded.access(true).plaintext, Plaintext::Allowed);
+    }
+
+    #[test]
+    fn new_backups_are_made_as_the_file_says_and_the_machine_allows() {
+        let copies =
+            "copies:\n  - {name: b, provider: {type: s3, s3_bucket: b}}\nrequired_copies: ";
+        let compression = "backup:\n  compression: {level: 2}\n";
+        for (required, max_parts) in [(1, u32::MAX), (2, MAX_PARTS)] {
+            let loaded = load(&format!("{LOCAL}{copies}{required}\n{compression}")).unwrap();
+            for (processors, chunks_in_flight) in [(1, 6), (2, 6), (8, 12), (64, 14)] {
+                let settings = loaded.settings_with("1.2.3", processors).unwrap();
+                let bounds = Bounds { chunks_in_flight, max_parts, ..Bounds::default() };
+                assert_eq!(settings.bounds, bounds, "{processors} processors");
+                assert_eq!(settings.stores, required);
+                assert_eq!(settings.compression, Compression::Gzip { level: 2 });
+                assert_eq!(settings.version, "1.2.3");
+                assert!(settings.recipients.is_empty());
+            }
+            let here = loaded.settings("1.2.3").unwrap().bounds.chunks_in_flight;
+            let processors = available_parallelism().unwrap().get();
+            let expected = loaded.settings_with("1.2.3", processors).unwrap();
+            assert_eq!(here, expected.bounds.chunks_in_flight);
+        }
     }
 
     #[test]
