@@ -1,9 +1,10 @@
 //! How a command fails: one line for people, one number for scripts.
 
+use crate::say::say;
 use raftkv_core::api::{Error, Obstacle};
 use raftkv_node::client::ClientError;
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 /// Exit codes, as documented in `docs/CLI.md`. Zero is success, 2 is clap's for usage.
@@ -63,7 +64,7 @@ impl Failure {
     /// Prints the line on stderr, if it is anybody's business. The exit code counts also where nobody reads that any more, as behind a terminal that was closed.
     pub fn report(&self) {
         if self.exit != Exit::Unread {
-            let _ = writeln!(io::stderr(), "raftkv-cli: {self}");
+            say!("{self}");
         }
     }
 

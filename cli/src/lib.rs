@@ -3,6 +3,9 @@
 //! Rules: data goes to stdout, everything else to stderr; JSON is a contract (`docs/CLI.md`: fields may be added, never changed);
 //! every failure is one line that says what, where, and what to do, and ends in a documented exit code.
 
+// It would panic where nobody hears it: see `say`.
+#![warn(clippy::print_stderr)]
+
 #[cfg(planted_bugs)]
 compile_error!(
     "bugs are planted for the simulation only: build the command line without --cfg planted_bugs"
@@ -15,6 +18,7 @@ pub mod duration;
 pub mod failure;
 pub mod output;
 pub mod publish;
+pub mod say;
 pub mod stop;
 
 use args::Cli;
@@ -29,7 +33,7 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("raftkv-cli: cannot start: {error}");
+            say::say!("cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };

@@ -1,6 +1,7 @@
 //! Being told to stop, by SIGINT or SIGTERM, in the middle of something that is to be taken back.
 
 use crate::failure::{Exit, Failure};
+use crate::say::say;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,10 +29,10 @@ impl Stop {
                     _ = terminate.recv() => {}
                 }
                 if sender.send_replace(true) {
-                    eprintln!("raftkv-cli: told to stop a second time: stopping at once");
+                    say!("told to stop a second time: stopping at once");
                     std::process::exit(Exit::Failed as i32);
                 }
-                eprintln!("raftkv-cli: told to stop: ending what is under way");
+                say!("told to stop: ending what is under way");
             }
         });
         Ok(Stop(stop))

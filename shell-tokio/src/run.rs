@@ -134,7 +134,9 @@ pub fn log_to_stderr(settings: &Settings) -> Result<(), String> {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // They would go to stderr, too, and a node that cannot write there would panic.
+        .log_internal_errors(false);
     match settings.log_format {
         LogFormat::Text => lines.with_target(false).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),

@@ -2,7 +2,7 @@
 
 mod process;
 
-use process::{Cluster, command, free_addresses, get, put};
+use process::{Cluster, Node, command, free_addresses, get, put};
 use raftkv_node::certs::Validity;
 use std::fs;
 
@@ -30,6 +30,18 @@ async fn a_single_node_serves_stops_and_remembers() {
     assert_eq!(status.code(), Some(0), "{}", cluster.log(1));
     cluster.start_with(1, &flags);
     assert_eq!(get(&cluster.client().await, "hello").await.as_deref(), Some("world"));
+}
+
+#[tokio::test]
+async fn a_node_whose_log_nobody_reads_serves_and_ends_as_any_other() {
+    let cluster = Cluster::new(1, &[]);
+    let flags = cluster.flags(1, &[]);
+    let node = Node::unheard(&flags);
+    put(&cluster.client().await, "a", "b").await.unwrap();
+    assert_eq!(Node::unheard(&flags).wait().await.code(), Some(3), "the directory is in use");
+    let misspelt = args(&["--log-level", "raftkv=lod"]);
+    assert_eq!(Node::unheard(&misspelt).wait().await.code(), Some(2));
+    assert_eq!(node.terminate().code(), Some(0));
 }
 
 #[tokio::test]

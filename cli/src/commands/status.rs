@@ -3,6 +3,7 @@
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::node::StatusView;
+use crate::say::say;
 use clap::Args;
 
 /// Arguments: none.
@@ -16,7 +17,7 @@ pub async fn run(context: &Context, _status: Status) -> Result<(), Failure> {
     for (address, status) in client.statuses().await {
         match status {
             Ok(status) => reachable.push(status),
-            Err(error) => eprintln!("raftkv-cli: {address} does not answer: {error}"),
+            Err(error) => say!("{address} does not answer: {error}"),
         }
     }
     // Two endpoints may name the same node.

@@ -4,6 +4,7 @@ use crate::context::{Context, print_line};
 use crate::failure::Failure;
 use crate::output::Format;
 use crate::output::kv::EventView;
+use crate::say;
 use clap::Args;
 use raftkv_core::api::{KeyRange, WatchRequest};
 use std::ffi::OsString;
@@ -32,7 +33,7 @@ pub async fn run(context: &Context, watch: Watch) -> Result<(), Failure> {
     let request = WatchRequest { range, from_revision: watch.rev, with_previous: false };
     let client = context.client().await?;
     let mut events = client.watch(request).await?;
-    eprintln!("watching");
+    say::line("watching");
     let mut seen = 0;
     loop {
         let batch = tokio::select! {

@@ -225,6 +225,12 @@ impl Cli {
         (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
     }
 
+    /// Runs a command whose stderr nobody reads: its exit code, and its stdout.
+    pub fn unheard(&self, args: &[&str]) -> (Option<i32>, String) {
+        let ended = self.command(args).stdin(Stdio::null()).stderr(unread()).output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stdout).unwrap())
+    }
+
     /// Runs a command that must succeed; its stdout.
     pub fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);

@@ -50,6 +50,28 @@ fn a_reader_that_has_gone_away_is_told_nothing_and_changes_no_exit_code() {
 }
 
 #[test]
+fn where_nobody_hears_what_is_said_exit_codes_and_data_are_the_same() {
+    let cli = Cli::offline();
+    assert_eq!(cli.unheard(&["put"]), (Some(2), String::new()));
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("key");
+    fs::write(&key, "ab".repeat(32)).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let config = dir.path().join("backup.yaml");
+    fs::create_dir(dir.path().join("backups")).unwrap();
+    let (store, key) = (dir.path().display(), key.display());
+    let yaml = format!(
+        "provider: {{type: local, local_path: {store}}}\nbackup: {{encryption: {{enabled: true, key_file: {key}}}}}\n"
+    );
+    fs::write(&config, yaml).unwrap();
+    let list = ["backup", "list", "--config", arg(&config), "-o", "json"];
+    let heard = cli.run(&list);
+    assert!(!heard.stderr.is_empty(), "there is something to be said");
+    let shown = String::from_utf8(heard.stdout).unwrap();
+    assert_eq!(cli.unheard(&list), (Some(0), shown));
+}
+
+#[test]
 fn certificates_are_made_once() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("certs");

@@ -4,6 +4,7 @@
 
 use raftkv_core::api::{KeyRange, NodeStatus, PutRequest, RangeRequest, Role};
 use raftkv_node::client::{Client, ClientError, Options};
+use std::io::PipeWriter;
 use std::net::UdpSocket;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,13 @@ impl Node {
         let log = std::fs::File::options().create(true).append(true).open(log).expect("a log file");
         let child = command.stdout(Stdio::null()).stderr(log).spawn().expect("the binary starts");
         Node { child }
+    }
+
+    /// Starts a process whose log nobody reads.
+    pub fn unheard(args: &[String]) -> Node {
+        let mut command = command(args);
+        let child = command.stdout(Stdio::null()).stderr(unread()).spawn();
+        Node { child: child.expect("the binary starts") }
     }
 
     /// The process's number.
@@ -244,6 +252,12 @@ pub fn free_addresses(count: usize) -> Vec<String> {
     let sockets: Vec<_> =
         (0..count).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a free port")).collect();
     sockets.iter().map(|socket| socket.local_addr().expect("an address").to_string()).collect()
+}
+
+/// A pipe whose reader has gone away.
+pub fn unread() -> PipeWriter {
+    let (_, writer) = std::io::pipe().expect("a pipe");
+    writer
 }
 
 /// Writes a key.

@@ -1,6 +1,7 @@
 //! Asks before something is deleted.
 
 use crate::failure::{Exit, Failure};
+use crate::say;
 use clap::Args;
 use std::io::{self, IsTerminal as _};
 
@@ -22,7 +23,7 @@ impl Confirmation {
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return refused("nothing was deleted: this is not a terminal, so confirm with --yes");
         }
-        eprint!("{question} [y/N] ");
+        say::question(format_args!("{question} [y/N]"));
         let mut answer = String::new();
         match io::stdin().read_line(&mut answer) {
             Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),

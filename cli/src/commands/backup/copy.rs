@@ -6,6 +6,7 @@ use super::setup::{ConfigFile, Setup};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::{Report, table};
+use crate::say::say;
 use crate::stop::Stop;
 use clap::Args;
 use raftkv_core::backup::BackupId;
@@ -111,11 +112,11 @@ pub async fn after_backup(
     }
     let names: Vec<_> = lacking.iter().map(|store| setup.name(*store)).collect();
     match names.is_empty() {
-        true => eprintln!(
-            "raftkv-cli: stopped: the backup is complete, and every store has it; backup copy makes up for what they lack of older ones"
+        true => say!(
+            "stopped: the backup is complete, and every store has it; backup copy makes up for what they lack of older ones"
         ),
-        false => eprintln!(
-            "raftkv-cli: stopped: the backup is complete, but has no copy in {}; backup copy makes up for this",
+        false => say!(
+            "stopped: the backup is complete, but has no copy in {}; backup copy makes up for this",
             names.join(" and ")
         ),
     }
@@ -146,9 +147,7 @@ async fn copy_everywhere(
         let failed = failed(&caught_up, setup.name(to));
         if let Some(failure) = failed {
             is_whole = false;
-            eprintln!(
-                "raftkv-cli: {failure}; the backup is complete, and backup copy makes up for this"
-            );
+            say!("{failure}; the backup is complete, and backup copy makes up for this");
         }
     }
     is_whole

@@ -10,6 +10,7 @@ use super::source::{self, Frozen};
 use super::view::{BackupView, OneBackup};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::say::say;
 use crate::stop::Stop;
 use clap::Args;
 use raftkv_core::backup::blob::StoreIndex;
@@ -163,7 +164,7 @@ async fn make(
         _ => Mark::remove(in_progress.place),
     };
     if let Err(failure) = mark(setup, end).await {
-        eprintln!("raftkv-cli: how the backup ended is not in the store: {failure}");
+        say!("how the backup ended is not in the store: {failure}");
     }
     match machine.outcome() {
         Some(Outcome::Complete(metadata)) => Ok((**metadata).clone()),

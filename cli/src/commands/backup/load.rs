@@ -7,6 +7,7 @@ use super::progress::Meter;
 use super::setup::{ConfigFile, Setup, read_failure, store_failure};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::say::say;
 use clap::Args;
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::StoreIndex;
@@ -77,15 +78,15 @@ impl Loading {
             match recall.failed(error) {
                 Next::Copy(next) => {
                     let next = setup.name(next);
-                    eprintln!("raftkv-cli: {here}; going on with the copy in {next}");
+                    say!("{here}; going on with the copy in {next}");
                 }
                 Next::Older(_) => {
                     let older = recall.entry().map(described).unwrap_or_default();
-                    eprintln!("raftkv-cli: {here}; going on with the next older one, {older}");
+                    say!("{here}; going on with the next older one, {older}");
                 }
                 Next::Nothing { error, older } => {
                     if setup.has_several() {
-                        eprintln!("raftkv-cli: {here}");
+                        say!("{here}");
                     }
                     return Err(nothing_read(&error, older.and_then(|id| recall.find(id))));
                 }
@@ -104,13 +105,11 @@ impl Loading {
                 Doubt::Unusable(newer) => {
                     let (id, what) = (newer.id, newer.standing.objection());
                     let is = is_newer(newer);
-                    eprintln!(
-                        "raftkv-cli: backup {id} {is} newer, but is not usable: {what}; using {chosen}"
-                    );
+                    say!("backup {id} {is} newer, but is not usable: {what}; using {chosen}");
                 }
                 Doubt::Silent(store, _) => {
                     let name = setup.name(store);
-                    eprintln!("raftkv-cli: store {name} may have a newer backup; using {chosen}");
+                    say!("store {name} may have a newer backup; using {chosen}");
                 }
             }
         }

@@ -4,6 +4,7 @@
 
 use crate::context::Context;
 use crate::output::Format;
+use crate::say;
 use indicatif::{ProgressBar, ProgressStyle};
 use raftkv_core::backup::machine::Progress;
 use serde::Serialize;
@@ -64,7 +65,7 @@ impl Meter {
         if let Some(lines) = self.lines.as_ref().filter(|lines| now >= lines.next.get()) {
             lines.next.set(now + LINE_EVERY);
             let line = Line::new(progress, now - lines.started);
-            eprintln!("{}", serde_json::to_string(&line).expect("a line has string keys"));
+            say::line(serde_json::to_string(&line).expect("a line has string keys"));
         }
     }
 

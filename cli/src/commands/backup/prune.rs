@@ -5,6 +5,7 @@ use super::setup::{ConfigFile, Setup, now};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::{Report, table};
+use crate::say::say;
 use clap::Args;
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::StoreIndex;
@@ -148,14 +149,10 @@ pub async fn tidy(setup: &mut Setup, store: StoreIndex, older: &Older) {
         None => matches!(older, Older::NoRules).then(|| NO_RULES.to_owned()),
     };
     if let Some(failure) = failed {
-        eprintln!(
-            "raftkv-cli: the backup is complete, but older ones in store {name} were not pruned: {failure}"
-        );
+        say!("the backup is complete, but older ones in store {name} were not pruned: {failure}");
     }
     if let Some(Err(error)) = &tidied.swept {
-        eprintln!(
-            "raftkv-cli: what is left of other backups in store {name} was not removed: {error}"
-        );
+        say!("what is left of other backups in store {name} was not removed: {error}");
     }
 }
 

@@ -7,6 +7,7 @@ mod view;
 use super::setup::ConfigFile;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::say::say;
 use clap::{Args, Subcommand};
 use raftkv_core::api::{BackupStatus, Request, Schedule as Spec};
 use raftkv_core::backup::config;
@@ -83,7 +84,7 @@ pub async fn run(context: &Context, schedule: Schedule) -> Result<(), Failure> {
         node.as_ref().is_ok_and(|status| status.able)
     };
     if status.backups.schedule.is_some() && !nodes.iter().any(can) {
-        eprintln!("raftkv-cli: no node that answers can make backups: set `backup_config` on it");
+        say!("no node that answers can make backups: set `backup_config` on it");
     }
     context.print(&ScheduleView::new(&status, nodes))?;
     max_lag.map_or(Ok(()), |max_lag| check_lag(&status, max_lag))

@@ -1,6 +1,7 @@
 //! What the configuration file comes to: stores, keys, settings.
 
 use crate::failure::{Exit, Failure};
+use crate::say::say;
 use crate::stop::Stop;
 use clap::Args;
 use raftkv_core::backup::BackupId;
@@ -52,7 +53,7 @@ impl ConfigFile {
     pub fn open(&self) -> Result<Setup, Failure> {
         let mut loaded = BackupConfig::load(&self.config).map_err(|error| load_failure(&error))?;
         for warning in &loaded.keys.warnings {
-            eprintln!("raftkv-cli: {warning}");
+            say!("{warning}");
         }
         if let Some(name) = &self.store {
             let alone = loaded.config.alone(name);
@@ -146,7 +147,7 @@ impl Setup {
         }
         let replicas = Replicas::new(catalogs);
         for (store, error) in replicas.silent().filter(|_| self.has_several()) {
-            eprintln!("raftkv-cli: store {} is left out: {error}", self.name(store));
+            say!("store {} is left out: {error}", self.name(store));
         }
         Ok(replicas)
     }
@@ -242,7 +243,7 @@ impl Setup {
             // What is wrong with it, reading it will tell.
             Err(MarkError::Gone { .. }) => {}
             Err(MarkError::Store { error, .. }) if error.kind == BlobErrorKind::Denied => {}
-            Err(error) => eprintln!("raftkv-cli: nothing keeps others from removing it: {error}"),
+            Err(error) => say!("nothing keeps others from removing it: {error}"),
         }
         Ok(None)
     }

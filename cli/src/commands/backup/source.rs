@@ -1,6 +1,7 @@
 //! Where the state that is backed up comes from: a node of the live cluster, or the data directory of a stopped one.
 
 use crate::failure::{Exit, Failure};
+use crate::say::say;
 use bytes::Bytes;
 use raftkv_core::api::{KeyRange, RangeRequest, Revision};
 use raftkv_core::backup::create::Source;
@@ -49,7 +50,7 @@ pub async fn live(client: &Client) -> Result<Frozen, Failure> {
             match client.view(&address).await {
                 Ok(view) if view.info().revision >= acknowledged => return Ok(read_view(view)),
                 Ok(_) => {}
-                Err(error) => eprintln!("raftkv-cli: {address} gives no view: {error}"),
+                Err(error) => say!("{address} gives no view: {error}"),
             }
         }
         sleep(FOLLOWER_PAUSE).await;

@@ -3,6 +3,7 @@
 use super::{Kind, Load, Measured};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::say::say;
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use raftkv_core::api::{KeyRange, PutRequest, RangeRequest};
@@ -47,7 +48,7 @@ pub(super) async fn measure(
     let share = clients(&connections, Run::new(kind, &load, load.ops), load.clients).await?;
     let secs = started.elapsed().as_secs_f64();
     if let Some(error) = &share.last_error {
-        eprintln!("raftkv-cli: {} requests failed, the last one: {error}", share.errors);
+        say!("{} requests failed, the last one: {error}", share.errors);
     }
     let ops = share.latencies_us.len();
     let quantile = |quantile| share.latencies_us.value_at_quantile(quantile);

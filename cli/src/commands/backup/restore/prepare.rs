@@ -9,6 +9,7 @@ use crate::commands::backup::load::Loading;
 use crate::commands::backup::setup::rng;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::say::say;
 use clap::{Args, value_parser};
 use raftkv_core::api::Revision;
 use raftkv_core::backup::BackupId;
@@ -124,7 +125,7 @@ impl Preparation {
         let synced = sync_directory(place::parent(&self.db));
         synced.map_err(|error| Failure::file("replaced", &self.db, error))?;
         let db = self.db.clone();
-        eprintln!("raftkv-cli: {} was restored by this command before", db.display());
+        say!("{} was restored by this command before", db.display());
         let state = (image.state.keys(), image.state.revision());
         Ok(Some(Prepared::new(db, members, &image.identity, state, record)))
     }

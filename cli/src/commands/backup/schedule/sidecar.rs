@@ -11,6 +11,7 @@ use crate::commands::backup::source;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Report;
+use crate::say::say;
 use crate::stop::Stop;
 use raftkv_core::backup::Metadata;
 use raftkv_core::backup::catalog::Catalog;
@@ -147,8 +148,8 @@ async fn newest(setup: &mut Setup, cluster: ClusterId) -> Result<Option<Metadata
     };
     let (newest, ahead) = catalog.newest_by(cluster, plaintext, now());
     if let Some(ahead) = ahead {
-        eprintln!(
-            "raftkv-cli: backup {} was made at {}, long after now by this machine's calendar: set right whichever clock is wrong; it takes no slot",
+        say!(
+            "backup {} was made at {}, long after now by this machine's calendar: set right whichever clock is wrong; it takes no slot",
             ahead.id,
             rfc3339(ahead.timestamp)
         );
