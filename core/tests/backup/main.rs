@@ -18,3 +18,4 @@ mod sample;
 mod store;
 mod sweep;
 mod tamper;
+mod tend;
