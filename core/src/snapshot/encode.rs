@@ -7,7 +7,7 @@ use super::format::{
 };
 use crate::buffer;
 use crate::kv::Item;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
@@ -18,7 +18,8 @@ pub type Items = Box<dyn Iterator<Item = Item> + Send>;
 pub struct Encoder {
     header: Header,
     items: Items,
-    /// Encoded items that no chunk holds yet.
+    /// The next chunk of items as far as it is encoded, and what goes beyond it: room for its head, then its body. So that bodies need
+    /// not be copied behind their heads.
     stream: BytesMut,
     stage: Stage,
     items_done: u64,
@@ -26,6 +27,11 @@ pub struct Encoder {
     number: u32,
     sha256: Sha256,
 }
+
+/// Length of a full chunk of items.
+const FULL_CHUNK_BYTES: usize = CHUNK_HEAD_BYTES + CHUNK_BYTES;
+/// Room for what an item goes beyond a full chunk; longer ones make the buffer grow.
+const BEYOND_BYTES: usize = 4 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -41,7 +47,7 @@ impl Encoder {
         Encoder {
             header,
             items: Box::new(items),
-            stream: BytesMut::new(),
+            stream: chunk_of(&[]),
             stage: Stage::Head,
             items_done: 0,
             offset: 0,
@@ -122,17 +128,30 @@ impl Encoder {
 
     /// A chunk of items; `None` when there are no more.
     fn items(&mut self) -> Option<Bytes> {
-        while self.stream.len() < CHUNK_BYTES {
+        while self.stream.len() < FULL_CHUNK_BYTES {
             let Some(item) = self.items.next() else { break };
             self.append(&item);
         }
-        if self.stream.is_empty() {
+        if self.stream.len() == CHUNK_HEAD_BYTES {
             return None;
         }
-        let body = self.stream.split_to(self.stream.len().min(CHUNK_BYTES));
-        let mut out = BytesMut::with_capacity(CHUNK_HEAD_BYTES + body.len());
-        self.chunk(Kind::Items, &body, &mut out);
-        Some(out.freeze())
+        let mut chunk = self.cut();
+        self.fill_head(Kind::Items, &mut chunk);
+        Some(chunk.freeze())
+    }
+
+    /// Takes at most a full chunk off the stream. The shorter part of the two is copied.
+    fn cut(&mut self) -> BytesMut {
+        let beyond_bytes = self.stream.len().saturating_sub(FULL_CHUNK_BYTES);
+        if beyond_bytes < FULL_CHUNK_BYTES {
+            let beyond = self.stream.len() - beyond_bytes;
+            let next = chunk_of(&self.stream[beyond..]);
+            self.stream.truncate(beyond);
+            return std::mem::replace(&mut self.stream, next);
+        }
+        let chunk = BytesMut::from(&self.stream[..FULL_CHUNK_BYTES]);
+        self.stream.advance(CHUNK_BYTES);
+        chunk
     }
 
     fn footer(&mut self) -> Bytes {
@@ -148,15 +167,29 @@ impl Encoder {
 
     fn chunk(&mut self, kind: Kind, body: &[u8], out: &mut BytesMut) {
         let start = out.len();
-        out.put_u32_le(0);
-        out.put_u32_le(body.len() as u32);
-        out.put_u32_le(self.number);
-        out.put_u32_le(u32::from(kind as u8));
+        out.put_bytes(0, CHUNK_HEAD_BYTES);
         out.put_slice(body);
-        let crc = crc32c::crc32c(&out[start + 4..]);
-        out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+        self.fill_head(kind, &mut out[start..]);
+    }
+
+    /// Writes the head of a chunk into its room before the body.
+    fn fill_head(&mut self, kind: Kind, chunk: &mut [u8]) {
+        let body_bytes = (chunk.len() - CHUNK_HEAD_BYTES) as u32;
+        chunk[4..8].copy_from_slice(&body_bytes.to_le_bytes());
+        chunk[8..12].copy_from_slice(&self.number.to_le_bytes());
+        chunk[12..16].copy_from_slice(&u32::from(kind as u8).to_le_bytes());
+        let crc = crc32c::crc32c(&chunk[4..]);
+        chunk[..4].copy_from_slice(&crc.to_le_bytes());
         self.number = self.number.wrapping_add(1);
     }
+}
+
+/// The beginning of a chunk: room for its head, and these first bytes of its body.
+fn chunk_of(body: &[u8]) -> BytesMut {
+    let mut chunk = BytesMut::with_capacity(FULL_CHUNK_BYTES + BEYOND_BYTES);
+    chunk.put_bytes(0, CHUNK_HEAD_BYTES);
+    chunk.put_slice(body);
+    chunk
 }
 
 impl Iterator for Encoder {

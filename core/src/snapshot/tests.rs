@@ -5,6 +5,7 @@ use super::testing::{IDENTITY, MemDisk, header, item, meta, sample_items, state}
 use super::*;
 use crate::ids::NodeId;
 use crate::io::{DiskDone, DiskError, DiskErrorKind, DiskOp, FileName};
+use crate::kv::item::Version;
 use crate::kv::{Item, KvState};
 use crate::snapshot::json::{Exporter, Importer};
 use crate::time::Mono;
@@ -50,6 +51,27 @@ fn chunks_are_bounded_and_deterministic() {
     assert!(chunks.len() > 4);
     assert!(chunks.iter().all(|chunk| chunk.len() <= CHUNK_BYTES + 16));
     assert_eq!(chunks.concat(), encode(sample_items(3000)));
+}
+
+#[test]
+fn items_of_any_length_fill_chunks_to_the_brim() {
+    let lengths = (0..40).map(|less| CHUNK_BYTES - less).chain((1..5).map(|n| n * CHUNK_BYTES));
+    let value = |bytes: usize| Version {
+        mod_revision: 9,
+        create_revision: 9,
+        version: 1,
+        lease: 0,
+        value: Some(vec![bytes as u8; bytes].into()),
+    };
+    for bytes in lengths {
+        let items: Vec<Item> = (0..3)
+            .map(|key| Item::Key { key: vec![key].into(), versions: vec![value(bytes)] })
+            .collect();
+        let chunks: Vec<Bytes> = Encoder::new(header(), items.clone().into_iter()).collect();
+        let [_, full @ .., _, _] = &chunks[..] else { panic!("{} chunks", chunks.len()) };
+        assert!(full.iter().all(|chunk| chunk.len() == CHUNK_BYTES + 16), "{bytes}");
+        assert_eq!(decode(&[&chunks.concat()]), Ok(items));
+    }
 }
 
 #[test]
