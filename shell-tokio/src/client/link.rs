@@ -84,11 +84,18 @@ impl Link {
         Ok(Link { connection, shared })
     }
 
-    /// Asks and waits for the one answer.
-    pub async fn ask(&self, request: &Request) -> Result<Response, LinkError> {
+    /// Asks at once, whenever the one answer is waited for. What is asked on one link arrives in that order.
+    pub fn ask(
+        &self,
+        request: &Request,
+    ) -> impl Future<Output = Result<Response, LinkError>> + Send + use<> {
         let (sender, receiver) = oneshot::channel();
-        let _waiting = self.send(request, Waiter::Once(sender))?;
-        receiver.await.map_err(|_| LinkError::Lost(self.shared.why_broken()))
+        let sent = self.send(request, Waiter::Once(sender));
+        let shared = self.shared.clone();
+        async move {
+            let _waiting = sent?;
+            receiver.await.map_err(|_| LinkError::Lost(shared.why_broken()))
+        }
     }
 
     /// Asks for answers that keep coming.

@@ -92,28 +92,32 @@ fn read_view(view: View) -> Frozen {
 
 /// A frozen state, read chunk by chunk.
 trait Chunks: Send {
-    /// Chunk `number`, from 0, and whether it is the last one. Asking again gives the same bytes.
-    fn read(
-        &mut self,
-        number: u64,
-    ) -> impl Future<Output = Result<(Bytes, bool), ClientError>> + Send;
+    /// The next chunk, and whether it is the last one.
+    fn next(&mut self) -> impl Future<Output = Result<(Bytes, bool), ClientError>> + Send;
+
+    /// Says that more will be read.
+    fn keep(&mut self) -> impl Future<Output = ()> + Send;
 }
 
 impl Chunks for View {
-    async fn read(&mut self, number: u64) -> Result<(Bytes, bool), ClientError> {
-        View::read(self, number).await
+    async fn next(&mut self) -> Result<(Bytes, bool), ClientError> {
+        View::next(self).await
+    }
+
+    async fn keep(&mut self) {
+        View::keep(self).await;
     }
 }
 
 async fn read_all(mut chunks: impl Chunks, sender: mpsc::Sender<Piece>) {
-    for number in 0.. {
-        let (piece, last) = match chunks.read(number).await {
+    loop {
+        let (piece, last) = match chunks.next().await {
             Ok((bytes, last)) => (Piece::Bytes(bytes), last),
             Err(error) => (Piece::Broken(error.to_string()), true),
         };
         let broken = matches!(piece, Piece::Broken(_));
         // A backup that has failed takes no more; nobody is left to be told.
-        let Some(room) = room(&mut chunks, number, last, &sender).await else { return };
+        let Some(room) = room(&mut chunks, last, &sender).await else { return };
         room.send(piece);
         if broken {
             return;
@@ -125,11 +129,10 @@ async fn read_all(mut chunks: impl Chunks, sender: mpsc::Sender<Piece>) {
     }
 }
 
-/// Waits until the piece that was read can be taken. Meanwhile it is asked for again now and then, unless it is the last, so that the node
+/// Waits until the piece that was read can be taken. Meanwhile the node hears of us now and then, unless it was the last, so that it
 /// keeps the view however long that takes.
 async fn room<'a>(
     chunks: &mut impl Chunks,
-    number: u64,
     last: bool,
     sender: &'a mpsc::Sender<Piece>,
 ) -> Option<mpsc::Permit<'a, Piece>> {
@@ -137,8 +140,7 @@ async fn room<'a>(
         match timeout(RENEW_EVERY, sender.reserve()).await {
             Ok(room) => return room.ok(),
             Err(_) if last => {}
-            // What is wrong with the view, reading the next piece tells.
-            Err(_) => drop(chunks.read(number).await),
+            Err(_) => chunks.keep().await,
         }
     }
 }
@@ -192,30 +194,44 @@ mod tests {
     /// How long a node keeps a view that is not read.
     const PATIENCE: Duration = Duration::from_secs(60);
 
-    /// A view of so many chunks, which is gone when it is not read for long, and how often it was read.
+    /// A view of so many chunks, which is gone when it is not read for long, and how often the node heard of its reader.
     struct Kept {
         chunks: u64,
+        next: u64,
         heard: Instant,
-        reads: Arc<Mutex<usize>>,
+        times: Arc<Mutex<usize>>,
     }
 
-    impl Chunks for Kept {
-        async fn read(&mut self, number: u64) -> Result<(Bytes, bool), ClientError> {
-            *self.reads.lock().unwrap() += 1;
+    impl Kept {
+        fn hear(&mut self) -> Result<(), ClientError> {
+            *self.times.lock().unwrap() += 1;
             if self.heard.elapsed() >= PATIENCE {
                 let gone = raftkv_core::api::Error::NotFound("view 1".into());
                 return Err(ClientError::Refused(gone));
             }
             self.heard = Instant::now();
-            Ok((number.to_string().into(), number + 1 == self.chunks))
+            Ok(())
+        }
+    }
+
+    impl Chunks for Kept {
+        async fn next(&mut self) -> Result<(Bytes, bool), ClientError> {
+            self.hear()?;
+            let number = self.next;
+            self.next += 1;
+            Ok((number.to_string().into(), self.next == self.chunks))
+        }
+
+        async fn keep(&mut self) {
+            drop(self.hear());
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_view_is_kept_while_nobody_takes_its_pieces() {
         let (sender, mut stream) = mpsc::channel(1);
-        let reads = Arc::new(Mutex::new(0));
-        let view = Kept { chunks: 4, heard: Instant::now(), reads: reads.clone() };
+        let times = Arc::new(Mutex::new(0));
+        let view = Kept { chunks: 4, next: 0, heard: Instant::now(), times: times.clone() };
         tokio::spawn(read_all(view, sender));
         for number in 0..4 {
             sleep(PATIENCE * 5).await;
@@ -225,9 +241,9 @@ mod tests {
             }
         }
         sleep(PATIENCE * 5).await;
-        let asked = *reads.lock().unwrap();
+        let heard = *times.lock().unwrap();
         assert!(matches!(stream.recv().await, Some(Piece::End)));
         assert!(stream.recv().await.is_none());
-        assert_eq!(*reads.lock().unwrap(), asked, "nothing is asked for behind the last piece");
+        assert_eq!(*times.lock().unwrap(), heard, "nothing is asked for behind the last piece");
     }
 }
