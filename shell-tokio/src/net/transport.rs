@@ -13,8 +13,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Largest datagram on loopback.
-const LOOPBACK_DATAGRAM_BYTES: u16 = 8192;
+/// Largest datagram, on loopback and wherever the path takes it. quinn hands up to ten to the kernel at once, which must not be longer together
+/// than one may be: those would all be lost, until quinn takes the path for one that carries no more than the least.
+const DATAGRAM_BYTES_MAX: u16 = 6500;
 /// What the kernel is asked for; it may give less.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
@@ -38,7 +39,7 @@ pub fn bind(address: SocketAddr) -> io::Result<Endpoint> {
     socket.bind(&address.into())?;
     let mut config = EndpointConfig::default();
     config
-        .max_udp_payload_size(LOOPBACK_DATAGRAM_BYTES)
+        .max_udp_payload_size(DATAGRAM_BYTES_MAX)
         .expect("more than QUIC's minimum, less than UDP's maximum");
     Endpoint::new(config, None, socket.into(), Arc::new(TokioRuntime))
 }
@@ -52,16 +53,24 @@ pub fn server(mut config: ServerConfig, local: bool) -> ServerConfig {
 }
 
 /// A caller's settings towards a peer at `address`.
-pub fn peer(mut config: ClientConfig, address: SocketAddr) -> ClientConfig {
-    let local = address.ip().is_loopback();
-    config.transport_config(Arc::new(transport(local, PEER_IDLE_TIMEOUT, PEER_KEEP_ALIVE)));
-    config
+pub fn peer(config: ClientConfig, address: SocketAddr) -> ClientConfig {
+    caller(config, address, PEER_IDLE_TIMEOUT, PEER_KEEP_ALIVE)
 }
 
-/// A caller's settings as a client of a node at `address`.
-pub fn client(mut config: ClientConfig, address: SocketAddr) -> ClientConfig {
+/// A node's settings as a client of another at `address`.
+pub fn client(config: ClientConfig, address: SocketAddr) -> ClientConfig {
+    caller(config, address, IDLE_TIMEOUT, KEEP_ALIVE)
+}
+
+/// The settings of whoever calls a node at `address`, and takes it for lost when it is silent for `idle`.
+pub fn caller(
+    mut config: ClientConfig,
+    address: SocketAddr,
+    idle: Duration,
+    keep_alive: Duration,
+) -> ClientConfig {
     let local = address.ip().is_loopback();
-    config.transport_config(Arc::new(transport(local, IDLE_TIMEOUT, KEEP_ALIVE)));
+    config.transport_config(Arc::new(transport(local, idle, keep_alive)));
     config
 }
 
@@ -82,16 +91,48 @@ fn transport(local: bool, idle: Duration, keep_alive: Duration) -> TransportConf
     let mut congestion = CubicConfig::default();
     let mut acks = AckFrequencyConfig::default();
     if local {
-        config.initial_mtu(LOOPBACK_DATAGRAM_BYTES).mtu_discovery_config(None);
+        config.initial_mtu(DATAGRAM_BYTES_MAX).mtu_discovery_config(None);
         congestion.initial_window(1 << 20);
         acks.ack_eliciting_threshold(VarInt::from_u32(8))
             .max_ack_delay(Some(Duration::from_millis(5)));
     } else {
         let mut discovery = MtuDiscoveryConfig::default();
-        discovery.upper_bound(LOOPBACK_DATAGRAM_BYTES);
+        discovery.upper_bound(DATAGRAM_BYTES_MAX);
         config.mtu_discovery_config(Some(discovery));
         acks.ack_eliciting_threshold(VarInt::from_u32(4));
     }
     config.congestion_controller_factory(Arc::new(congestion)).ack_frequency_config(Some(acks));
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls;
+    use std::net::Ipv4Addr;
+
+    #[tokio::test]
+    async fn large_datagrams_arrive_however_many_are_sent_at_once() {
+        const BYTES: usize = 8 << 20;
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let serving = bind(any).unwrap();
+        serving.set_server_config(Some(server(tls::server_config(None).unwrap(), true)));
+        let address = serving.local_addr().unwrap();
+        let giving = tokio::spawn(async move {
+            let connection = serving.accept().await.unwrap().await.unwrap();
+            let mut stream = connection.open_uni().await.unwrap();
+            stream.write_all(&vec![7; BYTES]).await.unwrap();
+            stream.finish().unwrap();
+            stream.stopped().await.unwrap();
+            connection.stats().path
+        });
+        let calling = bind(any).unwrap();
+        let config = client(tls::client_config(None).unwrap(), address);
+        let name = tls::server_name("127.0.0.1:1");
+        let connection = calling.connect_with(config, address, name).unwrap().await.unwrap();
+        let mut stream = connection.accept_uni().await.unwrap();
+        assert_eq!(stream.read_to_end(BYTES).await.unwrap().len(), BYTES);
+        let path = giving.await.unwrap();
+        assert_eq!((path.current_mtu, path.black_holes_detected), (DATAGRAM_BYTES_MAX, 0));
+    }
 }
