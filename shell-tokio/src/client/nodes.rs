@@ -7,8 +7,9 @@ use super::error::ClientError;
 use super::link::Link;
 use super::lock::lock;
 use super::options::Options;
+use crate::net::transport;
 use crate::tls;
-use quinn::{ClientConfig, Endpoint, IdleTimeout, TransportConfig, VarInt};
+use quinn::{ClientConfig, Endpoint};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -18,14 +19,12 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 /// Silence after which a node counts as lost. Pings keep a living one from being silent.
-const IDLE: VarInt = VarInt::from_u32(2_000);
+const IDLE: Duration = Duration::from_secs(2);
 const PING_EVERY: Duration = Duration::from_millis(500);
 /// How long a failed node is not tried again.
 const FAILURE_MEMORY: Duration = Duration::from_millis(300);
 /// How long a node that was lost is only tried when there is no other.
 const SHUN: Duration = Duration::from_secs(1);
-/// Enough for a whole answer of the largest size to be under way.
-const RECEIVE_WINDOW: VarInt = VarInt::from_u32(16 << 20);
 
 pub(super) struct Nodes {
     certs: Option<PathBuf>,
@@ -59,8 +58,7 @@ struct Failure {
 
 impl Nodes {
     pub fn new(options: &Options) -> Result<Nodes, ClientError> {
-        let mut config = tls::client_config(options.certs.as_deref())?;
-        config.transport_config(Arc::new(transport()));
+        let config = tls::client_config(options.certs.as_deref())?;
         let nodes = Nodes {
             certs: options.certs.clone(),
             connect_timeout: options.connect_timeout,
@@ -211,10 +209,11 @@ impl Nodes {
 
     async fn dial_socket(&self, address: &str, socket: SocketAddr) -> Result<Link, String> {
         tls::check_address(self.certs.as_deref(), socket).map_err(|error| error.to_string())?;
+        let config = transport::caller(self.config.clone(), socket, IDLE, PING_EVERY);
         let connecting = self
             .endpoint(socket)
             .map_err(|error| format!("no UDP socket can be opened: {error}"))?
-            .connect_with(self.config.clone(), socket, tls::server_name(address))
+            .connect_with(config, socket, tls::server_name(address))
             .map_err(|error| error.to_string())?;
         let connection = connecting.await.map_err(|error| tls::explain(&error))?;
         Link::start(connection).await.map_err(|error| tls::explain(&error))
@@ -228,7 +227,7 @@ impl Nodes {
         match cell.get() {
             Some(endpoint) => Ok(endpoint),
             None => {
-                let endpoint = Endpoint::client(from)?;
+                let endpoint = transport::bind(from)?;
                 Ok(cell.get_or_init(|| endpoint))
             }
         }
@@ -251,18 +250,6 @@ impl Node {
     fn is_shunned(&self) -> bool {
         lock(&self.shunned_until).is_some_and(|until| Instant::now() < until)
     }
-}
-
-fn transport() -> TransportConfig {
-    let mut transport = TransportConfig::default();
-    transport
-        .max_idle_timeout(Some(IdleTimeout::from(IDLE)))
-        .keep_alive_interval(Some(PING_EVERY))
-        .stream_receive_window(RECEIVE_WINDOW)
-        .receive_window(RECEIVE_WINDOW)
-        // A node that is just starting misses the first packet; the next should not be a second away.
-        .initial_rtt(Duration::from_millis(100));
-    transport
 }
 
 fn check_endpoint(endpoint: &str) -> Result<(), ClientError> {

@@ -114,7 +114,9 @@ fn ask(
             Ok(Err(LinkError::NotSent(last) | LinkError::Lost(last))) => {
                 Err(ClientError::Unreachable { addresses: address, last })
             }
-            Err(_) => Err(ClientError::Timeout { after, last: format!("{address} did not answer") }),
+            Err(_) => {
+                Err(ClientError::Timeout { after, last: format!("{address} did not answer") })
+            }
         }
     }
 }
