@@ -46,14 +46,13 @@ pub fn open_provider(
     policy: Policy,
 ) -> Result<Box<dyn BlobStore>, OpenError> {
     let name = format!("{provider}{prefix}").into();
-    let transport = transport(policy)?;
     let root = |path: &str| format!("{path}{prefix}");
     let (operator, conditional_parts, unfinished) = match provider {
         Provider::Local { local_path } => {
             return Ok(Box::new(LocalStore::new(Path::new(local_path).join(prefix))));
         }
         Provider::S3(s3) => {
-            let bucket = S3Bucket::of(s3)?;
+            let (bucket, transport) = (S3Bucket::of(s3)?, transport(policy)?);
             let root = root(&s3.path);
             let service = bucket.service(s3).root(&format!("/{root}"));
             let place = Bucket { url: bucket.url, root };
@@ -61,7 +60,7 @@ pub fn open_provider(
             (operator(service, transport)?, true, Some(unfinished))
         }
         Provider::Gcs(gcs) => {
-            let root = root(&gcs.path);
+            let (root, transport) = (root(&gcs.path), transport(policy)?);
             let service = gcs_service(gcs).root(&format!("/{root}"));
             let endpoint = gcs.endpoint.as_deref().unwrap_or(GOOGLE).trim_end_matches('/');
             let place = Bucket { url: format!("{endpoint}/{}", gcs.bucket), root };
@@ -70,7 +69,7 @@ pub fn open_provider(
         }
         Provider::Azure(azure) => {
             let service = azure_service(azure)?.root(&format!("/{}", root(&azure.path)));
-            (operator(service, transport)?, true, None)
+            (operator(service, transport(policy)?)?, true, None)
         }
     };
     let (ways, unfinished) = (Ways { conditional_parts }, unfinished.map(Arc::new));
