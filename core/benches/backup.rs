@@ -28,7 +28,7 @@ use raftkv_core::wire::peer::SnapshotMeta;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 512 << 10;
 const LEVELS: [u8; 3] = [1, 6, 9];
 
 /// A snapshot: its header and the whole stream.
@@ -71,7 +71,7 @@ fn main() {
     for level in LEVELS {
         let gzip = |bytes: &[u8]| compress(Compression::Gzip { level }, bytes).unwrap().len();
         let chunked: usize = plain.chunks(CHUNK_BYTES).map(gzip).sum();
-        println!("gzip-{level}: {chunked} bytes in chunks of 1 MiB, {} in one piece", gzip(plain));
+        println!("gzip-{level}: {chunked} bytes in chunks of 512 KiB, {} in one piece", gzip(plain));
     }
     divan::main();
 }
@@ -85,6 +85,16 @@ fn gzip_chunks(bencher: Bencher, level: u8) {
     bencher.counter(BytesCount::new(plain().len())).bench(|| {
         for chunk in plain().chunks(CHUNK_BYTES) {
             black_box(compress(Compression::Gzip { level }, chunk));
+        }
+    });
+}
+
+#[cfg(feature = "zstd")]
+#[divan::bench(args = [256, 512, 1024, 2048])]
+fn zstd_chunks(bencher: Bencher, chunk_kib: usize) {
+    bencher.counter(BytesCount::new(plain().len())).bench(|| {
+        for chunk in plain().chunks(chunk_kib << 10) {
+            black_box(compress(Compression::Zstd { level: 3 }, chunk));
         }
     });
 }
