@@ -70,8 +70,8 @@ pub enum Standing {
     HalfRemoved,
     /// It has no metadata, and its status says that it failed or is in progress; or its metadata says so.
     NotWhole(Status),
-    /// Metadata without data, or with data of another length.
-    DataMissing,
+    /// Metadata without data, or with data of another length: what there is instead.
+    DataMissing(String),
     /// Metadata or header cannot be read, or do not agree.
     Damaged(String),
     /// It was altered, or put together from several backups.
@@ -330,7 +330,7 @@ impl Standing {
             Standing::HalfRemoved => "half_removed",
             Standing::NotWhole(Status::Failed) => "failed",
             Standing::NotWhole(_) => "in_progress",
-            Standing::DataMissing | Standing::Damaged(_) => "damaged",
+            Standing::DataMissing(_) | Standing::Damaged(_) => "damaged",
             Standing::Forged(_) => "forged",
             Standing::Unreadable(_) => "unreadable",
         }
@@ -353,8 +353,10 @@ impl Standing {
             Standing::Complete(_) | Standing::NotWhole(_) => "",
             Standing::Incomplete => "it has no metadata.json",
             Standing::HalfRemoved => "it is being removed, or its removal broke off",
-            Standing::DataMissing => "data.db is missing, or not as long as metadata.json says",
-            Standing::Damaged(what) | Standing::Forged(what) | Standing::Unreadable(what) => what,
+            Standing::DataMissing(what)
+            | Standing::Damaged(what)
+            | Standing::Forged(what)
+            | Standing::Unreadable(what) => what,
         }
     }
 }

@@ -77,7 +77,7 @@ pub fn missing<'a>(from: &'a Catalog, to: &Catalog, plaintext: Plaintext) -> Mis
             Some(Standing::Forged(_)) => missing.forged.push(entry.id),
             // Perhaps it is whole: who cannot tell must neither replace it nor count on it.
             Some(Standing::Unreadable(_)) => missing.unreadable.push(entry.id),
-            Some(Standing::Damaged(_) | Standing::DataMissing) => {
+            Some(Standing::Damaged(_) | Standing::DataMissing(_)) => {
                 missing.damaged.insert(entry.id);
                 missing.absent.push(entry);
             }

@@ -132,7 +132,7 @@ impl Found {
     fn preamble(&self) -> Result<Preamble, Standing> {
         let unreadable = |error: &BlobError| Standing::Unreadable(error.to_string());
         let damaged = |error: FormatError| Standing::Damaged(format!("data.db: {error}"));
-        let front = self.front.as_ref().ok_or(Standing::DataMissing)?;
+        let front = self.front.as_ref().ok_or_else(|| data_missing(None, None))?;
         let preamble = Preamble::decode(front.as_ref().map_err(unreadable)?).map_err(damaged)?;
         match &self.later_slots {
             Some(later) if preamble.header.suite != Suite::Plain => {
@@ -161,7 +161,7 @@ impl Found {
             return Err(Standing::NotWhole(claims.status));
         }
         if self.data_bytes != Some(claims.data_bytes) && !planted::is(Bug::CatalogIgnoresLength) {
-            return Err(Standing::DataMissing);
+            return Err(data_missing(self.data_bytes, Some(claims.data_bytes)));
         }
         let preamble = preamble?;
         if preamble.header.id != *id.as_bytes() {
@@ -212,4 +212,14 @@ fn opened_by(preamble: &Preamble, keys: &KeyRing) -> Vec<KeyId> {
 fn marker(object: ObjectName, bytes: Result<Bytes, BlobError>) -> Result<Marker, String> {
     let bytes = bytes.map_err(|error| error.to_string())?;
     Marker::parse(object, &bytes).map_err(|error| error.to_string())
+}
+
+/// There is no data, or it has so many bytes instead of those that metadata claims.
+fn data_missing(bytes: Option<u64>, claimed: Option<u64>) -> Standing {
+    Standing::DataMissing(match bytes.zip(claimed) {
+        Some((bytes, claimed)) => {
+            format!("data.db has {bytes} bytes, and metadata.json says {claimed}")
+        }
+        None => "data.db is missing".into(),
+    })
 }

@@ -93,7 +93,7 @@ impl Replicas {
 fn rank(entry: &Entry) -> u8 {
     match entry.standing {
         Standing::Complete(_) => 0,
-        Standing::DataMissing
+        Standing::DataMissing(_)
         | Standing::Damaged(_)
         | Standing::Forged(_)
         | Standing::Unreadable(_) => 1,

@@ -124,7 +124,7 @@ impl Catalog {
             // Never was one, is none any more, or has only small objects left.
             Standing::NotWhole(_) | Standing::HalfRemoved => false,
             Standing::Incomplete => entry.data_bytes.is_some(),
-            Standing::DataMissing
+            Standing::DataMissing(_)
             | Standing::Damaged(_)
             | Standing::Forged(_)
             | Standing::Unreadable(_) => true,

@@ -221,6 +221,7 @@ fn nothing_broken_or_forged_is_complete() {
     let metadata = |id: BackupId| format!("{id}/metadata.json");
     store.objects.remove(&metadata(ids[1]));
     store.objects.remove(&data(ids[2]));
+    let whole = store.objects[&data(ids[3])].len();
     store.objects.get_mut(&data(ids[3])).unwrap().pop();
     let text = String::from_utf8(store.objects[&metadata(ids[4])].clone()).unwrap();
     let forged = text.replace("\"raft_index\": 50", "\"raft_index\": 99999");
@@ -232,8 +233,10 @@ fn nothing_broken_or_forged_is_complete() {
     let catalog = list(&mut store, &[key(1)]);
     assert_eq!(standing(&catalog, ids[0]), &Standing::Complete(Proof::Authentic));
     assert_eq!(standing(&catalog, ids[1]), &Standing::Incomplete);
-    assert_eq!(standing(&catalog, ids[2]), &Standing::DataMissing);
-    assert_eq!(standing(&catalog, ids[3]), &Standing::DataMissing);
+    let missing = |what: &str| Standing::DataMissing(what.into());
+    assert_eq!(standing(&catalog, ids[2]), &missing("data.db is missing"));
+    let shorter = format!("data.db has {} bytes, and metadata.json says {whole}", whole - 1);
+    assert_eq!(standing(&catalog, ids[3]), &missing(&shorter));
     assert!(matches!(standing(&catalog, ids[4]), Standing::Forged(_)));
     assert!(matches!(standing(&catalog, ids[5]), Standing::Forged(_)));
     assert!(matches!(standing(&catalog, ids[6]), Standing::Damaged(_)));

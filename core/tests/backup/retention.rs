@@ -207,7 +207,7 @@ fn what_is_not_complete_and_genuine_neither_goes_nor_counts() {
         Standing::Incomplete,
         Standing::NotWhole(Status::Failed),
         Standing::NotWhole(Status::InProgress),
-        Standing::DataMissing,
+        Standing::DataMissing("data.db is missing".into()),
         Standing::Damaged("a bit".into()),
         Standing::Forged("by someone".into()),
         Standing::Unreadable("no answer".into()),
