@@ -71,7 +71,10 @@ fn main() {
     for level in LEVELS {
         let gzip = |bytes: &[u8]| compress(Compression::Gzip { level }, bytes).unwrap().len();
         let chunked: usize = plain.chunks(CHUNK_BYTES).map(gzip).sum();
-        println!("gzip-{level}: {chunked} bytes in chunks of 512 KiB, {} in one piece", gzip(plain));
+        println!(
+            "gzip-{level}: {chunked} bytes in chunks of 512 KiB, {} in one piece",
+            gzip(plain)
+        );
     }
     divan::main();
 }

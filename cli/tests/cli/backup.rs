@@ -171,7 +171,11 @@ fn damaged_backups_and_wrong_keys_restore_nothing() {
     let cli = Cli::offline();
     let verify = ["backup", "verify", "--config", arg(&config), "--backup", "all"];
     let verify = [&verify[..], &["--level", "restore"]].concat();
-    assert_eq!(cli.json(&verify)["backups"][0]["ok"], json!(true));
+    let good = cli.json(&verify);
+    assert_eq!(good["backups"][0]["ok"], json!(true));
+    assert!(good["checked"].as_str().unwrap().contains("hash"), "{good}");
+    let said = |output: std::process::Output| String::from_utf8(output.stdout).unwrap();
+    assert!(said(cli.run(&verify)).contains("good at level restore: "));
     let listed = cli.json(&["backup", "list", "--config", arg(&config)]);
     assert_eq!(listed["backups"][0]["authentic"], json!(true));
 
@@ -194,7 +198,11 @@ fn damaged_backups_and_wrong_keys_restore_nothing() {
     *flipped.last_mut().unwrap() ^= 1;
     fs::write(&data, &flipped).unwrap();
     restore(&config, 5);
-    assert_eq!(cli.run(&verify).status.code(), Some(5));
+    let damaged = cli.run(&verify);
+    assert_eq!(damaged.status.code(), Some(5));
+    let damaged = said(damaged);
+    assert!(damaged.contains("nothing behind it was checked"), "{damaged}");
+    assert!(!damaged.contains("good at level"), "{damaged}");
     fs::write(&data, &good[..good.len() - 1]).unwrap();
     restore(&config, 10);
     let id = made["id"].as_str().unwrap();

@@ -58,6 +58,22 @@ impl Level {
     /// Every level, the least first.
     pub const ALL: [Level; 4] = [Level::Exists, Level::Checksum, Level::Decrypt, Level::Restore];
 
+    /// What a check of this level has found to be so, of a backup that is good.
+    pub fn checked(self) -> &'static str {
+        match self {
+            Level::Exists => "metadata.json is well-formed, and data.db as long as it says",
+            Level::Checksum => {
+                "every byte of data.db was read, and their SHA-256 is as metadata.json says"
+            }
+            Level::Decrypt => {
+                "header, metadata and every chunk are authentic, and decompress to what was backed up"
+            }
+            Level::Restore => {
+                "all of it is authentic, and the state rebuilt from it has the hash of the one that was backed up"
+            }
+        }
+    }
+
     /// What a check of this level does not find.
     pub fn not_checked(self) -> &'static str {
         match self {

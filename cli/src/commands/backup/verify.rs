@@ -39,6 +39,9 @@ pub struct Verify {
 #[derive(Debug, Serialize)]
 struct Verified {
     level: String,
+    /// Of those that are good: what was found to be so.
+    checked: &'static str,
+    /// And what was not looked at. Of others, nothing behind what is wrong was.
     not_checked: &'static str,
     backups: Vec<VerifiedBackup>,
 }
@@ -111,8 +114,7 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
             ..VerifiedBackup::new(id, stores, errors)
         });
     }
-    let level = verify.level.to_string();
-    context.print(&Verified { level, not_checked: verify.level.not_checked(), backups })?;
+    context.print(&Verified::new(verify.level, backups))?;
     // Not finding what was to be checked is a failed check too.
     first.map_or(Ok(()), |failure| {
         let exit = match failure.exit() {
@@ -173,6 +175,13 @@ fn places(setup: &Setup, replicas: &Replicas, id: BackupId, every: bool) -> Vec<
     }
 }
 
+impl Verified {
+    fn new(level: Level, backups: Vec<VerifiedBackup>) -> Self {
+        let (checked, not_checked) = (level.checked(), level.not_checked());
+        Verified { level: level.to_string(), checked, not_checked, backups }
+    }
+}
+
 impl VerifiedBackup {
     fn new(id: BackupId, stores: Option<Vec<String>>, errors: Vec<String>) -> Self {
         let error = (!errors.is_empty()).then(|| errors.join("; "));
@@ -214,6 +223,14 @@ impl Report for Verified {
             let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
             rows.add_row([backup.id.clone(), parts.join("; ")]);
         }
-        format!("{}\nlevel {}: {}", table::text(&rows), self.level, self.not_checked)
+        let mut text = table::text(&rows);
+        if self.backups.iter().any(|backup| backup.ok) {
+            let Verified { level, checked, not_checked, .. } = self;
+            text += &format!("\ngood at level {level}: {checked}; {not_checked}");
+        }
+        if self.backups.iter().any(|backup| backup.error.is_some()) {
+            text += "\nwhere something is wrong, nothing behind it was checked";
+        }
+        text
     }
 }
