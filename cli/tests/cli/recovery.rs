@@ -203,6 +203,45 @@ fn a_cluster_comes_back_larger_or_smaller_than_it_was() {
     }
 }
 
+/// Adds the second place of a cluster as a learner, and waits until it has so many keys.
+fn add_learner(cluster: &mut Cluster, keys: u64) {
+    let [seed, learner] = [0, 1].map(|place| cluster.address(place).to_owned());
+    cluster.cli().ok(&["member", "add", "2", &learner, "--learner"]);
+    cluster.spawn(1, &["--join", &seed, "--learner"]);
+    cluster.wait_until("the learner has everything", |cluster| {
+        let status = cluster.cli().json(&["status"]);
+        let learner = json!({"id": 2, "role": "learner", "keys": keys});
+        let is = |node: &Value| ["id", "role", "keys"].iter().all(|it| node[it] == learner[it]);
+        status["nodes"].as_array().unwrap().iter().any(is)
+    });
+}
+
+#[test]
+fn a_cluster_with_a_learner_comes_back_without_it_and_takes_another() {
+    let mut old = Cluster::prepare(2);
+    let alone = format!("1={}", old.address(0));
+    old.spawn(0, &["--initial-cluster", &alone]);
+    fill(&old, 100);
+    add_learner(&mut old, 100);
+    let config = encrypted(&old.path("backup"));
+    let made = old.cli().json(&["backup", "create", "--config", arg(&config)]);
+    assert_eq!(made["members"].as_array().map(Vec::len), Some(2), "{made}");
+    (0..2).for_each(|place| old.kill(place));
+
+    let mut new = Cluster::prepare(2);
+    let alone = format!("1={}", new.address(0));
+    let db = new.data_dir(0);
+    let restore = ["cluster", "restore", "--config", arg(&config), "--backup", "latest"];
+    let flags = ["--db", arg(&db), "--initial-cluster", &alone];
+    Cli::offline().ok(&[&restore[..], &flags].concat());
+    new.spawn(0, &["--initial-cluster", &alone]);
+    let listed = new.cli().json(&["member", "list"]);
+    assert_eq!(listed["members"].as_array().map(Vec::len), Some(1), "{listed}");
+    add_learner(&mut new, 100);
+    new.cli().ok(&["member", "promote", "2"]);
+    new.wait_until("both vote", |new| voters(new) == 2);
+}
+
 #[test]
 fn a_watch_from_before_a_disaster_is_told_to_list_again() {
     let mut cluster = Cluster::start(1);
