@@ -17,6 +17,7 @@ mod restore_keys;
 mod schedule;
 mod setup;
 mod source;
+mod stores;
 mod verify;
 mod view;
 
@@ -45,7 +46,7 @@ pub enum Backup {
     Diff(diff::Diff),
     /// Put keys of a backup back into the live cluster
     RestoreKeys(restore_keys::RestoreKeys),
-    /// Let old backups go by the retention rules
+    /// Let old backups go by the retention rules, in every store
     Prune(prune::Prune),
     /// Bring the stores that have copies up to date
     Copy(copy::Copy),
@@ -55,7 +56,7 @@ pub enum Backup {
     Pin(delete::Pin),
     /// Let retention have a backup again
     Unpin(delete::Unpin),
-    /// Find what is wrong in the store, and put it right
+    /// Find what is wrong in the stores, and put it right
     #[command(subcommand)]
     Catalog(catalog::Catalog),
     /// Backups that are made by themselves

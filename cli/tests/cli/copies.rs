@@ -284,3 +284,92 @@ fn a_node_that_was_told_nothing_makes_backups_in_its_own_directory() {
     let id = made["id"].as_str().unwrap();
     assert!(cluster.data_dir(0).join("backups").join(id).join("metadata.json").exists());
 }
+
+/// Every finding's store, backup and outcome.
+fn findings(report: &Value) -> Vec<(String, String, Value)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let of = |it: &Value| (text(&it["store"]), text(&it["backup"]), it["outcome"].clone());
+    report["findings"].as_array().unwrap().iter().map(of).collect()
+}
+
+#[test]
+fn what_is_wrong_in_a_store_of_copies_is_found_and_put_right() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 50);
+    let dir = cluster.path("backup");
+    let config = with_copies(&dir, 1);
+    let ids = [create(&cluster, &config), create(&cluster, &config)];
+    let object =
+        |store: &str, id: &str, name: &str| dir.join(store).join("backups").join(id).join(name);
+    let lose = |store: &str, id: &str| {
+        fs::remove_file(object(store, id, "metadata.json")).unwrap();
+    };
+    let catalog = |more: &[&str]| -> Vec<String> {
+        let all = [&["backup", "catalog"], more, &["--config", arg(&config), "-o", "json"]];
+        all.concat().into_iter().map(str::to_owned).collect()
+    };
+    let run = |more: &[&str], exit: i32| -> Value {
+        let args = catalog(more);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let output = Cli::offline().run(&args);
+        assert_eq!(output.status.code(), Some(exit), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    lose("second", &ids[0]);
+    lose("third", &ids[0]);
+    lose("third", &ids[1]);
+    let found = |store: &str, id: &str, outcome: Value| (store.to_owned(), id.to_owned(), outcome);
+    // Which comes first of those without metadata says their ids.
+    let sorted = |mut findings: Vec<(String, String, Value)>| {
+        findings.sort_by_key(|(store, id, _)| (store.clone(), *id != ids[0]));
+        findings
+    };
+    let all = |outcome: Value| {
+        [("second", 0), ("third", 0), ("third", 1)]
+            .map(|(store, id)| found(store, &ids[id], outcome.clone()))
+    };
+    assert_eq!(sorted(findings(&run(&["fsck"], 5))), all(Value::Null));
+    assert_eq!(sorted(findings(&run(&["rebuild"], 0))), all(json!("rebuilt")));
+    assert_eq!(run(&["fsck"], 0)["findings"], json!([]));
+    lose("third", &ids[1]);
+    let only = run(&["rebuild", "--backup", &ids[0]], 0);
+    assert_eq!(only["findings"], json!([]));
+
+    // One store is not there, and has nothing to look after; one cannot be listed, and is told of at the end.
+    fs::remove_dir_all(dir.join("second")).unwrap();
+    let repaired = run(&["fsck", "--repair", "--yes"], 0);
+    assert_eq!(findings(&repaired), [found("third", &ids[1], json!("rebuilt"))]);
+    assert!(!dir.join("second").exists(), "nothing is made where there was nothing");
+    fs::write(dir.join("second"), "a file in a store's place").unwrap();
+    lose("third", &ids[1]);
+    assert_eq!(findings(&run(&["fsck"], 5)), [found("third", &ids[1], Value::Null)]);
+    let repaired = run(&["fsck", "--repair", "--yes"], 6);
+    assert_eq!(findings(&repaired), [found("third", &ids[1], json!("rebuilt"))]);
+}
+
+#[test]
+fn prune_goes_through_every_store() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 50);
+    let dir = cluster.path("backup");
+    let config = with_copies(&dir, 1);
+    let ids = [create(&cluster, &config), create(&cluster, &config)];
+    let mut yaml = fs::read_to_string(&config).unwrap();
+    yaml.push_str("retention: {max_backups: 1, min_backups: 1}\n");
+    fs::write(&config, yaml).unwrap();
+    let prune = ["backup", "prune", "--config", arg(&config)];
+    let planned = Cli::offline().json(&[&prune[..], &["--dry-run"]].concat());
+    let going = |report: &Value| -> Vec<Value> {
+        let all = report["backups"].as_array().unwrap().iter();
+        let going = all.filter(|backup| backup["action"] == "delete");
+        going.inspect(|it| assert_eq!(it["id"], ids[0])).map(|it| it["store"].clone()).collect()
+    };
+    assert_eq!(going(&planned), ["primary", "second", "third"]);
+    let pruned = Cli::offline().json(&[&prune[..], &["--yes"]].concat());
+    assert_eq!(going(&pruned), ["primary", "second", "third"]);
+    for store in ["primary", "second", "third"] {
+        let left = backups(&config, &["--store", store]);
+        assert_eq!(left.len(), 1, "store {store}");
+        assert_eq!(left[0]["id"], ids[1]);
+    }
+}

@@ -190,6 +190,18 @@ fn a_store_is_put_right() {
         let said = store.fails(5, &["restore", "--backup", "latest", "--db", arg(&db)]);
         assert!(said.contains("is newer") && said.contains("catalog rebuild"), "{said}");
         assert!(said.contains(id(&made[0])) && !db.exists(), "{said}");
+        // Damaged metadata are in the way of others, and nobody may take them away unasked.
+        for mend in [
+            &["catalog", "rebuild"][..],
+            &["catalog", "rebuild", "--backup", id(&made[1])],
+            &["catalog", "fsck", "--repair", "--yes"],
+        ] {
+            if left.is_some() {
+                let said = store.fails(5, mend);
+                assert!(said.contains("left alone") && said.contains("metadata.json"), "{said}");
+                assert!(newest.exists(), "{mend:?}");
+            }
+        }
     }
     fs::write(&newest, &whole).unwrap();
 
