@@ -1,7 +1,8 @@
-//! `backup prune`: let old backups go by the retention rules. `--dry-run` shows the plan.
+//! `backup prune`: let old backups go by the retention rules, in every store by itself. `--dry-run` shows the plan.
 
 use super::confirm::Confirmation;
 use super::setup::{ConfigFile, Setup, now};
+use super::stores::{Place, Round};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::{Report, table};
@@ -47,6 +48,8 @@ struct Pruned {
 
 #[derive(Debug, Serialize)]
 struct PrunedBackup {
+    /// In which store, if there are several.
+    store: Option<String>,
     id: String,
     timestamp: Option<String>,
     epoch: Option<u64>,
@@ -58,42 +61,80 @@ struct PrunedBackup {
     outcome: Option<String>,
 }
 
-/// Runs it.
+/// Runs it. Every store is pruned by itself, the primary one first: what goes there is copied nowhere again.
 pub async fn run(context: &Context, prune: Prune) -> Result<(), Failure> {
     let mut setup = prune.config.open()?;
     rules(&setup)?;
+    let mut round = Round::begin(&setup).await?;
+    let mut report = Pruned { dry_run: prune.dry_run, backups: Vec::new() };
+    let mut looked = false;
     if prune.dry_run {
-        let catalog = setup.catalog().await?;
-        let plan = decide(&setup, &catalog, None)?;
-        return context.print(&Pruned::new(true, &catalog, &plan, &BTreeMap::new()));
+        for place in std::mem::take(&mut round.places) {
+            match decide(&place.setup, &place.catalog, None) {
+                Ok(plan) => {
+                    looked = true;
+                    report.add(&place, &place.catalog, &plan, &BTreeMap::new());
+                }
+                Err(failure) => round.failed(place.name.as_deref(), failure),
+            }
+        }
+    } else {
+        let agreed = match prune.confirmation.yes {
+            true => None,
+            false => Some(ask(&mut round, prune.confirmation).await?),
+        };
+        for mut place in std::mem::take(&mut round.places) {
+            let agreed = agreed.as_ref().map(|agreed| &agreed[&place.store]);
+            match prune_one(&mut setup, &mut place, agreed).await {
+                Ok((catalog, plan, fates)) => {
+                    looked = true;
+                    report.add(&place, &catalog, &plan, &fates);
+                    if let Err(failure) = first_failure(&fates) {
+                        round.failed(place.name.as_deref(), failure);
+                    }
+                }
+                Err(failure) => round.failed(place.name.as_deref(), failure),
+            }
+        }
     }
-    let agreed = match prune.confirmation.yes {
-        true => None,
-        false => Some(ask(&mut setup, prune.confirmation).await?),
-    };
-    let lock = setup.lock("backup prune").await?;
-    let result = prune_locked(context, &mut setup, agreed.as_ref()).await;
-    lock.release().await;
-    result
+    if looked {
+        context.print(&report)?;
+    }
+    round.end(None)
 }
 
-/// Shows what is to go, and asks. Whoever is asked may take all night, and has no lock meanwhile.
-async fn ask(setup: &mut Setup, confirmation: Confirmation) -> Result<BTreeSet<BackupId>, Failure> {
+/// What is to go from each store.
+type Agreed = BTreeMap<StoreIndex, BTreeSet<BackupId>>;
+
+/// Shows what is to go from all stores, and asks. Whoever is asked may take all night, and has no lock meanwhile.
+async fn ask(round: &mut Round, confirmation: Confirmation) -> Result<Agreed, Failure> {
+    let (mut agreed, mut reasons) = (Agreed::new(), String::new());
+    for mut place in std::mem::take(&mut round.places) {
+        let plan = match plan_once(&mut place.setup).await {
+            Ok(plan) => plan,
+            Err(failure) => {
+                round.failed(place.name.as_deref(), failure);
+                continue;
+            }
+        };
+        let label = place.label();
+        let going = plan.decisions.iter().filter(|it| matches!(it.verdict, Verdict::Delete(_)));
+        reasons.extend(going.map(|it| format!("{label}{}: {}\n", it.id, it.verdict)));
+        agreed.insert(place.store, plan.deletions().collect());
+        round.places.push(place);
+    }
+    let count: usize = agreed.values().map(BTreeSet::len).sum();
+    if count > 0 {
+        confirmation.ask(&format!("{reasons}Delete these {count} backups?"))?;
+    }
+    Ok(agreed)
+}
+
+async fn plan_once(setup: &mut Setup) -> Result<Plan, Failure> {
     let lock = setup.lock("backup prune").await?;
     let planned = plan_locked(setup).await;
     lock.release().await;
-    let (_, plan) = planned?;
-    let going: BTreeSet<BackupId> = plan.deletions().collect();
-    if !going.is_empty() {
-        let reasons: String = plan
-            .decisions
-            .iter()
-            .filter(|decision| matches!(decision.verdict, Verdict::Delete(_)))
-            .map(|decision| format!("{}: {}\n", decision.id, decision.verdict))
-            .collect();
-        confirmation.ask(&format!("{reasons}Delete these {} backups?", going.len()))?;
-    }
-    Ok(going)
+    Ok(planned?.1)
 }
 
 /// With the lock, the store tells its clock, and what is unfinished stays unfinished.
@@ -103,12 +144,28 @@ async fn plan_locked(setup: &mut Setup) -> Result<(Catalog, Plan), Failure> {
     Ok((catalog, plan))
 }
 
-/// Removes what is to go, as far as it was agreed upon.
+/// What was in a store, what was to go, and what became of it.
+type Outcome = (Catalog, Plan, BTreeMap<BackupId, Fate>);
+
+/// Removes what is to go from one store, as far as it was agreed upon. `all` names the stores.
+async fn prune_one(
+    all: &mut Setup,
+    place: &mut Place,
+    agreed: Option<&BTreeSet<BackupId>>,
+) -> Result<Outcome, Failure> {
+    let lock = place.setup.lock("backup prune").await?;
+    let pruned = prune_locked(&mut place.setup, agreed).await;
+    if pruned.is_ok() {
+        tidy(all, place.store, &Older::Stay).await;
+    }
+    lock.release().await;
+    pruned
+}
+
 async fn prune_locked(
-    context: &Context,
     setup: &mut Setup,
     agreed: Option<&BTreeSet<BackupId>>,
-) -> Result<(), Failure> {
+) -> Result<Outcome, Failure> {
     let (catalog, plan) = plan_locked(setup).await?;
     let is_agreed = |id: &BackupId| agreed.is_none_or(|agreed| agreed.contains(id));
     let going: Vec<BackupId> = plan.deletions().filter(is_agreed).collect();
@@ -117,9 +174,7 @@ async fn prune_locked(
         let machine = Remove::new(going, Force::Respect, now()).despite(plan.forgotten.clone());
         fates = carry_out(setup, machine).await;
     }
-    tidy(setup, StoreIndex::PRIMARY, &Older::Stay).await;
-    context.print(&Pruned::new(false, &catalog, &plan, &fates))?;
-    first_failure(&fates)
+    Ok((catalog, plan, fates))
 }
 
 /// What the configuration says; what nobody has said is not made up.
@@ -183,18 +238,21 @@ pub fn first_failure(fates: &BTreeMap<BackupId, Fate>) -> Result<(), Failure> {
 }
 
 impl Pruned {
-    fn new(
-        dry_run: bool,
+    fn add(
+        &mut self,
+        place: &Place,
         catalog: &Catalog,
         plan: &Plan,
         fates: &BTreeMap<BackupId, Fate>,
-    ) -> Self {
+    ) {
+        let dry_run = self.dry_run;
         let backup = |decision: &raftkv_core::backup::retention::Decision| {
             let entry = catalog.entries.iter().find(|entry| entry.id == decision.id);
             let is_to_go = matches!(decision.verdict, Verdict::Delete(_));
             let untouched = (is_to_go && !dry_run).then(|| NOT_SHOWN.to_owned());
             let metadata = entry.and_then(|entry| entry.metadata.as_ref());
             PrunedBackup {
+                store: place.name.clone(),
                 id: decision.id.to_string(),
                 timestamp: metadata.map(|metadata| rfc3339(metadata.timestamp)),
                 epoch: metadata.map(|metadata| metadata.epoch.0),
@@ -204,16 +262,21 @@ impl Pruned {
                 outcome: fates.get(&decision.id).map(ToString::to_string).or(untouched),
             }
         };
-        Pruned { dry_run, backups: plan.decisions.iter().map(backup).collect() }
+        self.backups.extend(plan.decisions.iter().map(backup));
     }
 }
 
 impl Report for Pruned {
     fn table(&self) -> String {
-        let mut rows = table::new(&["ID", "TIME", "INDEX", "ACTION", "REASON", "OUTCOME"]);
+        let mut columns = vec!["ID", "TIME", "INDEX", "ACTION", "REASON", "OUTCOME"];
+        if self.backups.iter().any(|backup| backup.store.is_some()) {
+            columns.insert(0, "STORE");
+        }
+        let mut rows = table::new(&columns);
         for backup in &self.backups {
             let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
-            rows.add_row([
+            let mut row: Vec<String> = backup.store.iter().cloned().collect();
+            row.extend([
                 backup.id.clone(),
                 or_dash(&backup.timestamp),
                 backup.raft_index.map_or("-".into(), |index| index.to_string()),
@@ -221,6 +284,7 @@ impl Report for Pruned {
                 backup.reason.clone(),
                 or_dash(&backup.outcome),
             ]);
+            rows.add_row(row);
         }
         table::text(&rows)
     }
