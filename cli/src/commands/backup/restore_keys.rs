@@ -3,6 +3,8 @@
 //! Invariants: a key that the cluster has is replaced only with `--overwrite`; nothing is deleted; run again after an interruption, it
 //! does what is left. What is done about each key is decided by [`raftkv_core::backup::compare`].
 
+mod pace;
+
 use super::load::Loading;
 use super::progress::Meter;
 use crate::commands::range::Pages;
@@ -10,6 +12,7 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Report;
 use clap::Args;
+use pace::{Pace, batch_keys};
 use raftkv_core::api::{Error, KeyRange, KeyValue, RangeRequest, Revision, WriteOp, WriteResult};
 use raftkv_core::backup::compare::{Comparison, Decision, Existing, Write, transaction};
 use raftkv_core::backup::machine::Progress;
@@ -17,11 +20,8 @@ use raftkv_node::client::{Client, ClientError};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
-use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
-/// Keys per transaction, as long as the cluster takes so many.
-const BATCH_KEYS_MAX: usize = 128;
 /// Bytes of keys and values per transaction, unless one key alone has more.
 const BATCH_BYTES_MAX: u64 = 256 << 10;
 
@@ -87,9 +87,8 @@ pub async fn run(context: &Context, asked: RestoreKeys) -> Result<(), Failure> {
         client: &client,
         batch: Vec::new(),
         batch_bytes: 0,
-        batch_keys_max: BATCH_KEYS_MAX,
-        next_at: started,
-        per_key: Duration::from_secs(1) / asked.rate,
+        batch_keys_max: batch_keys(asked.rate),
+        pace: Pace::new(asked.rate),
         meter: Meter::new(context),
         progress: Progress { done_bytes: 0, total_bytes: Some(total_bytes) },
         report: RestoredKeys {
@@ -146,11 +145,9 @@ struct Writer<'a> {
     client: &'a Client,
     batch: Vec<Write>,
     batch_bytes: u64,
-    /// As many as the cluster has not refused to take at once.
+    /// As many as the rate allows at once, and the cluster has not refused to take.
     batch_keys_max: usize,
-    /// The rate allows the next transaction from then on.
-    next_at: Instant,
-    per_key: Duration,
+    pace: Pace,
     meter: Meter,
     progress: Progress,
     report: RestoredKeys,
@@ -207,8 +204,8 @@ impl Writer<'_> {
         if self.report.dry_run {
             return Ok(Outcome::Written);
         }
-        sleep_until(self.next_at).await;
-        let next_at = self.next_at.max(Instant::now()) + self.per_key * writes.len() as u32;
+        self.pace.wait().await;
+        let next_at = self.pace.after(writes.len());
         let result = match self.client.write(WriteOp::Txn(transaction(writes))).await {
             Ok(result) => result,
             Err(ClientError::Refused(Error::TooLarge { .. })) if writes.len() > 1 => {
@@ -216,7 +213,7 @@ impl Writer<'_> {
             }
             Err(error) => return Err(self.broken_off(error)),
         };
-        self.next_at = next_at;
+        self.pace.written(next_at);
         if !matches!(result, WriteResult::Txn { succeeded: true, .. }) {
             return Ok(Outcome::Taken);
         }
