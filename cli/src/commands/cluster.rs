@@ -1,7 +1,7 @@
 //! `cluster`: what concerns a whole cluster. `cluster restore` is the way back after everything was lost.
 
 use super::backup::restore::members;
-use super::backup::restore::prepare::{Preparation, Prepared};
+use super::backup::restore::prepare::{BACKUPS_AGAIN, Preparation, Prepared, start_command};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Report;
@@ -52,9 +52,7 @@ pub async fn run(context: &Context, cluster: Cluster) -> Result<(), Failure> {
     let first = restore.preparation.run(context, &members.alone(), None).await?;
     let join = members.others().map(|other| {
         let (id, address) = (other.node.member(), other.address.clone());
-        let seed = &first.address;
-        let start =
-            format!("raftkv-node --id {id} --data-dir DIR --listen {address} --join {seed}");
+        let start = start_command(id, "DIR", &address, Some(&first.address));
         Joining { id, address, start }
     });
     let join = join.collect();
@@ -70,6 +68,7 @@ impl Report for RestoredCluster {
         for joining in &self.join {
             text.push_str(&format!("\n  {}", joining.start));
         }
+        text.push_str(&format!("\n{BACKUPS_AGAIN}"));
         text.push_str("\nnodes of the old cluster are refused: leave them off, and remove their data when you are sure");
         text
     }

@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Report;
 use clap::Args;
-use prepare::{Preparation, Prepared};
+use prepare::{BACKUPS_AGAIN, Preparation, Prepared};
 use raftkv_core::ids::ClusterId;
 use serde::Serialize;
 
@@ -50,7 +50,7 @@ pub async fn run(context: &Context, restore: Restore) -> Result<(), Failure> {
 impl Report for Restored {
     fn table(&self) -> String {
         format!(
-            "{}\nstart it:            {}\nprepare another one: repeat the command there with --id, --backup {}, --cluster-id {} and --lost-epoch {}",
+            "{}\nstart it:            {}\n{BACKUPS_AGAIN}\nprepare another one: repeat the command there with --id, --backup {}, --cluster-id {} and --lost-epoch {}",
             self.0.summary(),
             self.0.start_command(),
             self.0.backup,

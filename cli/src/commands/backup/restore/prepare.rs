@@ -18,6 +18,7 @@ use raftkv_core::ids::{ClusterId, Epoch, Identity};
 use raftkv_node::disk::directory::sync_directory;
 use serde::Serialize;
 use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// What is restored, and where to.
@@ -187,7 +188,26 @@ impl Prepared {
 
     /// The command that starts the node.
     pub fn start_command(&self) -> String {
-        let db = self.db.display();
-        format!("raftkv-node --id {} --data-dir {db} --listen {}", self.id, self.address)
+        start_command(self.id, &self.db.display().to_string(), &self.address, None)
     }
+}
+
+/// What else a node is to be told, which no backup knows.
+pub const BACKUPS_AGAIN: &str = "give each node its backup configuration again (--backup-config FILE), or it makes no backups; \
+    where it says --cert-dir, name the directory of its certificates";
+
+/// The command that starts a node. Without certificates it listens on loopback only, and calls nobody elsewhere.
+pub fn start_command(id: u32, db: &str, address: &str, seed: Option<&str>) -> String {
+    let mut command = format!("raftkv-node --id {id} --data-dir {db} --listen {address}");
+    if !is_loopback(address) || !seed.is_none_or(is_loopback) {
+        command.push_str(" --cert-dir DIR");
+    }
+    if let Some(seed) = seed {
+        command.push_str(&format!(" --join {seed}"));
+    }
+    command
+}
+
+fn is_loopback(address: &str) -> bool {
+    address.parse().is_ok_and(|address: SocketAddr| address.ip().is_loopback())
 }
