@@ -236,3 +236,45 @@ fn fresh_id(object: &Path) -> String {
     let first = if id.starts_with('0') { '1' } else { '0' };
     format!("{first}{}", &id[1..])
 }
+
+#[test]
+fn the_lines_that_start_a_restored_cluster_can_be_used_as_they_are() {
+    let store = Store::new("");
+    store.create();
+    let restore = |to: &str, members: &str, format: &str| {
+        let db = store.cluster.path(to);
+        let args = ["cluster", "restore", "--config", arg(&store.config), "--db", arg(&db)];
+        let more = ["--backup", "latest", "--initial-cluster", members, "-o", format];
+        Cli::offline().ok(&[&args[..], &more].concat())
+    };
+    let here = restore("here", "1=127.0.0.1:7400,2=127.0.0.1:7401", "table");
+    let there = restore("there", "1=10.0.1.1:7400,2=10.0.1.2:7400", "table");
+    let start = |said: &str| -> Vec<bool> {
+        let lines = said.lines().filter(|line| line.contains("raftkv-node "));
+        lines.map(|line| line.contains(" --cert-dir DIR")).collect()
+    };
+    assert_eq!((start(&here), start(&there)), (vec![false; 2], vec![true; 2]), "{here}\n{there}");
+    for said in [&here, &there] {
+        assert!(said.contains("--backup-config FILE"), "{said}");
+    }
+    let join = "--listen 10.0.1.2:7400 --cert-dir DIR --join 10.0.1.1:7400";
+    assert!(there.contains(join), "{there}");
+}
+
+#[test]
+fn messages_name_what_the_command_has_and_what_it_comes_to() {
+    let mut store = Store::new("");
+    let said = store.fails(10, &["list"]);
+    assert!(said.contains("nothing was backed up there yet"), "{said}");
+    store.create();
+    store.cluster.launch(0);
+    let db = store.cluster.data_dir(0);
+    for refused in [
+        &["create", "--db", arg(&db)][..],
+        &["restore", "--backup", "latest", "--db", arg(&db), "--force"],
+    ] {
+        let said = store.fails(13, refused);
+        assert!(said.contains("in use") && said.contains("--db"), "{said}");
+        assert!(!said.contains("--data-dir"), "{said}");
+    }
+}

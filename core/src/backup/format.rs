@@ -198,7 +198,7 @@ pub enum FormatError {
     HeaderForged,
     /// An unencrypted backup where only encrypted ones are expected.
     #[error(
-        "the backup is not encrypted although encryption is configured; if you trust where it comes from, allow plaintext explicitly"
+        "the backup is not encrypted although encryption is configured; if you trust where it comes from, allow plaintext explicitly (--allow-plaintext)"
     )]
     PlaintextRefused,
 }

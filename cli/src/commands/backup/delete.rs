@@ -23,8 +23,8 @@ use serde::Serialize;
 pub struct Delete {
     #[command(flatten)]
     config: ConfigFile,
-    /// Which: an id, or the beginning of one
-    #[arg(long, value_name = "ID")]
+    /// Which: an id, the beginning of one, latest, or the newest of a time
+    #[arg(long, value_name = "ID|latest|@TIME")]
     backup: String,
     /// Delete it even if it is pinned, in use or the only complete one, without asking
     #[arg(long)]
@@ -38,8 +38,8 @@ pub struct Delete {
 pub struct Pin {
     #[command(flatten)]
     config: ConfigFile,
-    /// Which: an id, the beginning of one, or latest
-    #[arg(value_name = "ID|latest")]
+    /// Which: an id, the beginning of one, latest, or the newest of a time
+    #[arg(value_name = "ID|latest|@TIME")]
     backup: String,
     /// Why, for whoever wonders later
     #[arg(long, default_value = "")]
@@ -51,8 +51,8 @@ pub struct Pin {
 pub struct Unpin {
     #[command(flatten)]
     config: ConfigFile,
-    /// Which: an id, or the beginning of one
-    #[arg(value_name = "ID")]
+    /// Which: an id, the beginning of one, latest, or the newest of a time
+    #[arg(value_name = "ID|latest|@TIME")]
     backup: String,
 }
 

@@ -312,11 +312,15 @@ fn select_failure(error: SelectError) -> Failure {
 
 /// A store that failed.
 pub fn store_failure(error: &BlobError) -> Failure {
-    let exit = match error.kind {
-        BlobErrorKind::NotFound => Exit::NotFound,
-        _ => Exit::Storage,
-    };
-    Failure::new(exit, format!("the backup store: {error}"))
+    match error.kind {
+        BlobErrorKind::NotFound => {
+            let what = format!(
+                "the backup store is not there: nothing was backed up there yet, or the configuration names another place ({error})"
+            );
+            Failure::new(Exit::NotFound, what)
+        }
+        _ => Failure::new(Exit::Storage, format!("the backup store: {error}")),
+    }
 }
 
 /// A backup that cannot be read.
@@ -359,6 +363,7 @@ mod tests {
         let local = "provider:\n  type: local\n  local_path: /nowhere\n";
         let cases = [
             (format!("{local}retention:\n  max_backup: 3\n"), Exit::Usage),
+            (format!("{local}schedule:\n  timezone: Europe/Nowhere\n"), Exit::Usage),
             (format!("{local}backup:\n  encryption:\n    enabled: true\n"), Exit::Key),
             (
                 format!(

@@ -9,6 +9,7 @@ use raftkv_core::boot::{BootError, Image};
 use raftkv_core::snapshot::{Encoder, Header};
 use raftkv_node::blob::Piece;
 use raftkv_node::client::{Client, ClientError, View};
+use raftkv_node::disk::directory::DirectoryError;
 use raftkv_node::disk::{self, Directory};
 use std::path::Path;
 use std::time::Duration;
@@ -151,7 +152,7 @@ pub fn stopped(path: &Path) -> Result<Frozen, Failure> {
         let what = format!("{} holds no node: there is no identity in it", path.display());
         return Err(Failure::new(Exit::NotFound, what));
     }
-    let directory = Directory::open(path).map_err(|error| Failure::new(Exit::Storage, error))?;
+    let directory = Directory::open(path).map_err(|error| unusable(&error))?;
     let image = disk::look(&directory).map_err(|error| {
         let exit = match error {
             BootError::Unreadable { .. } => Exit::Storage,
@@ -183,6 +184,27 @@ pub fn stopped(path: &Path) -> Result<Frozen, Failure> {
         let _ = sender.blocking_send(Piece::End);
     });
     Ok(Frozen { source, stream })
+}
+
+/// A data directory that cannot be opened. The node's own messages name a flag of the node.
+pub fn unusable(error: &DirectoryError) -> Failure {
+    match error {
+        DirectoryError::Locked { root, owner } => {
+            let root = root.display();
+            let what = format!(
+                "the data directory {root} is in use by process {owner}: stop it first, or name another --db"
+            );
+            Failure::new(Exit::Refused, what)
+        }
+        DirectoryError::Denied { root, error } => {
+            let root = root.display();
+            let what = format!(
+                "the data directory {root} cannot be made or written: {error}; run this as the user that runs the node, or name another --db"
+            );
+            Failure::new(Exit::Storage, what)
+        }
+        error => Failure::new(Exit::Storage, error),
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@
 //! is bounded, and trusted only as far as the directory agrees; a different command, or one that would take another backup by now, is
 //! never answered with it.
 
-use crate::failure::{Exit, Failure};
+use crate::commands::backup::source::unusable;
+use crate::failure::Failure;
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::metadata::Metadata;
 use raftkv_core::boot::Image;
@@ -133,7 +134,7 @@ impl Finished {
         let directory = match Directory::open(path) {
             Ok(directory) => directory,
             Err(error @ DirectoryError::Locked { .. }) => {
-                return Err(Failure::new(Exit::Refused, error));
+                return Err(unusable(&error));
             }
             Err(_) => return Ok(None),
         };

@@ -5,6 +5,7 @@
 
 use super::place::{self, aside, parent, restoring};
 use super::repeat::Record;
+use crate::commands::backup::source::unusable;
 use crate::failure::{Exit, Failure};
 use raftkv_core::api::MemberInfo;
 use raftkv_core::boot::{GenesisBase, genesis};
@@ -66,7 +67,7 @@ impl Target {
             return Err(place::irreplaceable(path, "it is a link: name the directory itself"));
         }
         let node = (occupied && is_a_nodes(path)).then(|| Directory::open(path)).transpose();
-        let node = node.map_err(|error| Failure::new(Exit::Refused, error))?;
+        let node = node.map_err(|error| Failure::new(Exit::Refused, unusable(&error)))?;
         Ok(Target { path: path.to_owned(), occupied, _node: node })
     }
 
@@ -107,7 +108,8 @@ pub fn end_publishing(path: &Path) -> Result<(), Failure> {
     if !is_free || Record::read(&place).is_none() {
         return Ok(());
     }
-    let _lock = Directory::open(&place).map_err(|error| Failure::new(Exit::Refused, error))?;
+    let _lock =
+        Directory::open(&place).map_err(|error| Failure::new(Exit::Refused, unusable(&error)))?;
     let moved = Record::read(&place).and_then(|record| record.moved_aside);
     if moved.is_some_and(|number| aside(path, number).exists()) {
         take_place(&place, path)?;
@@ -159,7 +161,7 @@ fn remove_leftovers(place: &Path) -> Result<(), Failure> {
     if fs::symlink_metadata(place).is_ok_and(|it| it.is_dir())
         && let Err(error @ DirectoryError::Locked { .. }) = Directory::open(place)
     {
-        return Err(Failure::new(Exit::Refused, error));
+        return Err(unusable(&error));
     }
     match fs::remove_dir_all(place) {
         Err(error) if error.kind() == ErrorKind::NotADirectory => {
