@@ -18,6 +18,7 @@ mod proposals;
 mod removal;
 mod snapshots;
 mod stop;
+mod trial;
 mod views;
 
 use crate::api::{Error, MemberInfo, Request, Response};

@@ -12,6 +12,7 @@ use crate::memory;
 use crate::metrics::MetricsPort;
 use crate::net::{NetSettings, Port, close};
 use crate::start;
+use raftkv_core::backup::BackupId;
 use raftkv_core::backup::create::Settings as Making;
 use raftkv_core::backup::prune::Pruning;
 use raftkv_core::backup::read::Access;
@@ -55,11 +56,11 @@ pub async fn run_on(settings: Settings, file_system: Arc<dyn FileSystem>) -> Res
     let identity = image.identity;
     let backups = match backups {
         None if is_trial(&settings, &image) => {
-            Some(Backups::new(&BackupConfig::embedded(&settings.data_dir))?)
+            let trial = Backups::new(&BackupConfig::embedded(&settings.data_dir))?;
+            Some(Backups { trial: Some(found(&settings.data_dir)), ..trial })
         }
         backups => backups,
     };
-    let has_backups = backups.is_some();
 
     let (inbox, inputs) = mpsc::channel(INBOX_INPUTS_MAX);
     stop_on_signal(inbox.clone())?;
@@ -70,15 +71,18 @@ pub async fn run_on(settings: Settings, file_system: Arc<dyn FileSystem>) -> Res
     let clock = SystemClock::new();
     let mut node = Node::new(settings.core.clone(), *image, seed()?, clock.now());
     memory::release_freed();
-    let stores = backups.map(|Backups { settings, access, pruning, copies, stores }| {
-        node.make_backups(settings, access);
+    let stores = backups.map(|Backups { settings, access, trial, pruning, copies, stores }| {
+        match trial {
+            Some(made) => node.try_backups(settings, access, made),
+            None => node.make_backups(settings, access),
+        }
         pruning.into_iter().for_each(|pruning| node.prune_backups(pruning));
         copies.into_iter().for_each(|copies| node.copy_backups(copies));
         stores
     });
     let blob = Uploads::new(stores, &inbox);
     drop(inbox);
-    greet(&settings, &identity, has_backups)?;
+    greet(&settings, &identity, node.can_make_backups())?;
 
     let driver = Driver::new(node, inputs, net, disk, blob, clock);
     // The driver panics only when an invariant of the core is broken; then nothing may go on.
@@ -95,6 +99,8 @@ pub async fn run_on(settings: Settings, file_system: Arc<dyn FileSystem>) -> Res
 struct Backups {
     settings: Making,
     access: Access,
+    /// Only to try things out, beside these.
+    trial: Option<Vec<BackupId>>,
     pruning: Option<Pruning>,
     copies: Option<Copies>,
     stores: Stores,
@@ -108,10 +114,17 @@ fn with_backups(path: &Path) -> Result<Backups, Failure> {
     Backups::new(&loaded)
 }
 
-/// Whether this node is its cluster's only member, without certificates, and was not told where backups go.
+/// Whether this node is its cluster's only member, without certificates, and was not told where backups go. What its log says may be newer:
+/// so the core decides again at each backup.
 fn is_trial(settings: &Settings, image: &Image) -> bool {
     let is_alone = image.peers.is_empty() && image.state.members().count() == 1;
     settings.backup_config.is_none() && settings.cert_dir.is_none() && is_alone
+}
+
+/// The backups in this directory, by their names. One that cannot be read has none.
+fn found(data_dir: &Path) -> Vec<BackupId> {
+    let names = std::fs::read_dir(data_dir.join("backups")).into_iter().flatten().flatten();
+    names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 impl Backups {
@@ -120,6 +133,7 @@ impl Backups {
         Ok(Backups {
             settings: loaded.settings(env!("CARGO_PKG_VERSION")).map_err(|error| failed(&error))?,
             access: loaded.access(false),
+            trial: None,
             pruning: loaded.pruning(),
             copies: loaded.copies(),
             stores: Stores::open(&loaded.config).map_err(|error| failed(&error))?,
@@ -194,7 +208,7 @@ fn seed() -> Result<Seed, std::io::Error> {
 }
 
 /// What is served, and what to type next.
-fn greet(settings: &Settings, identity: &Identity, has_backups: bool) -> std::io::Result<()> {
+fn greet(settings: &Settings, identity: &Identity, can_try: bool) -> std::io::Result<()> {
     let Identity { cluster, node, .. } = identity;
     let address = &settings.advertise;
     let (safety, certs) = match &settings.cert_dir {
@@ -214,9 +228,9 @@ fn greet(settings: &Settings, identity: &Identity, has_backups: bool) -> std::io
     }
     match &settings.backup_config {
         Some(file) => writeln!(out, "  makes backups as {} says", file.display())?,
-        None if has_backups => {
+        None if can_try => {
             let place = settings.data_dir.join("backups");
-            let what = "when asked: raftkv-cli backup create --in-cluster";
+            let what = "when asked, as long as it is alone: raftkv-cli backup create --in-cluster";
             writeln!(out, "  makes backups in {} {what}", place.display())?;
         }
         None => {}

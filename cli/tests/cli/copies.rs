@@ -373,3 +373,29 @@ fn prune_goes_through_every_store() {
         assert_eq!(left[0]["id"], ids[1]);
     }
 }
+
+#[test]
+fn a_restored_node_that_was_told_nothing_makes_no_plain_backups() {
+    let mut old = Cluster::prepare(1);
+    let config = encrypted(&old.path("backup"));
+    old.launch_with(0, &["--backup-config", arg(&config)]);
+    fill(&old, 100);
+    let create = ["backup", "create", "--in-cluster"];
+    assert_eq!(old.cli().json(&create)["outcome"], "complete");
+    let refuses = |cluster: &Cluster| {
+        let line = cluster.cli().fails(4, &[&["--timeout", "5s"], &create[..]].concat());
+        assert!(line.contains("`backup_config` on at least one"), "{line}");
+        assert!(!cluster.data_dir(0).join("backups").exists());
+    };
+    old.kill(0);
+    let mut new = Cluster::prepare(1);
+    let (db, members) = (new.data_dir(0), new.initial_cluster());
+    let restore = ["cluster", "restore", "--config", arg(&config), "--backup", "latest", "--db"];
+    Cli::offline().ok(&[&restore[..], &[arg(&db), "--initial-cluster", &members]].concat());
+    new.launch(0);
+    refuses(&new);
+    assert!(!new.log(0).contains("makes backups in"), "{}", new.log(0));
+    // Nor does the old one, which is only started without its flag.
+    old.launch(0);
+    refuses(&old);
+}

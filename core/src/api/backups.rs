@@ -134,7 +134,7 @@ pub struct BackupStatus {
     pub backups: Backups,
     /// The asked node.
     pub node: NodeId,
-    /// Whether that node could make a backup: it has a backup configuration.
+    /// Whether that node could make a backup: it has a backup configuration, or is alone and tries things out.
     pub able: bool,
     /// Its calendar.
     pub wall: Wall,

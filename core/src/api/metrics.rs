@@ -68,7 +68,7 @@ impl Page {
         let backups = &status.backups;
         let overdue_ms = status.overdue.map_or(0, |slot| status.wall.0.saturating_sub(slot.0));
         for (name, help, value) in [
-            ("backup_able", "Whether this node has a backup configuration.", status.able),
+            ("backup_able", "Whether this node can make backups.", status.able),
             ("backup_scheduled", "Whether there is a schedule.", backups.schedule.is_some()),
             ("backup_paused", "Whether the schedule is paused.", backups.paused),
             ("backup_running", "Whether a run is under way.", backups.run.is_some()),

@@ -52,7 +52,7 @@ struct Choosing {
 /// Whether a node can make a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ability {
-    /// It has no backup configuration.
+    /// It has no backup configuration, nor may it do without.
     None,
     /// Not now: it is still at work on another, or about to stop.
     Busy,
@@ -87,7 +87,7 @@ impl Node {
         let wall = self.now.wall;
         BackupStatus {
             node: self.identity.node,
-            able: self.maker.is_able(),
+            able: self.can_make_backups(),
             wall,
             next: backups.upcoming(wall, UPCOMING),
             overdue: self.state.due_slot(wall).filter(|_| backups.run.is_none()),
@@ -161,7 +161,7 @@ impl Node {
 
     /// The leader asks whether this node can make a backup.
     pub(super) fn on_backup_ask(&mut self, from: NodeId, round: u64) {
-        let frame = match self.maker.ability() {
+        let frame = match self.ability() {
             Ability::Ready(life) if !self.stopping.is_stopping() => {
                 PeerFrame::BackupAnswer { round, life: Some(life) }
             }
@@ -194,7 +194,7 @@ impl Node {
         let followers = able.iter().filter(|(node, _)| self.has_caught_up(**node));
         let best = followers.max_by_key(|(node, _)| (matched(**node), std::cmp::Reverse(**node)));
         let best = best.map(|(node, life)| (*node, *life));
-        let here = self.maker.ready().map(|life| (self.identity.node, life));
+        let here = self.ready_to_make().map(|life| (self.identity.node, life));
         let Some((node, life)) = best.or(here) else { return self.nobody_can(&choosing) };
         let id = BackupId::draw(self.maker.rng());
         let lease_ms = self.config.backup_lease.as_millis();
@@ -205,7 +205,7 @@ impl Node {
     /// Says that there is nobody, and why.
     fn nobody_can(&mut self, choosing: &Choosing) {
         let Choosing { req, slot, able, busy, .. } = choosing;
-        let here = Some(self.identity.node).filter(|_| self.maker.is_able());
+        let here = Some(self.identity.node).filter(|_| self.can_make_backups());
         let could: BTreeSet<NodeId> = able.keys().chain(busy).copied().chain(here).collect();
         let could: Vec<String> = could.into_iter().map(|node| node.to_string()).collect();
         let what = match could.is_empty() {

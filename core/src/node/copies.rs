@@ -63,6 +63,11 @@ impl Copier {
         }
     }
 
+    /// The last entry that the log had when this life of the node began.
+    pub(super) fn born(&self) -> u64 {
+        self.born
+    }
+
     /// Takes the result of an operation, if it is about copies; says whether it was.
     pub(super) fn take(&mut self, op: OpId, result: &Result<BlobDone, BlobError>) -> bool {
         self.tend.as_mut().is_some_and(|(_, tend)| tend.take(op, result))

@@ -7,6 +7,7 @@
 use super::Node;
 use super::backups::Ability;
 use crate::api::{PruneReport, Run, RunOutcome};
+use crate::backup::BackupId;
 use crate::backup::create::{Settings, Source};
 use crate::backup::machine::{Action, ActionResult, WorkDone};
 use crate::backup::making::{Making, Order};
@@ -28,6 +29,8 @@ const REPORT_EVERY: Span = Span::from_millis(1_000);
 #[derive(Debug)]
 pub(super) struct Maker {
     settings: Option<(Settings, Access)>,
+    /// The node may only try backups; those that it made in earlier lives.
+    pub(super) trial: Option<Vec<BackupId>>,
     pruning: Option<Pruning>,
     rng: Rng,
     life: u64,
@@ -69,6 +72,7 @@ impl Maker {
         let mut rng = seed.fork("backups");
         Maker {
             settings: None,
+            trial: None,
             pruning: None,
             life: rng.next_u64(),
             rng,
@@ -78,25 +82,6 @@ impl Maker {
             next_op: 1,
             next_report: Mono(0),
             told: Milestone::Working,
-        }
-    }
-
-    /// Whether this node has a backup configuration.
-    pub(super) fn is_able(&self) -> bool {
-        self.settings.is_some()
-    }
-
-    /// This life of the node, if it can begin a backup now.
-    pub(super) fn ready(&self) -> Option<u64> {
-        (self.is_able() && self.making.is_none()).then_some(self.life)
-    }
-
-    /// What this node says when it is asked for a backup.
-    pub(super) fn ability(&self) -> Ability {
-        match self.ready() {
-            Some(life) => Ability::Ready(life),
-            None if self.is_able() => Ability::Busy,
-            None => Ability::None,
         }
     }
 
@@ -128,6 +113,26 @@ impl Node {
         self.maker.settings = Some((settings, access));
     }
 
+    /// Whether this node has a backup configuration, or may do without.
+    pub fn can_make_backups(&self) -> bool {
+        let Maker { settings, trial, .. } = &self.maker;
+        settings.is_some() && trial.as_ref().is_none_or(|made| self.may_try(made))
+    }
+
+    /// This life of the node, if it can begin a backup now.
+    pub(super) fn ready_to_make(&self) -> Option<u64> {
+        (self.can_make_backups() && self.maker.making.is_none()).then_some(self.maker.life)
+    }
+
+    /// What this node says when it is asked for a backup.
+    pub(super) fn ability(&self) -> Ability {
+        match self.ready_to_make() {
+            Some(life) => Ability::Ready(life),
+            None if self.can_make_backups() => Ability::Busy,
+            None => Ability::None,
+        }
+    }
+
     /// Lets older backups go by these rules, after one that this node has made: on schedule if the schedule says so, asked for if the
     /// rules do. Without rules none go.
     pub fn prune_backups(&mut self, pruning: Pruning) {
@@ -139,7 +144,7 @@ impl Node {
         let Some(run) = self.state.backups().run.clone() else { return };
         let ours = run.number == self.applied.0
             && run.node == self.identity.node
-            && self.maker.ready() == Some(run.life);
+            && self.ready_to_make() == Some(run.life);
         let Some((settings, access)) = self.maker.settings.clone().filter(|_| ours) else { return };
         let header = self.snapshot_header();
         let members = self.state.members().cloned().collect();
