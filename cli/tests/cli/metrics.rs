@@ -55,12 +55,16 @@ fn a_node_shows_how_it_and_its_backups_are() {
     for line in [
         "raftkv_backup_running 0".to_owned(),
         "raftkv_backup_last_outcome{outcome=\"complete\"} 1".into(),
+        "raftkv_backup_runs_total{outcome=\"complete\"} 1".into(),
+        "raftkv_backup_runs_total{outcome=\"failed\"} 0".into(),
         format!("raftkv_backup_complete_revision {}", made["revision"]),
         format!("raftkv_backup_complete_bytes {}", made["data_bytes"]),
     ] {
         assert!(has(&after, &line), "{line}: {after}");
     }
-    assert!(after.contains("\nraftkv_backup_lag_seconds "), "{after}");
+    for known in ["lag_seconds", "last_duration_seconds"] {
+        assert!(after.contains(&format!("\nraftkv_backup_{known} ")), "{after}");
+    }
     let key = fs::read_to_string(cluster.path("backup").join("key")).unwrap();
     let store = cluster.path("backup").display().to_string();
     for hidden in ["secret", key.trim(), &store] {

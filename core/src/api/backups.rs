@@ -149,6 +149,21 @@ pub struct BackupStatus {
     /// What came of each store of copies, the last time that the asked node worked on it, since it was started. Nothing once another node
     /// has made the newest run, and keeps them.
     pub copies: Vec<CopyReport>,
+    /// How the runs ended, wherever they were made, whose end the asked node has applied since it was started.
+    pub totals: RunTotals,
+}
+
+/// How many runs ended in which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunTotals {
+    /// With a complete backup.
+    pub complete: u64,
+    /// With one that was there before.
+    pub unchanged: u64,
+    /// Without one.
+    pub failed: u64,
+    /// Given up.
+    pub abandoned: u64,
 }
 
 /// What came of pruning after a backup, as the node that did it remembers. It changes nothing of the run, so it is no part of the state.
@@ -202,6 +217,19 @@ impl Obstacle {
     }
 }
 
+impl RunTotals {
+    /// One more has ended.
+    pub fn count(&mut self, outcome: &RunOutcome) {
+        let total = match outcome {
+            RunOutcome::Complete { .. } => &mut self.complete,
+            RunOutcome::Unchanged { .. } => &mut self.unchanged,
+            RunOutcome::Failed { .. } => &mut self.failed,
+            RunOutcome::Abandoned => &mut self.abandoned,
+        };
+        *total += 1;
+    }
+}
+
 impl RunOutcome {
     /// There is no backup, for this reason.
     pub fn failed(obstacle: Obstacle, why: impl fmt::Display) -> Self {
@@ -218,6 +246,11 @@ impl RunOutcome {
 }
 
 impl Ended {
+    /// How long it took. Nothing if it ended before it began: two leaders' calendars differ then.
+    pub fn lasted_ms(&self) -> Option<i64> {
+        Some(self.ended.0.saturating_sub(self.started.0)).filter(|lasted_ms| *lasted_ms >= 0)
+    }
+
     /// Whether the state of this run is in the store, as far as the cluster knows.
     pub fn is_good(&self) -> bool {
         matches!(self.outcome, RunOutcome::Complete { .. } | RunOutcome::Unchanged { .. })

@@ -4,7 +4,7 @@
 //! text that has to be escaped: from outside come only the names of stores of copies, which are letters, digits, - and _.
 
 use super::admin::{NodeStatus, Role};
-use super::backups::{BackupStatus, CopyReport, Ended, RunOutcome};
+use super::backups::{BackupStatus, CopyReport, Ended, RunOutcome, RunTotals};
 use crate::time::Wall;
 use std::fmt::{Display, Write as _};
 
@@ -82,6 +82,7 @@ impl Page {
         if let Some(last) = &backups.last {
             self.last_run(last);
         }
+        self.totals(&status.totals);
         if let Some(complete) = &backups.complete {
             self.complete(complete);
         }
@@ -127,6 +128,25 @@ impl Page {
         self.one_of("raftkv_backup_last_outcome", help, "outcome", &outcomes);
         let help = "When the last run ended.";
         self.gauge("backup_last_end_timestamp_seconds", help, timestamp(last.ended));
+        if let Some(lasted_ms) = last.lasted_ms() {
+            let help = "How long the last run took.";
+            self.gauge("backup_last_duration_seconds", help, seconds(lasted_ms));
+        }
+    }
+
+    fn totals(&mut self, totals: &RunTotals) {
+        let RunTotals { complete, unchanged, failed, abandoned } = *totals;
+        let name = "raftkv_backup_runs_total";
+        let help = "Runs of the cluster that ended, as this node has seen since it was started.";
+        self.begin_as("counter", name, help);
+        for (outcome, total) in [
+            ("complete", complete),
+            ("unchanged", unchanged),
+            ("failed", failed),
+            ("abandoned", abandoned),
+        ] {
+            self.sample(name, &format!("outcome=\"{outcome}\""), total);
+        }
     }
 
     fn complete(&mut self, complete: &Ended) {
@@ -155,8 +175,12 @@ impl Page {
     }
 
     fn begin(&mut self, name: &str, help: &str) {
+        self.begin_as("gauge", name, help);
+    }
+
+    fn begin_as(&mut self, kind: &str, name: &str, help: &str) {
         self.line(format_args!("# HELP {name} {help}"));
-        self.line(format_args!("# TYPE {name} gauge"));
+        self.line(format_args!("# TYPE {name} {kind}"));
     }
 
     fn sample(&mut self, name: &str, labels: &str, value: u64) {
@@ -254,6 +278,7 @@ mod tests {
                     what: "s3://secret-bucket/ said no".into(),
                 })
                 .into(),
+            totals: RunTotals { complete: 5, unchanged: 2, failed: 3, abandoned: 0 },
         }
     }
 
@@ -275,7 +300,7 @@ mod tests {
         none_made.copies.clear();
         let text = render(&status(), Some(&none_made));
         assert!(text.contains("\nraftkv_backup_overdue_seconds 0\n"), "{text}");
-        for unknown in ["outcome", "timestamp", "complete", "prune", "lag"] {
+        for unknown in ["last_", "timestamp", "complete", "prune", "lag"] {
             assert!(!text.contains(unknown), "{unknown} in {text}");
         }
     }
@@ -289,6 +314,15 @@ mod tests {
         let text = render(&self::status(), Some(&status));
         assert!(text.contains("\nraftkv_backup_lag_seconds 10.25\n"), "{text}");
         assert!(text.contains("\nraftkv_backup_complete_timestamp_seconds 80\n"), "{text}");
+    }
+
+    #[test]
+    fn a_run_that_ended_before_it_began_took_no_known_time() {
+        let mut status = backups();
+        status.backups.last.as_mut().unwrap().ended = Wall(99_999);
+        let text = render(&self::status(), Some(&status));
+        assert!(text.contains("last_end_timestamp_seconds 99.999"), "{text}");
+        assert!(!text.contains("duration"), "{text}");
     }
 
     #[test]

@@ -12,7 +12,8 @@ pub mod response;
 
 pub use admin::{MemberInfo, MemberRole, NodeStatus, Role, SnapshotInfo};
 pub use backups::{
-    BackupStatus, Backups, CopyReport, Ended, Obstacle, PruneReport, Run, RunOutcome, Schedule,
+    BackupStatus, Backups, CopyReport, Ended, Obstacle, PruneReport, Run, RunOutcome, RunTotals,
+    Schedule,
 };
 pub use data::{Event, EventKind, KeyRange, KeyValue, LeaseId, RangeEnd, Revision};
 pub use error::Error;

@@ -38,7 +38,11 @@ impl Node {
             // What watches have not been sent yet is about to be forgotten.
             self.serve_watches();
         }
+        let last_run = self.state.backups().last.as_ref().map(|run| run.number);
         let outcome = self.state.apply(entry.index, &command);
+        if matches!(outcome, Outcome::Backup(_)) {
+            self.count_run(entry.index, last_run);
+        }
         if let Fate::Ours(req) = fate {
             let response = match outcome {
                 Outcome::Write(result) => result.into(),

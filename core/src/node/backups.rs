@@ -94,7 +94,19 @@ impl Node {
             done_bytes: backups.run.as_ref().and_then(|run| self.maker.done_bytes(run)),
             pruned: self.maker.pruned(),
             copies: self.copy_reports(),
+            totals: self.maker.totals,
             backups,
+        }
+    }
+
+    /// An entry about backups was applied, before which `last` was the newest run that had ended. What ended before this node was started is
+    /// not counted again: to whoever reads the counter it would have happened now.
+    pub(super) fn count_run(&mut self, index: u64, last: Option<u64>) {
+        let ended = self.state.backups().last.as_ref();
+        if let Some(ended) = ended.filter(|ended| Some(ended.number) != last)
+            && index > self.copier.born()
+        {
+            self.maker.totals.count(&ended.outcome);
         }
     }
 

@@ -6,7 +6,7 @@
 
 use super::Node;
 use super::backups::Ability;
-use crate::api::{PruneReport, Run, RunOutcome};
+use crate::api::{PruneReport, Run, RunOutcome, RunTotals};
 use crate::backup::BackupId;
 use crate::backup::create::{Settings, Source};
 use crate::backup::machine::{Action, ActionResult, WorkDone};
@@ -31,6 +31,8 @@ pub(super) struct Maker {
     settings: Option<(Settings, Access)>,
     /// The node may only try backups; those that it made in earlier lives.
     pub(super) trial: Option<Vec<BackupId>>,
+    /// What was seen to end in this life, wherever it was made.
+    pub(super) totals: RunTotals,
     pruning: Option<Pruning>,
     rng: Rng,
     life: u64,
@@ -73,6 +75,7 @@ impl Maker {
         Maker {
             settings: None,
             trial: None,
+            totals: RunTotals::default(),
             pruning: None,
             life: rng.next_u64(),
             rng,

@@ -16,6 +16,7 @@ mod scene;
 #[path = "../backup/store.rs"]
 #[allow(dead_code, reason = "faults by number are for the tests of single machines")]
 mod store;
+mod totals;
 mod trial;
 
 use raftkv_core::api::{Backups, Error, Obstacle, Request, Response, RunOutcome};

@@ -181,6 +181,7 @@ mod tests {
             done_bytes: None,
             pruned: None,
             copies: Vec::new(),
+            totals: Default::default(),
         }
     }
 
