@@ -300,7 +300,7 @@ mod tests {
         none_made.copies.clear();
         let text = render(&status(), Some(&none_made));
         assert!(text.contains("\nraftkv_backup_overdue_seconds 0\n"), "{text}");
-        for unknown in ["last_", "timestamp", "complete", "prune", "lag"] {
+        for unknown in ["backup_last_", "timestamp", "backup_complete_", "prune", "lag"] {
             assert!(!text.contains(unknown), "{unknown} in {text}");
         }
     }
