@@ -122,7 +122,7 @@ fn a_stopped_node_can_be_backed_up_and_a_running_one_only_through_the_cluster() 
     let config = encrypted(&cluster.path("backup"));
     let db = cluster.data_dir(0);
     let create = ["backup", "create", "--config", arg(&config), "--db", arg(&db)];
-    assert!(Cli::offline().fails(6, &create).contains("in use"));
+    assert!(Cli::offline().fails(13, &create).contains("in use"));
     // Killed, not stopped: everything acknowledged must be in the backup nevertheless.
     cluster.kill(0);
     let made = Cli::offline().json(&create);

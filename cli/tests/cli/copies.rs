@@ -383,6 +383,7 @@ fn a_restored_node_that_was_told_nothing_makes_no_plain_backups() {
     let create = ["backup", "create", "--in-cluster"];
     assert_eq!(old.cli().json(&create)["outcome"], "complete");
     let refuses = |cluster: &Cluster| {
+        cluster.cli().ok(&["put", "it", "serves"]);
         let line = cluster.cli().fails(4, &[&["--timeout", "5s"], &create[..]].concat());
         assert!(line.contains("`backup_config` on at least one"), "{line}");
         assert!(!cluster.data_dir(0).join("backups").exists());

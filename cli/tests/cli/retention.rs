@@ -268,6 +268,7 @@ fn messages_name_what_the_command_has_and_what_it_comes_to() {
     assert!(said.contains("nothing was backed up there yet"), "{said}");
     store.create();
     store.cluster.launch(0);
+    store.cluster.cli().ok(&["put", "it", "runs"]);
     let db = store.cluster.data_dir(0);
     for refused in [
         &["create", "--db", arg(&db)][..],
