@@ -363,7 +363,6 @@ mod tests {
         let local = "provider:\n  type: local\n  local_path: /nowhere\n";
         let cases = [
             (format!("{local}retention:\n  max_backup: 3\n"), Exit::Usage),
-            (format!("{local}schedule:\n  timezone: Europe/Nowhere\n"), Exit::Usage),
             (format!("{local}backup:\n  encryption:\n    enabled: true\n"), Exit::Key),
             (
                 format!(
@@ -386,5 +385,9 @@ mod tests {
             std::fs::write(&config, &yaml).unwrap();
             assert_eq!(open(), Some(exit), "{yaml}");
         }
+        // A slip in the schedule keeps nobody from a restore.
+        let slip = format!("{local}schedule:\n  timezone: Europe/Nowhere\n");
+        std::fs::write(&config, slip).unwrap();
+        assert_eq!(open(), None);
     }
 }

@@ -193,8 +193,8 @@ impl Prepared {
 }
 
 /// What else a node is to be told, which no backup knows.
-pub const BACKUPS_AGAIN: &str = "give each node its backup configuration again (--backup-config FILE), or it makes no backups; \
-    where it says --cert-dir, name the directory of its certificates";
+pub const BACKUPS_AGAIN: &str =
+    "give each node its backup configuration again (--backup-config FILE), or it makes no backups";
 
 /// The command that starts a node. Without certificates it listens on loopback only, and calls nobody elsewhere.
 pub fn start_command(id: u32, db: &str, address: &str, seed: Option<&str>) -> String {
