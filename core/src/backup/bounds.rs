@@ -18,7 +18,7 @@ const PART_STEP_BYTES: u64 = 64 << 10;
 /// Parts that the client of each store holds: those on their way, and one more.
 const CLIENT_PARTS: u64 = 4;
 
-/// The plain bytes of a chunk. zstd at its usual levels takes a tenth less time for this length than for twice as much, and the result is no
+/// The plain bytes of a chunk. zstd-3 takes a tenth less time for this length than for twice as much, and the result is no
 /// longer (`docs/PERFORMANCE.md`).
 const CHUNK_BYTES: u32 = 512 << 10;
 
