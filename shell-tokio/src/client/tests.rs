@@ -1,5 +1,7 @@
 //! The client against scripted nodes: real QUIC on loopback, answers made up by the test.
 
+mod view;
+
 use super::{Client, ClientError, Options};
 use crate::tls;
 use bytes::BytesMut;
