@@ -24,5 +24,6 @@ mod s3_server;
 mod schedule;
 mod stop;
 mod terminal;
+mod trial;
 mod turns;
 mod untouched;

@@ -20,7 +20,10 @@ const LEFT_ALONE: &str = "left alone";
 
 /// What to do about what is left alone.
 const ADVICE: &str = "something is not as it should be, and was left alone: where metadata.json is damaged and data.db whole, take \
-    that metadata.json away, and it can be rebuilt";
+    that metadata.json away, and it can be rebuilt; what belongs to no backup is yours to remove";
+
+/// What to do about what was found.
+const NOT_SOUND: &str = "something is not as it should be: --repair puts right what has a remedy, and leaves the rest alone";
 
 /// Subcommands.
 #[derive(Debug, Subcommand)]
@@ -76,13 +79,7 @@ async fn run_rebuild(context: &Context, asked: Rebuild) -> Result<(), Failure> {
     let only = asked.backup.as_deref().map(|id| round.select(id)).transpose()?;
     let mut report = Mending::default();
     for mut place in std::mem::take(&mut round.places) {
-        let guard = match place.setup.lock("backup catalog rebuild").await {
-            Ok(guard) => guard,
-            Err(failure) => {
-                round.failed(place.name.as_deref(), failure);
-                continue;
-            }
-        };
+        let Some(guard) = round.lock(&place, "backup catalog rebuild").await else { continue };
         let mended = rebuild_all(context, &mut place, only, asked.allow_plaintext).await;
         guard.release().await;
         report.add(&mut round, &place, mended);
@@ -101,7 +98,7 @@ async fn run_fsck(context: &Context, fsck: Fsck) -> Result<(), Failure> {
         views.extend(findings.iter().map(view));
     }
     context.print(&Examined { findings: views, heard_all: round.heard_all() })?;
-    let wrong = || Failure::new(Exit::Verification, "the store is not as it should be");
+    let wrong = || Failure::new(Exit::Verification, NOT_SOUND);
     round.end((!is_sound).then(wrong))
 }
 
@@ -113,13 +110,7 @@ async fn run_repair(context: &Context, fsck: Fsck) -> Result<(), Failure> {
     };
     let mut report = Mending::default();
     for mut place in std::mem::take(&mut round.places) {
-        let guard = match place.setup.lock("backup catalog fsck").await {
-            Ok(guard) => guard,
-            Err(failure) => {
-                round.failed(place.name.as_deref(), failure);
-                continue;
-            }
-        };
+        let Some(guard) = round.lock(&place, "backup catalog fsck").await else { continue };
         let agreed = agreed.as_ref().map(|agreed| agreed[&place.store].as_slice());
         let mended = repair(context, &mut place, &fsck, agreed).await;
         guard.release().await;

@@ -7,6 +7,7 @@ use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::catalog::Catalog;
 use raftkv_core::backup::replicas::Replicas;
+use raftkv_node::backup::lock::Guard;
 
 /// The stores that were heard, and what went wrong so far.
 pub struct Round {
@@ -68,6 +69,17 @@ impl Round {
             None => failure,
         };
         self.first = self.first.take().or(Some(failure));
+    }
+
+    /// Takes the lock of one of them. Where it cannot be had, that is what went wrong there.
+    pub async fn lock(&mut self, place: &Place, command: &str) -> Option<Guard> {
+        match place.setup.lock(command).await {
+            Ok(guard) => Some(guard),
+            Err(failure) => {
+                self.failed(place.name.as_deref(), failure);
+                None
+            }
+        }
     }
 
     /// Whether so far nothing kept anybody from looking into every store that is there.

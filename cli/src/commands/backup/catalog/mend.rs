@@ -136,7 +136,7 @@ async fn withdraw(setup: &mut Setup, marker: ObjectName) -> Result<(), Failure> 
 }
 
 async fn remove_one(setup: &mut Setup, finding: &Finding) -> Result<String, Failure> {
-    let Some(id) = finding.backup() else { return Ok("left alone".into()) };
+    let Some(id) = finding.backup() else { return Ok(LEFT_ALONE.into()) };
     // Markers without a backup keep nothing.
     let force = match finding {
         Finding::Leftover(_) => Force::Override,
