@@ -1,9 +1,9 @@
 //! Bounds on what making a backup, or copying one, holds in memory at once, and on the parts that its data is uploaded in.
 //!
-//! Invariants: by default, and on any number of processors, no more than [`MEMORY_BYTES`] are held with one store, whatever the size of the
-//! state; how long parts are is settled before the first one.
+//! Invariants: by default, and on any number of processors, no more than [`MEMORY_BYTES`] are held, whatever the size of the state and however many
+//! stores there are; how long parts are is settled before the first one.
 
-/// What may be held in memory, with one store.
+/// What may be held in memory.
 pub const MEMORY_BYTES: u64 = 64 << 20;
 
 /// S3 and Google take no more parts of an object.
@@ -15,7 +15,8 @@ const PART_BYTES_MAX: u64 = 10 << 20;
 /// Parts are made longer in steps.
 const PART_STEP_BYTES: u64 = 64 << 10;
 
-/// Parts that the client of each store holds: those on their way, and one more.
+/// Parts that the client of a store holds: those on their way, and one more. The clients of several stores hold the same bytes, and
+/// none is further than this ahead of another: the machine gives the next part out when all of them have room.
 const CLIENT_PARTS: u64 = 4;
 
 /// The plain bytes of a chunk. zstd-3 takes a tenth less time for this length than for twice as much, and the result is no
@@ -72,7 +73,7 @@ impl Bounds {
     }
 
     /// About what is held at most: each chunk in flight as it came and as it leaves, the parts under way and the one being filled, and those that
-    /// the client of one store holds.
+    /// the stores' clients hold.
     pub fn memory_bytes(&self) -> u64 {
         let chunks = 2 * self.chunks_in_flight as u64 * u64::from(self.chunk_bytes);
         let parts = self.parts_in_flight as u64 + 1 + CLIENT_PARTS;
