@@ -28,6 +28,7 @@ impl Session {
         unlockpt(&terminal).unwrap();
         let line = || ioctl_tiocgptpeer(&terminal, flags);
         let mut command = Cli::offline().command(args);
+        command.env("TERM", "xterm");
         command.stdin(line().unwrap()).stdout(line().unwrap()).stderr(line().unwrap());
         let child = command.spawn().unwrap();
         // The command's ends of the terminal are its own alone, so that it closes when the command ends.
@@ -170,4 +171,14 @@ fn keys_that_are_put_back_are_counted_in_bytes() {
     let line = |done| format!("{{\"done_bytes\":{},\"total_bytes\":{},", bytes(done), bytes(300));
     assert!((1..=30).any(|tens| shown.contains(&line(10 * tens))), "{shown}");
     assert!(shown.contains("left_secs"), "{shown}");
+
+    // A person is shown a bar, with the bytes that are done, the rate, and the time that is left.
+    let more = ["--to", "other/", "--endpoints", cluster.address(0)];
+    let (exit, shown) = Session::start(&[&args[..], &pace, &more].concat()).end();
+    assert_eq!(exit, Some(0), "{shown}");
+    let bars: Vec<_> = shown.split(['\r', '\n']).filter(|it| it.contains("B/s ")).collect();
+    let longer = 300 * ("other/".len() - "k/".len());
+    let total = format!("/{:.2} KiB ", (bytes(300) + longer) as f64 / 1024.0);
+    let is_bar = |bar: &&str| bar.contains(&total) && bar.trim_end().ends_with('s');
+    assert!(bars.iter().any(is_bar), "{shown}");
 }
