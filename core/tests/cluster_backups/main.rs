@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod alarms;
 mod choosing;
 #[path = "../cluster/mod.rs"]
 #[allow(dead_code, reason = "only a part is used")]
