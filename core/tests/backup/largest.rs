@@ -6,9 +6,11 @@ use bytes::Bytes;
 use raftkv_core::api::{
     Error, KeyRange, PutRequest, RangeRequest, Request, TxnOp, TxnRequest, WriteOp,
 };
+use raftkv_core::backup::bounds::MEMORY_BYTES;
 use raftkv_core::config::Limits;
 use raftkv_core::kv::command::Action;
 use raftkv_core::kv::{Command, KvState, validate};
+use raftkv_core::rng::Seed;
 use raftkv_core::time::Wall;
 use raftkv_core::wire::frame::CLIENT_FRAME_BYTES_MAX;
 
@@ -82,4 +84,25 @@ fn the_largest_transaction_comes_back() {
             }
         }
     }
+}
+
+/// No frame, no answer of a store and no memory of a backup's would hold it at once.
+#[test]
+fn a_state_longer_than_every_limit_comes_back() {
+    let mut rng = Seed::from_number(1).fork("values");
+    let (mut state, mut index) = (KvState::new(), 0);
+    while state.bytes() <= MEMORY_BYTES + CLIENT_FRAME_BYTES_MAX as u64 {
+        index += 1;
+        let mut value = vec![0; 1 << 20];
+        rng.fill(&mut value);
+        let put = PutRequest { value: value.into(), ..put(index.to_string().into(), 0, 0) };
+        let action = Action::Write { session: None, op: WriteOp::Put(put) };
+        state.apply(index, &Command { log_time_ms: index, wall: Wall(1), action });
+    }
+    let mut store = Store::default();
+    let recipients = [key(1)];
+    let id = backup(&mut store, &state, index, settings(GZIP, &recipients));
+    let restored = restore(&mut store, id, access(&recipients)).unwrap();
+    assert_eq!(restored.state.hash(), state.hash());
+    assert_eq!(restored.state.bytes(), state.bytes());
 }

@@ -12,7 +12,7 @@ use raftkv_core::backup::retention::{
     Clocks, Delete, Keep, Period, Plan, RetentionError, Verdict, plan,
 };
 use raftkv_core::backup::{BackupId, KeyId};
-use raftkv_core::ids::{ClusterId, Epoch};
+use raftkv_core::ids::{ClusterId, Epoch, NodeId};
 use raftkv_core::kv::StateHash;
 use raftkv_core::rng::Seed;
 use raftkv_core::time::Wall;
@@ -105,6 +105,20 @@ fn fifteen_backups_of_which_three_are_old_and_ten_may_stay() {
     assert_eq!(verdict(&plan, 6), &Verdict::Keep(Keep::WithinLimits));
     assert_eq!(verdict(&plan, 15), &Verdict::Keep(Keep::Minimum(3)));
     assert_eq!(verdict(&plan, 1).to_string(), "it is 34 days old, and 30 is the limit");
+}
+
+/// Machines are replaced, and a restored cluster has another name than the one before.
+#[test]
+fn nothing_is_forgotten_because_nodes_or_the_cluster_have_other_names() {
+    let mut all = entries((1..=6).rev());
+    for (place, entry) in (1..).zip(&mut all) {
+        let metadata = entry.metadata.as_mut().unwrap();
+        metadata.node = NodeId::new(place, place as u32);
+        if place > 3 {
+            (metadata.cluster, metadata.epoch) = (ClusterId(*b"another cluster!"), Epoch(2));
+        }
+    }
+    assert_eq!(deleted(&decide(&rules(0, 2, 0), &all).unwrap()), [1, 2, 3, 4].map(id));
 }
 
 #[test]
