@@ -6,7 +6,7 @@
 use super::catalog::{Catalog, Entry, Standing};
 use super::format::Plaintext;
 use super::id::BackupId;
-use super::metadata::rfc3339;
+use super::metadata::{Metadata, rfc3339};
 use crate::time::Wall;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -103,10 +103,14 @@ impl Catalog {
         }
     }
 
-    /// The usable backup next to this one in age: what to fall back on when it turns out damaged.
+    /// The usable backup next to this one in age: what to fall back on when it turns out damaged. Never one of a cluster that has nothing to do
+    /// with this one's.
     pub fn next_older(&self, id: BackupId, plaintext: Plaintext) -> Option<&Entry> {
         let place = self.entries.iter().position(|entry| entry.id == id)?;
-        self.entries[..place].iter().rev().find(|entry| entry.genuine(plaintext).is_some())
+        let this = self.entries[place].metadata.as_ref();
+        let counts = |other: &Metadata| this.is_none_or(|this| !other.is_rival(this));
+        let mut older = self.entries[..place].iter().rev();
+        older.find(|entry| entry.genuine(plaintext).is_some_and(counts))
     }
 
     /// What is passed over when this entry is picked for the newest: backups that cannot be used and are newer, the newest first; then those

@@ -538,7 +538,7 @@ fn what_a_silent_store_may_have_is_a_doubt_unless_the_backup_has_a_name() {
         let merged = replicas.merged().unwrap();
         let choice = choose(&replicas, &merged, selector, Plaintext::Refused).unwrap();
         let doubts = choice.doubts.iter().map(|doubt| match doubt {
-            Doubt::Unusable(entry) => Err(entry.id),
+            Doubt::Unusable(entry) | Doubt::OtherCluster(entry) => Err(entry.id),
             Doubt::Silent(store, error) => Ok((*store, error.kind)),
         });
         (choice.entry.id, doubts.collect::<Vec<_>>())

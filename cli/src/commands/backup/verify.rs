@@ -1,6 +1,6 @@
 //! `backup verify`: find out now, not on the day of the disaster.
 
-use super::load::unusable;
+use super::load::{described, two_clusters, unusable};
 use super::progress::Meter;
 use super::setup::{ConfigFile, Setup, read_failure, store_failure};
 use crate::context::Context;
@@ -79,7 +79,7 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
                     backups.push(VerifiedBackup::new(newer.id, None, vec![what]));
                 }
                 // What is in the others is checked nevertheless.
-                first = first.or(Some(doubtful(&setup, doubt)));
+                first = first.or(Some(doubtful(&setup, picked.entry, doubt)));
             }
             vec![picked.entry.id]
         }
@@ -126,11 +126,14 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
 }
 
 /// Why what was picked may not be the newest.
-fn doubtful(setup: &Setup, doubt: Doubt<'_>) -> Failure {
+fn doubtful(setup: &Setup, picked: &Entry, doubt: Doubt<'_>) -> Failure {
     match doubt {
         Doubt::Unusable(newer) => {
             let what = format!("backup {}: {}", newer.id, newer.standing.objection());
             Failure::new(unusable(newer), what)
+        }
+        Doubt::OtherCluster(other) => {
+            Failure::new(Exit::Refused, two_clusters(other, &described(picked)))
         }
         Doubt::Silent(store, why) => {
             let name = setup.name(store);

@@ -98,8 +98,8 @@ impl Preparation {
         let picked = self.loading.pick(&self.backup).await?;
         let id = picked.id;
         // What any cluster of before gave out is not given out again. The first member has found that out for all.
-        let before = picked.highest_epoch.filter(|_| !is_further);
-        let lost = before.unwrap_or_default().max(Epoch(self.lost_epoch));
+        let before = if is_further { Epoch::default() } else { picked.highest_epoch };
+        let lost = before.max(Epoch(self.lost_epoch));
         // The process is about to end; to take a state of millions of keys apart before would only take time.
         let restored = ManuallyDrop::new(self.loading.read(context, picked).await?);
         let rebased = rebase(&restored, cluster, lost);
