@@ -241,7 +241,7 @@ impl Setup {
         match Guard::hold(self.open(store)?, hold).await {
             Ok(guard) => return Ok(Some(guard)),
             // What is wrong with it, reading it will tell.
-            Err(MarkError::Gone { .. }) => {}
+            Err(MarkError::Gone { .. } | MarkError::Leaving { .. }) => {}
             Err(MarkError::Store { error, .. }) if error.kind == BlobErrorKind::Denied => {}
             Err(error) => say!("nothing keeps others from removing it: {error}"),
         }
