@@ -193,8 +193,8 @@ impl Prepared {
 }
 
 /// What else a node is to be told, which no backup knows.
-pub const BACKUPS_AGAIN: &str =
-    "give each node its backup configuration again (--backup-config FILE), or it makes no backups";
+pub const BACKUPS_AGAIN: &str = "give each node its backup configuration again (--backup-config FILE), or it makes no backups; beside a cluster that lives on, \
+     one with a prefix of its own, or that cluster makes none any more";
 
 /// The command that starts a node. Without certificates it listens on loopback only, and calls nobody elsewhere.
 pub fn start_command(id: u32, db: &str, address: &str, seed: Option<&str>) -> String {
