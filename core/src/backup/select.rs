@@ -121,18 +121,12 @@ impl Catalog {
         plaintext: Plaintext,
     ) -> impl Iterator<Item = &Entry> {
         let newer = self.entries.iter().rev().take_while(move |entry| entry.id != picked);
-        let newer = newer.filter(|entry| entry.point().is_some());
-        let ageless = self.entries.iter().filter(|entry| entry.point().is_none());
-        newer.chain(ageless).filter(move |entry| match entry.standing {
-            Standing::Complete(_) => entry.genuine(plaintext).is_none(),
-            // Never was one, is none any more, or has only small objects left.
-            Standing::NotWhole(_) | Standing::HalfRemoved => false,
-            Standing::Incomplete => entry.data_bytes.is_some(),
-            Standing::DataMissing(_)
-            | Standing::Damaged(_)
-            | Standing::Forged(_)
-            | Standing::Unreadable(_) => true,
-        })
+        unusable(newer, &self.entries, plaintext)
+    }
+
+    /// The newest backup that cannot be used, for when there is none that can.
+    pub fn newest_unusable(&self, plaintext: Plaintext) -> Option<&Entry> {
+        unusable(self.entries.iter().rev(), &self.entries, plaintext).next()
     }
 
     /// Those that can be used; if there are none, those of which reading tells why they cannot.
@@ -166,6 +160,26 @@ impl Catalog {
             (Some(_), more) => Err(SelectError::Ambiguous { prefix, count: more + 1 }),
         }
     }
+}
+
+/// Of these those that cannot be used, and of all those that do not tell how old they are.
+fn unusable<'a>(
+    newer: impl Iterator<Item = &'a Entry>,
+    all: &'a [Entry],
+    plaintext: Plaintext,
+) -> impl Iterator<Item = &'a Entry> {
+    let newer = newer.filter(|entry| entry.point().is_some());
+    let ageless = all.iter().filter(|entry| entry.point().is_none());
+    newer.chain(ageless).filter(move |entry| match entry.standing {
+        Standing::Complete(_) => entry.genuine(plaintext).is_none(),
+        // Never was one, is none any more, or has only small objects left.
+        Standing::NotWhole(_) | Standing::HalfRemoved => false,
+        Standing::Incomplete => entry.data_bytes.is_some(),
+        Standing::DataMissing(_)
+        | Standing::Damaged(_)
+        | Standing::Forged(_)
+        | Standing::Unreadable(_) => true,
+    })
 }
 
 /// A time with an offset, or one in UTC, or the first moment of a day in UTC.

@@ -32,8 +32,8 @@ pub fn serve_as(
     (address, certificate)
 }
 
-/// Starts a server for HTTPS whose certificate nobody trusts. `called` is told of each connection.
-pub fn serve_untrusted(called: impl Fn() + Send + Sync + 'static) -> SocketAddr {
+/// Starts a server for HTTPS whose certificate nobody trusts. `called` counts connections.
+pub fn serve_untrusted(called: impl Fn() -> u32 + Send + Sync + 'static) -> SocketAddr {
     let (config, _) = certified("127.0.0.1");
     listen(move |stream| {
         called();

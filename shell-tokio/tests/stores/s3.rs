@@ -53,7 +53,7 @@ async fn refuses_and_survives() {
 async fn a_store_that_cannot_show_who_it_is_is_asked_once() {
     let calls = Arc::new(AtomicU32::new(0));
     let counted = calls.clone();
-    let server = serve_untrusted(move || drop(counted.fetch_add(1, Relaxed)));
+    let server = serve_untrusted(move || counted.fetch_add(1, Relaxed));
     let provider = provider_at(&format!("https://{server}"), "bucket", SECRET);
     let head = BlobOp::Head { object: ObjectName::metadata(id(27)) };
     let error = Calls::new(&provider, "").try_call(head).await.unwrap_err();
