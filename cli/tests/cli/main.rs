@@ -13,6 +13,7 @@ mod members;
 mod metrics;
 mod offline;
 mod online;
+mod points;
 mod reads;
 mod recovery;
 mod restore_keys;
