@@ -2,7 +2,7 @@
 
 use super::sample::*;
 use super::store::{Fault, Store};
-use raftkv_core::api::{DeleteRequest, KeyRange, WriteOp};
+use raftkv_core::api::{Backups, DeleteRequest, KeyRange, Schedule, WriteOp};
 use raftkv_core::backup::KeyRing;
 use raftkv_core::backup::blob::BlobErrorKind;
 use raftkv_core::backup::compress::Compression;
@@ -12,7 +12,9 @@ use raftkv_core::backup::read::{Access, ReadError, ReadTrouble};
 use raftkv_core::backup::restore::{EPOCH_MAX, EpochsExhausted, GAP, rebase};
 use raftkv_core::backup::verify::Level;
 use raftkv_core::ids::{ClusterId, Epoch};
-use raftkv_core::kv::{Action, Builder, Command, Item};
+
+use raftkv_core::kv::{Action, BackupOp, Builder, Command, Item};
+use raftkv_core::time::Wall;
 use sha2::{Digest, Sha256};
 
 fn compressions() -> Vec<Compression> {
@@ -161,6 +163,30 @@ fn a_restored_cluster_is_a_new_one_far_ahead_of_the_old() {
         }
     }
     assert!(rebased.base.state.items().any(|item| matches!(item, Item::Lease { .. })));
+}
+
+/// A cluster that comes back goes on making backups, from where it was; what was made of the old one is none of its own.
+#[test]
+fn the_schedule_comes_back_and_the_record_of_runs_does_not() {
+    let mut state = state(20);
+    let wall = Wall(1_764_930_700_000);
+    let mut apply = |index, op| {
+        state.apply(index, &Command { log_time_ms: index, wall, action: Action::Backup(op) });
+    };
+    let schedule = Schedule { cron: "0 2 * * *".into(), timezone: "UTC".into(), prune: true };
+    apply(90, BackupOp::Schedule(Some(schedule.clone())));
+    apply(91, BackupOp::Pause(true));
+    let before = state.backups().clone();
+    assert!(before.paused && before.slot > Wall::default(), "{before:?}");
+    let mut store = Store::default();
+    let id = backup(&mut store, &state, 91, settings(GZIP, &[key(1)]));
+    let restored = restore(&mut store, id, access(&[key(1)])).unwrap();
+    assert_eq!(restored.state.hash(), state.hash());
+    assert_eq!(*restored.state.backups(), before);
+    let rebased = rebase(&restored, ClusterId(*b"another cluster!"), Epoch(0)).unwrap();
+    let Backups { slot, paused, .. } = before;
+    let expected = Backups { schedule: Some(schedule), slot, paused, ..Backups::default() };
+    assert_eq!(*rebased.base.state.backups(), expected);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod choosing;
 mod cluster;
 mod copies;
 mod heirs;
+mod partitions;
 mod rules;
 #[path = "../backup/sample.rs"]
 #[allow(dead_code, reason = "only a part is used")]

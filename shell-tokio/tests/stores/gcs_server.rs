@@ -10,11 +10,14 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use raftkv_core::backup::metadata::rfc3339;
+use raftkv_core::time::Wall;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 use tokio::net::TcpListener;
 
 /// A token that is exchanged for one that permits everything.
@@ -363,7 +366,7 @@ fn exchange(body: &[u8]) -> Answer {
 fn description(name: &str, bytes: &Bytes) -> Value {
     json!({
         "kind": "storage#object", "name": name, "bucket": "bucket", "size": bytes.len().to_string(),
-        "generation": "1", "updated": "2026-01-02T03:04:05.678Z", "etag": "CAE=",
+        "generation": "1", "updated": now(), "etag": "CAE=",
     })
 }
 
@@ -401,4 +404,9 @@ fn decoded(text: &str) -> String {
         bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap());
     }
     String::from_utf8(bytes).unwrap()
+}
+
+fn now() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    rfc3339(Wall(now.as_millis() as i64))
 }

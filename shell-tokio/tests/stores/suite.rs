@@ -8,6 +8,7 @@ use raftkv_core::backup::retry::Policy;
 use raftkv_core::ids::OpId;
 use raftkv_core::rng::Seed;
 use raftkv_node::blob::{BlobStore, open_provider};
+use std::time::SystemTime;
 
 /// What stores demand of every part but the last.
 pub const PART_BYTES: usize = 5 << 20;
@@ -128,7 +129,12 @@ async fn small_objects(calls: &mut Calls) {
     assert_eq!(calls.put(object, "three", false).await, Ok(BlobDone::Done));
     assert_eq!(calls.get(object, 0, 10).await, Ok("three".into()));
     assert_eq!(calls.call(BlobOp::Head { object }).await, Ok(BlobDone::Length(5)));
-    assert_eq!(calls.list().await.objects, [(object, 5)]);
+    let listing = calls.list().await;
+    assert_eq!(listing.objects, [(object, 5)]);
+    // Retention, holds and what broke off go by the store's clock.
+    let (written, now) = (listing.written[&object], SystemTime::now());
+    let now_ms = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
+    assert!((written.0 - now_ms).abs() < 3_600_000, "{written:?} is not now, {now_ms} ms");
     for _ in 0..2 {
         assert_eq!(calls.call(BlobOp::Delete { object }).await, Ok(BlobDone::Done));
     }
