@@ -3,6 +3,7 @@
 use super::EVERY_MINUTE;
 use super::scene::{Scene, able};
 use raftkv_core::api::{Request, Response};
+use raftkv_core::backup::lock::Renew;
 use raftkv_core::io::Input;
 use raftkv_core::wire::peer::PeerFrame;
 
@@ -122,4 +123,58 @@ fn the_leader_may_go_between_the_question_and_the_entry_and_the_slot_has_one_bac
         steps += 1;
     }
     assert!(steps > 10, "only {steps} moments were tried");
+}
+
+#[test]
+fn a_node_that_cannot_reach_the_store_holds_up_no_backup() {
+    for size in [2, 3, 4] {
+        let mut scene = Scene::new(size);
+        scene.put("a", "1");
+        scene.schedule("*/5 * * * *");
+        let run = scene.begin();
+        let (bad, leader) = (run.node.member(), scene.leader());
+        scene.cut_off = vec![bad];
+        let good = scene.until("one is made", |backups| backups.complete.is_some());
+        let made = good.complete.unwrap();
+        assert_eq!(made.slot, run.slot, "with {size} nodes");
+        assert_eq!(scene.warnings("ended: Failed"), 1, "with {size} nodes");
+        assert_ne!(made.node.member(), bad, "with {size} nodes");
+        assert_eq!(made.node.member() == leader, size == 2, "with {size} nodes");
+        // Where nothing else decides, whoever has shown that it can goes on with it.
+        if size > 2 {
+            scene.next(2);
+            assert_eq!(scene.backups().complete.unwrap().node, made.node);
+            assert_eq!(scene.warnings("ended: Failed"), 1, "with {size} nodes");
+        }
+    }
+}
+
+#[test]
+fn everyone_has_a_turn_when_one_after_the_other_fails() {
+    for cron in ["*/5 * * * *", EVERY_MINUTE] {
+        let mut scene = Scene::new(3);
+        scene.put("a", "1");
+        scene.schedule(cron);
+        let leader = scene.leader();
+        scene.cut_off = scene.cluster.members();
+        scene.cut_off.retain(|member| *member != leader);
+        let good = scene.until("one is made", |backups| backups.complete.is_some());
+        assert_eq!(good.complete.unwrap().node.member(), leader);
+        assert_eq!(scene.warnings("ended: Failed"), 2, "each of the others failed once");
+    }
+}
+
+#[test]
+fn a_lock_that_somebody_has_is_not_held_against_who_found_it() {
+    let mut scene = Scene::new(2);
+    scene.put("a", "1");
+    scene.schedule("*/5 * * * *");
+    let mut lock = scene.lock();
+    while scene.backups().failures == 0 {
+        lock = scene.renew(Renew::new(lock));
+        scene.ticks(50);
+    }
+    scene.renew(Renew::release(lock));
+    let good = scene.until("one is made", |backups| backups.complete.is_some());
+    assert_ne!(good.complete.unwrap().node.member(), scene.leader(), "a follower does it again");
 }
