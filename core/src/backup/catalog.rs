@@ -113,6 +113,16 @@ impl Catalog {
         self.lock.as_ref().is_some_and(|held| !released(held))
     }
 
+    /// Whether there is no `metadata.json` of this backup, readable or not.
+    pub fn lacks_metadata(&self, id: BackupId) -> bool {
+        let entry = self.entries.iter().find(|entry| entry.id == id);
+        entry.is_none_or(|entry| match entry.standing {
+            Standing::Incomplete | Standing::HalfRemoved => true,
+            Standing::NotWhole(_) => entry.metadata.is_none(),
+            _ => false,
+        })
+    }
+
     /// The newest genuine backup that a cluster made until `now`, or little more than a clock may be wrong; and one that it made after.
     pub fn newest_by(
         &self,
