@@ -176,7 +176,7 @@ fn the_newest_backup_of_a_cluster_is_its_own_and_not_from_the_future() {
     let catalog = Catalog { entries: all, ..Catalog::default() };
     let ids = |plaintext| {
         let (newest, ahead) = catalog.newest_by(CLUSTER, plaintext, Wall(NOW_MS));
-        (newest.map(|it| it.id), ahead.map(|it| it.id))
+        (newest.map(|(entry, _)| entry.id), ahead.map(|it| it.id))
     };
     assert_eq!(ids(Plaintext::Refused), (Some(id(2)), Some(id(4))));
     assert_eq!(ids(Plaintext::Allowed), (Some(id(9)), Some(id(4))));

@@ -2,12 +2,14 @@
 //! what is there of the run before.
 
 use super::EVERY_MINUTE;
-use super::sample::{access, backup, key, settings, state};
+use super::sample::{access, backup, key, rng, settings, state};
 use super::scene::{Scene, able, plain};
 use raftkv_core::api::{Backups, Ended, Obstacle, Request, Run, RunOutcome};
+use raftkv_core::backup::KeyRing;
 use raftkv_core::backup::blob::{ObjectName, StoreIndex};
 use raftkv_core::backup::compress::Compression;
 use raftkv_core::backup::rebuild::RebuildMetadata;
+use raftkv_core::backup::rotate::{Rotate, Rotated};
 use raftkv_core::node::Node;
 
 fn sealing(node: &mut Node) {
@@ -16,6 +18,21 @@ fn sealing(node: &mut Node) {
 
 fn sealing_anew(node: &mut Node) {
     node.make_backups(settings(Compression::None, &[key(2)]), access(&[key(2)]));
+}
+
+fn sealing_for_another(node: &mut Node) {
+    let recipients = [key(2)];
+    node.make_backups(settings(Compression::None, &recipients), access(&[key(2), key(1)]));
+}
+
+fn sealing_for_two(node: &mut Node) {
+    let recipients = [key(2), key(3)];
+    node.make_backups(settings(Compression::None, &recipients), access(&[key(2), key(3), key(1)]));
+}
+
+fn sealing_after_a_rotation(node: &mut Node) {
+    let recipients = [key(2), key(4)];
+    node.make_backups(settings(Compression::None, &recipients), access(&[key(2), key(4), key(3)]));
 }
 
 impl Scene {
@@ -110,6 +127,33 @@ fn a_backup_that_would_not_be_restored_now_is_no_reason_to_make_none() {
     scene.restart(able);
     assert!(matches!(scene.next_slot().outcome, RunOutcome::Complete { .. }));
     assert_eq!(scene.catalog().entries.len(), 4);
+}
+
+#[test]
+fn a_backup_that_lacks_one_of_the_keys_of_new_ones_is_no_reason_to_make_none() {
+    let mut scene = Scene::prepared(3, sealing);
+    scene.put("a", "0");
+    scene.schedule(EVERY_MINUTE);
+    let mut newest = scene.next_slot();
+    // A new key, and the old one still opens; then one more.
+    for prepare in [sealing_for_another, sealing_for_two] {
+        assert_eq!(scene.next_slot().outcome, RunOutcome::Unchanged { since: newest.id });
+        scene.restart(prepare);
+        newest = scene.next_slot();
+        assert!(matches!(newest.outcome, RunOutcome::Complete { .. }), "{:?}", newest.outcome);
+    }
+    assert_eq!(scene.next_slot().outcome, RunOutcome::Unchanged { since: newest.id });
+    // What a rotation has given to a key counts.
+    scene.restart(sealing_after_a_rotation);
+    let keys = KeyRing::new([key(3), key(4)]);
+    let mut rotate = Rotate::new(newest.id, key(3).id(), key(4), keys, rng(1));
+    scene.stores[0].drive(&mut rotate);
+    assert_eq!(rotate.outcome(), Some(&Ok(Rotated::Changed)));
+    assert_eq!(scene.next_slot().outcome, RunOutcome::Unchanged { since: newest.id });
+    // And what it has taken from one does not.
+    scene.restart(sealing_for_two);
+    let last = scene.next_slot();
+    assert!(matches!(last.outcome, RunOutcome::Complete { .. }), "{:?}", last.outcome);
 }
 
 impl Scene {
