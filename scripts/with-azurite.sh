@@ -7,8 +7,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-home="$PWD/${CARGO_TARGET_DIR:-target}/azurite"
-mkdir -p "$home"
+mkdir -p "${CARGO_TARGET_DIR:-target}/azurite"
+home="$(cd "${CARGO_TARGET_DIR:-target}/azurite" && pwd)"
 if [[ ! -d "$home/node_modules/azurite" || ! -d "$home/node_modules/@azure/storage-blob" ]]; then
     npm install --silent --no-audit --no-fund --no-save --prefix "$home" azurite@3.37.0 @azure/storage-blob@12 >&2
 fi

@@ -1,6 +1,7 @@
 //! What is said to people, on stderr. Who has closed it wants to hear nothing, and that is no reason to break anything off, as `eprintln!`
 //! would.
 
+use crate::output::json_bytes::harmless;
 use std::fmt;
 use std::io::{self, Write as _};
 
@@ -13,16 +14,16 @@ macro_rules! say {
 
 pub(crate) use say;
 
-/// Writes a line as it is.
+/// Writes a line.
 pub fn line(words: impl fmt::Display) {
-    write(format_args!("{words}\n"));
+    write(&words.to_string(), "\n");
 }
 
 /// Writes words without the end of a line: what is asked is answered behind them.
 pub fn question(words: impl fmt::Display) {
-    write(format_args!("{words} "));
+    write(&words.to_string(), " ");
 }
 
-fn write(words: fmt::Arguments<'_>) {
-    let _ = io::stderr().write_fmt(words);
+fn write(words: &str, end: &str) {
+    let _ = io::stderr().write_fmt(format_args!("{}{end}", harmless(words)));
 }

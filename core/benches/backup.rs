@@ -178,6 +178,7 @@ fn create(compression: Compression) -> (BackupId, Store) {
         compression,
         stores: 1,
         recipients: vec![key()],
+        plain_is_said: false,
         version: "0".into(),
         bounds: Bounds::default(),
     };

@@ -237,8 +237,14 @@ impl Backup {
         let source = Source::new(&header, IDENTITY.node, state.members().cloned().collect());
         let bounds = Bounds { chunk_bytes: 4096, ..Bounds::default() };
         let recipients = recipients.to_vec();
-        let settings =
-            Settings { compression, stores: 1, recipients, version: "fuzz".into(), bounds };
+        let settings = Settings {
+            compression,
+            stores: 1,
+            recipients,
+            plain_is_said: false,
+            version: "fuzz".into(),
+            bounds,
+        };
         let mut rng = Seed::from_number(2).fork("backup");
         let mut create = Create::new(source, settings, Wall(0), &mut rng).expect("good settings");
         let mut store = Store::default();

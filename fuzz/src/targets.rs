@@ -252,7 +252,7 @@ pub fn backup_config(data: &[u8]) -> bool {
     }
     assert_eq!(
         config.backup.encryption.key().map(|key| key.is_some()),
-        Ok(config.backup.encryption.enabled)
+        Ok(config.backup.encryption.is_enabled())
     );
     // A schedule is checked by whoever starts one.
     let _ = Cron::parse(&config.schedule.cron_expression, &config.schedule.timezone);

@@ -2,6 +2,8 @@
 //!
 //! The stores are servers in this process that speak as much of S3 as an upload needs, and keep nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use bytes::Bytes;
 use peak_alloc::PeakAlloc;
 use raftkv_core::api::{PutRequest, WriteOp};
@@ -121,6 +123,7 @@ fn begin(state: &KvState, bounds: Bounds) -> (Create, Encoder) {
         compression: Compression::None,
         stores: STORES,
         recipients: Vec::new(),
+        plain_is_said: false,
         version: "0.1.0".into(),
         bounds,
     };

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// The bytes for a pair of fields `name` and `name_base64`: exactly one is set.
@@ -43,6 +44,23 @@ pub fn printable(bytes: &[u8]) -> String {
     out
 }
 
+/// Text of several lines for a terminal, with everything escaped that would do more than stand there: names in a store, and notes beside its
+/// backups, are whoever's who can write to it.
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    let is_harmful = |c: char| c.is_control() && c != '\n';
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::new();
+    for c in text.chars() {
+        match is_harmful(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +79,7 @@ mod tests {
     #[test]
     fn terminals_see_no_control_characters() {
         assert_eq!(printable(b"a\x1b[2J\n\xffb\\"), "a\\u{1b}[2J\\n\\xffb\\\\");
+        assert_eq!(harmless("a\x1b[2J\n\rb\\\u{9b}2J"), "a\\u{1b}[2J\n\\rb\\\\u{9b}2J");
+        assert!(matches!(harmless("two\nlines: ░"), Cow::Borrowed(_)));
     }
 }

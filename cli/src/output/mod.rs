@@ -29,7 +29,7 @@ impl Format {
     /// The report in this format, without a newline at the end.
     pub fn render(self, report: &impl Report) -> String {
         match self {
-            Format::Table => report.table(),
+            Format::Table => json_bytes::harmless(&report.table()).into_owned(),
             Format::Json => serde_json::to_string(report).expect("reports have string keys"),
             Format::Yaml => {
                 let yaml = serde_saphyr::to_string(report).expect("reports have string keys");

@@ -174,6 +174,7 @@ fn damaged_backups_and_wrong_keys_restore_nothing() {
     let good = cli.json(&verify);
     assert_eq!(good["backups"][0]["ok"], json!(true));
     assert!(good["checked"].as_str().unwrap().contains("hash"), "{good}");
+    assert_eq!(good["backups"][0]["authentic"], json!(true));
     let said = |output: std::process::Output| String::from_utf8(output.stdout).unwrap();
     assert!(said(cli.run(&verify)).contains("good at level restore: "));
     let listed = cli.json(&["backup", "list", "--config", arg(&config)]);
@@ -182,8 +183,9 @@ fn damaged_backups_and_wrong_keys_restore_nothing() {
     let db = cluster.path("restored");
     let restore = |config: &Path, exit| {
         let args = ["backup", "restore", "--backup", "latest", "--db", arg(&db), "--config"];
-        Cli::offline().fails(exit, &[&args[..], &[arg(config)]].concat());
+        let said = Cli::offline().fails(exit, &[&args[..], &[arg(config)]].concat());
         assert!(!db.exists(), "nothing is left of a failed restore");
+        said
     };
     let other = encrypted(&cluster.path("other"));
     let yaml = fs::read_to_string(&config).unwrap();
@@ -204,12 +206,42 @@ fn damaged_backups_and_wrong_keys_restore_nothing() {
     assert!(damaged.contains("nothing behind it was checked"), "{damaged}");
     assert!(!damaged.contains("good at level"), "{damaged}");
     fs::write(&data, &good[..good.len() - 1]).unwrap();
-    restore(&config, 10);
+    let cut = restore(&config, 5);
     let id = made["id"].as_str().unwrap();
+    assert!(cut.contains(&format!("the newest of them is {id}: ")), "{cut}");
     let shown = cli.json(&["backup", "show", "--config", arg(&config), &id[..8]]);
     assert_eq!(shown["status"], "damaged");
     fs::write(&data, &good).unwrap();
     assert_eq!(cli.json(&verify)["backups"][0]["ok"], json!(true));
+}
+
+/// Without a key nobody knows who wrote it; and what a list calls forged is not good at any level.
+#[test]
+fn a_check_promises_no_more_than_it_has_seen() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 10);
+    let plain = cluster.path("plain.yaml");
+    let store = cluster.path("plain");
+    fs::write(&plain, format!("provider: {{type: local, local_path: {}}}\n", arg(&store))).unwrap();
+    let sealed = encrypted(&cluster.path("backup"));
+    let verify = |config: &Path, level: &str| {
+        let args = ["backup", "verify", "--config", arg(config), "--backup", "all", "--level"];
+        Cli::offline().run(&[&args[..], &[level]].concat())
+    };
+    let said = |output: std::process::Output| String::from_utf8(output.stdout).unwrap();
+    cluster.cli().ok(&["backup", "create", "--config", arg(&plain)]);
+    assert!(said(verify(&plain, "restore")).contains("no key proves otherwise"));
+
+    let made = cluster.cli().json(&["backup", "create", "--config", arg(&sealed)]);
+    let metadata = data_of(&sealed, &made).with_file_name("metadata.json");
+    let forged = fs::read_to_string(&metadata).unwrap().replace("\"keys\": 10", "\"keys\": 11");
+    fs::write(&metadata, forged).unwrap();
+    for level in ["exists", "checksum", "decrypt", "restore"] {
+        let output = verify(&sealed, level);
+        assert_eq!(output.status.code(), Some(5), "{level}: {output:?}");
+        let said = said(output);
+        assert!(said.contains("MAC") && !said.contains("no key proves"), "{level}: {said}");
+    }
 }
 
 #[test]

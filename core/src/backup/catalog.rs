@@ -139,10 +139,10 @@ impl Catalog {
         (newest, future.into_iter().next().map(|(_, metadata)| metadata))
     }
 
-    /// The highest restore epoch of a cluster of which there are genuine backups.
-    pub fn highest_epoch(&self, plaintext: Plaintext) -> Option<Epoch> {
-        let genuine = self.entries.iter().filter_map(|entry| entry.genuine(plaintext));
-        genuine.map(|metadata| metadata.epoch).max()
+    /// The newest genuine backup of another cluster that has the restore epoch of this one's: nothing tells whose are newer.
+    pub fn rival(&self, of: &Metadata, plaintext: Plaintext) -> Option<&Entry> {
+        let is_rival = |metadata: &Metadata| metadata.is_rival(of);
+        self.entries.iter().rev().find(|entry| entry.genuine(plaintext).is_some_and(is_rival))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which backup is meant among those of several stores, and what speaks against taking it for the newest.
 //!
-//! Invariant: whoever picks by age learns of every backup that is not usable and newer, or may be, and of every store that could not be listed, since that one
-//! may have a newer backup. What is named by its id is what it is, in whichever store it is found.
+//! Invariant: whoever picks by age learns of every backup that is not usable and newer, or may be, of another cluster's that cannot be ordered among
+//! this one's, and of every store that could not be listed, since that one may have a newer backup. What is named by its id is what it is, in whichever store it is found.
 
 use super::blob::{BlobError, StoreIndex};
 use super::catalog::{Catalog, Entry};
@@ -25,6 +25,8 @@ pub enum Doubt<'a> {
     /// This one is newer, or does not tell how old it is; and wherever it is, it is damaged, forged, unreadable, without its metadata or, as far
     /// as the keys at hand tell, not ours.
     Unusable(&'a Entry),
+    /// This one is of another cluster with the same restore epoch, and may be newer or older.
+    OtherCluster(&'a Entry),
     /// This store could not be listed.
     Silent(StoreIndex, &'a BlobError),
 }
@@ -57,6 +59,8 @@ pub fn choose<'a>(
     };
     let unusable = merged.unusable_newer_than(entry.id, plaintext);
     let unusable = unusable.filter(is_meant).map(Doubt::Unusable);
+    let rival = entry.metadata.as_ref().and_then(|metadata| merged.rival(metadata, plaintext));
+    let unusable = unusable.chain(rival.map(Doubt::OtherCluster));
     let silent = replicas.silent().map(|(store, error)| Doubt::Silent(store, error));
     Ok(Choice { entry, doubts: unusable.chain(silent).collect() })
 }

@@ -81,8 +81,8 @@ pub enum CompressionKind {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EncryptionConfig {
-    /// Whether at all.
-    pub enabled: bool,
+    /// Whether at all. What is left out is no encryption, but does not say that there must be none.
+    pub enabled: Option<bool>,
     /// The cipher.
     #[serde(rename = "type")]
     pub kind: EncryptionKind,
@@ -237,6 +237,11 @@ impl CompressionConfig {
 }
 
 impl EncryptionConfig {
+    /// Whether backups are encrypted.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled == Some(true)
+    }
+
     /// Where the key of new backups comes from; `None` without encryption.
     pub fn key(&self) -> Result<Option<KeySource>, ConfigError> {
         let file = self.key_file.clone().map(KeySource::File);
@@ -245,8 +250,8 @@ impl EncryptionConfig {
         let mut named = [file, env, command].into_iter().flatten().filter(|key| !key.is_empty());
         match (named.next(), named.next()) {
             (_, Some(_)) => Err(ConfigError::SeveralKeys),
-            (None, None) if self.enabled => Err(ConfigError::NoKey),
-            (Some(_), None) if !self.enabled => Err(ConfigError::KeyUnused),
+            (None, None) if self.is_enabled() => Err(ConfigError::NoKey),
+            (Some(_), None) if !self.is_enabled() => Err(ConfigError::KeyUnused),
             (key, None) => Ok(key),
         }
     }
@@ -257,7 +262,7 @@ impl EncryptionConfig {
             return Err(ConfigError::TooManyKeys { found });
         }
         let others = || self.more_keys.iter().chain(&self.old_keys);
-        if !self.enabled && others().next().is_some() {
+        if !self.is_enabled() && others().next().is_some() {
             return Err(ConfigError::KeyUnused);
         }
         if others().any(KeySource::is_empty) {

@@ -1,10 +1,15 @@
 //! Copies one complete backup from a store to another, as it is: no key is needed, and nothing is decrypted.
 //!
-//! Invariants: what is copied is what the catalog judged, and nothing is whose metadata or keys have changed since. `metadata.json` is the
-//! last object in the target, written only when every other one is there and the SHA-256 of all bytes of `data.db` is the one that the
-//! metadata names, so a damaged backup is never copied and half a copy never looks complete; memory is bounded. Nothing is ever deleted,
-//! only written over with the same bytes: a deletion whose answer is lost may happen later, when a next try has made the copy whole. What a
-//! try that failed leaves in the target is data without metadata, and the next one replaces it.
+//! Invariants: what is copied is what the catalog judged, and nothing is whose metadata or keys have changed since. What lies beside the data
+//! is looked at once more before the copy counts: while the data was on its way, which may take hours, its keys may have been rotated, or
+//! the backup removed. `metadata.json` is the last object in the target, written only when every other one is there and the SHA-256 of all
+//! bytes of `data.db` is the one that the metadata names, so a damaged backup is never copied and half a copy never looks complete; memory
+//! is bounded. No data and no metadata is ever deleted, only written over with the same bytes: a deletion whose answer is lost may happen later,
+//! when a next try has made the copy whole. What a try that failed leaves in the target is data without metadata, and the next one replaces it.
+
+mod error;
+
+pub use error::CopyError;
 
 use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName, Role, StoreIndex};
 use super::bounds::Bounds;
@@ -43,52 +48,6 @@ pub enum Copied {
     Already,
 }
 
-/// Why there is no copy.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CopyError {
-    /// It was removed meanwhile.
-    #[error("it was removed while it was being copied")]
-    Gone,
-    /// It is not what it was when it was found to be whole.
-    #[error("{0} has changed since the backup was looked at: copy again")]
-    Changed(ObjectName),
-    /// It is not what its metadata says.
-    #[error("it is damaged where it was to be copied from: {0}")]
-    Damaged(String),
-    /// Another backup has its name in the target.
-    #[error("another metadata.json is in its place in the store that it was to be copied to")]
-    Displaced,
-    /// No object in the target can be that long.
-    #[error(
-        "its data.db has {data_bytes} bytes, and the store that it was to be copied to takes {most}"
-    )]
-    TooLong {
-        /// Bytes of `data.db`.
-        data_bytes: u64,
-        /// How many it may have there.
-        most: u64,
-    },
-    /// It could not be read.
-    #[error("reading {object}: {error}")]
-    Read {
-        /// Which object.
-        object: ObjectName,
-        /// How it failed.
-        error: BlobError,
-    },
-    /// It could not be written.
-    #[error("writing {object}: {error}")]
-    Write {
-        /// Which object.
-        object: ObjectName,
-        /// How it failed.
-        error: BlobError,
-    },
-    /// It was not wanted any more.
-    #[error("copying was given up")]
-    GivenUp,
-}
-
 /// The machine.
 #[derive(Debug)]
 pub struct CopyBackup {
@@ -105,6 +64,8 @@ pub struct CopyBackup {
     claims: Option<Metadata>,
     /// What lies beside the data, and is written before the metadata.
     beside: BTreeMap<Role, Bytes>,
+    /// What lies there when all of that is written.
+    again: BTreeMap<Role, Bytes>,
     upload: Option<OpId>,
     reading: Reading,
     outcome: Option<Result<Copied, CopyError>>,
@@ -129,6 +90,7 @@ enum Step {
     Streaming,
     Finishing,
     Beside,
+    LookingAgain,
     Committing,
 }
 
@@ -143,6 +105,7 @@ enum Purpose {
     Finish,
     Found,
     Beside(Role),
+    Again(Role),
     Commit,
     Confirm,
     Abort,
@@ -167,14 +130,7 @@ impl CopyBackup {
         max_parts: u32,
     ) -> Self {
         let mut outbox = Outbox::new();
-        let small = [
-            (Role::Metadata, MAX_METADATA_BYTES),
-            (Role::Keys, MAX_KEYS_BYTES),
-            (Role::Pin, MAX_MARKER_BYTES),
-        ];
-        for (role, max_bytes) in small {
-            let object = ObjectName { backup: id, role };
-            let get = BlobOp::Get { object, offset: 0, len_bytes: max_bytes as u64 + 1 };
+        for (role, get) in small(id) {
             outbox.blob_in(route.from, Purpose::Small(role), get);
         }
         if present == Present::Keep {
@@ -192,6 +148,7 @@ impl CopyBackup {
             there: None,
             claims: None,
             beside: BTreeMap::new(),
+            again: BTreeMap::new(),
             upload: None,
             reading: Reading::default(),
             outcome: None,
@@ -251,7 +208,11 @@ impl CopyBackup {
                 let error = BlobError { kind: BlobErrorKind::Failed, message };
                 return Err(self.write_error(Role::Data, error));
             }
-            (Purpose::Beside(_), _) => self.commit(),
+            (Purpose::Beside(_), _) => self.look_again(),
+            (Purpose::Again(role), BlobDone::Bytes(bytes)) => {
+                self.again.insert(role, bytes);
+                self.commit()?;
+            }
             (Purpose::Commit, _) => self.complete(),
             (Purpose::Confirm, BlobDone::Bytes(bytes)) if bytes == self.metadata => self.complete(),
             (Purpose::Confirm, _) => self.outcome = Some(Err(CopyError::Displaced)),
@@ -263,10 +224,17 @@ impl CopyBackup {
     fn failed(&mut self, purpose: Purpose, error: BlobError) -> Result<(), CopyError> {
         let is_gone = error.kind == BlobErrorKind::NotFound;
         match purpose {
-            Purpose::Small(Role::Metadata) | Purpose::Read { .. } if is_gone => {
+            Purpose::Small(Role::Metadata)
+            | Purpose::Again(Role::Metadata)
+            | Purpose::Read { .. }
+                if is_gone =>
+            {
                 Err(CopyError::Gone)
             }
-            Purpose::Small(role) if !is_gone => Err(self.read_error(role, error)),
+            Purpose::Again(_) if is_gone => self.commit(),
+            Purpose::Small(role) | Purpose::Again(role) if !is_gone => {
+                Err(self.read_error(role, error))
+            }
             Purpose::Read { .. } => Err(self.read_error(Role::Data, error)),
             Purpose::Finish if error.kind == BlobErrorKind::Unknown => {
                 let object = ObjectName::data(self.id);
@@ -285,7 +253,7 @@ impl CopyBackup {
                 self.outcome = Some(Err(self.write_error(Role::Metadata, error)));
                 Ok(())
             }
-            Purpose::Small(_) | Purpose::Abort => Ok(()),
+            Purpose::Small(_) | Purpose::Again(_) | Purpose::Abort => Ok(()),
             Purpose::There if is_gone => Ok(()),
             Purpose::DataThere if is_gone => {
                 self.open();
@@ -404,19 +372,44 @@ impl CopyBackup {
             self.outbox.blob_in(self.route.to, Purpose::Beside(role), put);
         }
         // Left there by a removal that broke off, it would say of a whole copy that it is to go.
-        let delete = BlobOp::Delete { object: ObjectName::removal(self.id) };
-        self.outbox.blob_in(self.route.to, Purpose::Beside(Role::Removal), delete);
-        self.commit();
+        let mut unwanted = vec![Role::Removal];
+        // What it may be that is damaged there.
+        if self.present == Present::Replace && !self.beside.contains_key(&Role::Keys) {
+            unwanted.push(Role::Keys);
+        }
+        for role in unwanted {
+            let delete = BlobOp::Delete { object: ObjectName { backup: self.id, role } };
+            self.outbox.blob_in(self.route.to, Purpose::Beside(role), delete);
+        }
     }
 
-    fn commit(&mut self) {
+    fn look_again(&mut self) {
+        if self.outbox.is_idle() {
+            self.step = Step::LookingAgain;
+            for (role, get) in small(self.id) {
+                self.outbox.blob_in(self.route.from, Purpose::Again(role), get);
+            }
+        }
+    }
+
+    /// Completes the copy, when it is known that everything is still what it was.
+    fn commit(&mut self) -> Result<(), CopyError> {
         if !self.outbox.is_idle() {
-            return;
+            return Ok(());
+        }
+        let now = self.again.remove(&Role::Metadata);
+        let metadata = (Role::Metadata, now.as_ref() == Some(&self.metadata));
+        let beside = [Role::Keys, Role::Pin]
+            .map(|role| (role, self.again.get(&role) == self.beside.get(&role)));
+        if let Some((role, _)) = [metadata].into_iter().chain(beside).find(|(_, is_same)| !is_same)
+        {
+            return Err(CopyError::Changed(ObjectName { backup: self.id, role }));
         }
         self.step = Step::Committing;
         let (object, bytes) = (ObjectName::metadata(self.id), self.metadata.clone());
         let put = BlobOp::Put { object, bytes, if_absent: self.present == Present::Keep };
         self.outbox.blob_in(self.route.to, Purpose::Commit, put);
+        Ok(())
     }
 
     fn complete(&mut self) {
@@ -442,6 +435,19 @@ impl CopyBackup {
     fn write_error(&self, role: Role, error: BlobError) -> CopyError {
         CopyError::Write { object: ObjectName { backup: self.id, role }, error }
     }
+}
+
+/// Everything but the data.
+fn small(id: BackupId) -> impl Iterator<Item = (Role, BlobOp)> {
+    let all = [
+        (Role::Metadata, MAX_METADATA_BYTES),
+        (Role::Keys, MAX_KEYS_BYTES),
+        (Role::Pin, MAX_MARKER_BYTES),
+    ];
+    all.into_iter().map(move |(role, max_bytes)| {
+        let object = ObjectName { backup: id, role };
+        (role, BlobOp::Get { object, offset: 0, len_bytes: max_bytes as u64 + 1 })
+    })
 }
 
 fn read_metadata(id: BackupId) -> BlobOp {

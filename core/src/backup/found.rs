@@ -7,6 +7,7 @@ use super::id::BackupId;
 use super::keys::{KeyId, KeyRing};
 use super::marker::{Marker, Owner};
 use super::metadata::{Signed, Status};
+use super::slots::KeysError;
 use crate::ids::Epoch;
 use crate::planted::{self, Bug};
 use crate::time::Wall;
@@ -137,8 +138,7 @@ impl Found {
         match &self.later_slots {
             Some(later) if preamble.header.suite != Suite::Plain => {
                 let later = later.as_ref().map_err(unreadable)?;
-                let altered = |error: FormatError| Standing::Forged(error.to_string());
-                preamble.with_later_slots(later).map_err(altered)
+                preamble.with_later_slots(later).map_err(|error| unusable_slots(&error))
             }
             _ => Ok(preamble),
         }
@@ -184,6 +184,16 @@ impl Found {
             (Ok(_), Suite::Plain) => Ok(Standing::Complete(Proof::Plain)),
             (Ok(_), Suite::Aes256Gcm) => Ok(Standing::Complete(Proof::Authentic)),
         }
+    }
+}
+
+/// What `keys.bin` makes of a backup when it cannot be used. Rot is no forgery; newer software may know what this one does not.
+fn unusable_slots(error: &FormatError) -> Standing {
+    let what = error.to_string();
+    match error {
+        FormatError::Keys(KeysError::Damaged { .. }) => Standing::Damaged(what),
+        FormatError::Keys(KeysError::UnknownVersion { .. }) => Standing::Unreadable(what),
+        _ => Standing::Forged(what),
     }
 }
 

@@ -1,8 +1,9 @@
 //! What is wrong in a store, and what can be done about it.
 //!
 //! Judged by a catalog. Whoever read it while holding the store's lock knows that no backup is being made; for anyone else, what is unfinished
-//! while somebody has the lock may be just that. What a copy or a restore uses shows in its hold. Invariants: something damaged or forged is reported and never touched: it may be the only trace of what
-//! happened; data without metadata is never called useless before it was read.
+//! while somebody has the lock may be just that. What a restore or a verification uses shows in its hold. Invariants: something damaged or
+//! forged is reported and never touched: it may be the only trace of what happened; data without metadata is never called useless before
+//! it was read.
 
 use super::blob::UNFINISHED;
 use super::catalog::{Catalog, Entry, Standing};

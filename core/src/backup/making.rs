@@ -8,10 +8,10 @@
 //! what the run before has left goes only where the store shows no metadata beside it; nothing is made where a cluster that was restored from
 //! this one has its backups; what goes wrong after the backup is complete takes nothing back.
 
+use super::admission;
 use super::blob::{BlobDone, BlobError, BlobOp, ObjectName, StoreIndex};
 use super::catalog::{Catalog, ReadCatalog};
 use super::create::{Create, Outcome, Settings, Source};
-use super::heir;
 use super::id::BackupId;
 use super::keep::{Holding, Keep, Predecessor};
 use super::lock;
@@ -296,10 +296,10 @@ impl Making {
         if self.ended.is_some() {
             return Stage::Leaving;
         }
-        let Order { source, access, .. } = &self.order;
-        let heir = catalog.map(|it| heir::check(it, access.plaintext, source.epoch));
-        if let Some(Err(heir)) = heir {
-            self.ended = Some(RunOutcome::failed(Obstacle::Refused, heir));
+        let Order { source, settings, access, .. } = &self.order;
+        let admitted = catalog.map(|it| admission::check(it, access.plaintext, source, settings));
+        if let Some(Err(refusal)) = admitted {
+            self.ended = Some(RunOutcome::failed(Obstacle::Refused, refusal));
             return Stage::Leaving;
         }
         self.remove_leftovers(catalog);

@@ -1,10 +1,13 @@
 //! Puts a pin or a hold beside a backup, renews it, and takes it away.
 //!
 //! The marker is written first, and then it is looked whether the backup is being removed, or its metadata are gone: whoever removes a backup
-//! works the other way round ([`super::remove`]), so one of the two notices the other. Invariant: a marker that came too late is taken away
-//! again.
+//! works the other way round ([`super::remove`]), so one of the two notices the other.
+//!
+//! What says that a backup is being removed may be left over from a removal that broke off. A hold stands then, if the metadata is still there: a
+//! removal that is under way after all sees it in its last look, and spares the data. A pin promises more, and is refused: whoever has the
+//! store's lock can tell, and take the note away. Invariant: a marker that came too late is taken away again.
 
-use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName};
+use super::blob::{BlobDone, BlobError, BlobErrorKind, BlobOp, ObjectName, Role};
 use super::id::BackupId;
 use super::machine::{Action, ActionResult, Machine, Outbox};
 use super::marker::Marker;
@@ -15,6 +18,12 @@ pub enum MarkError {
     /// The backup is not complete, or is being removed.
     #[error("backup {id} is not complete, or is being removed")]
     Gone {
+        /// Which.
+        id: BackupId,
+    },
+    /// The backup is whole, and something says that it is being removed.
+    #[error("backup {id} is being removed, or that broke off")]
+    Leaving {
         /// Which.
         id: BackupId,
     },
@@ -33,6 +42,7 @@ pub enum MarkError {
 pub struct Mark {
     object: ObjectName,
     outbox: Outbox<Purpose>,
+    is_leaving: bool,
     outcome: Option<Result<(), MarkError>>,
 }
 
@@ -70,7 +80,7 @@ impl Mark {
     fn begin(object: ObjectName, purpose: Purpose, action: BlobOp) -> Self {
         let mut outbox = Outbox::new();
         outbox.blob(purpose, action);
-        Mark { object, outbox, outcome: None }
+        Mark { object, outbox, is_leaving: false, outcome: None }
     }
 
     /// Whether it is done, once it has ended.
@@ -88,13 +98,22 @@ impl Mark {
             // Who may not list is told so of everything that is not there; the metadata tell the rest.
             (
                 Purpose::LookForRemoval,
-                Err(BlobError { kind: BlobErrorKind::NotFound | BlobErrorKind::Denied, .. }),
+                found @ (Ok(_)
+                | Err(BlobError {
+                    kind: BlobErrorKind::NotFound | BlobErrorKind::Denied,
+                    ..
+                })),
             ) => {
+                self.is_leaving = found.is_ok();
                 let object = ObjectName::metadata(backup);
                 self.outbox.blob(Purpose::Look, BlobOp::Head { object });
             }
-            (Purpose::LookForRemoval, Ok(_)) => self.too_late(),
-            (Purpose::Look, Err(error)) if error.kind == BlobErrorKind::NotFound => self.too_late(),
+            (Purpose::Look, Err(error)) if error.kind == BlobErrorKind::NotFound => {
+                self.too_late(MarkError::Gone { id: backup });
+            }
+            (Purpose::Look, Ok(_)) if self.is_leaving && self.object.role == Role::Pin => {
+                self.too_late(MarkError::Leaving { id: backup });
+            }
             (Purpose::CleanUp, _) => {}
             (_, Ok(_)) => self.outcome = Some(Ok(())),
             (purpose, Err(error)) => {
@@ -108,10 +127,10 @@ impl Mark {
         }
     }
 
-    fn too_late(&mut self) {
+    fn too_late(&mut self, why: MarkError) {
         let object = self.object;
         self.outbox.blob(Purpose::CleanUp, BlobOp::Delete { object });
-        self.outcome = Some(Err(MarkError::Gone { id: object.backup }));
+        self.outcome = Some(Err(why));
     }
 }
 

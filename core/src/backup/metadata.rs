@@ -138,6 +138,11 @@ pub enum MetadataError {
 }
 
 impl Metadata {
+    /// Whether it is of another cluster with the same restore epoch: the two cannot be ordered.
+    pub fn is_rival(&self, of: &Metadata) -> bool {
+        self.epoch == of.epoch && self.cluster != of.cluster
+    }
+
     /// The document, signed.
     pub fn render(&self, key: &MetadataKey) -> Vec<u8> {
         let mac = key.mac(self);

@@ -9,6 +9,7 @@
 //! Invariants: a complete backup restores to exactly its state hash; what is incomplete is never listed as complete; what was
 //! altered yields nothing at all; no pair of key and nonce is used twice; when encryption is asked for, no plain byte leaves.
 
+pub mod admission;
 pub mod blob;
 pub mod bounds;
 pub mod catalog;
@@ -21,10 +22,10 @@ pub mod copy;
 pub mod create;
 pub mod cron;
 pub mod decompress;
+pub mod epochs;
 pub mod format;
 mod found;
 pub mod fsck;
-pub mod heir;
 pub mod hold;
 pub mod id;
 pub mod keep;

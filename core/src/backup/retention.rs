@@ -71,7 +71,7 @@ pub enum Verdict {
 pub enum Keep {
     /// It is pinned, for this reason.
     Pinned(String),
-    /// Something reads it, or writes it elsewhere.
+    /// Something reads it.
     Held(String),
     /// It is one of the newest that always stay.
     Minimum(u32),

@@ -86,6 +86,24 @@ impl Default for Policy {
     }
 }
 
+/// A request's bytes may come at this rate, which is that of one of three parts on a line of half a megabit a second.
+const BYTES_PER_S_MIN: u64 = 16 << 10;
+/// So many tries that take as long as the rate allows fit into the whole time.
+const SLOW_TRIES: u64 = 3;
+
+impl Policy {
+    /// For a request that carries so many bytes, there or back: on a slow line that takes its time, and nothing has failed.
+    #[must_use]
+    pub fn for_bytes(self, bytes: u64) -> Policy {
+        let more_ms = bytes.saturating_mul(1_000) / BYTES_PER_S_MIN;
+        Policy {
+            try_ms: self.try_ms.saturating_add(more_ms),
+            whole_ms: self.whole_ms.saturating_add(more_ms.saturating_mul(SLOW_TRIES)),
+            ..self
+        }
+    }
+}
+
 impl Retry {
     /// Begins a request.
     pub fn new(policy: Policy, effect: Effect) -> Self {
@@ -165,6 +183,21 @@ mod tests {
             assert!((most_ms / 2..=most_ms).contains(pause_ms), "{pause_ms} of {most_ms}");
         }
         assert_eq!(verdicts[7], Verdict::Failed(BlobErrorKind::Transient));
+    }
+
+    #[test]
+    fn what_is_long_may_take_long() {
+        let usual = Policy::default();
+        assert_eq!(usual.for_bytes(0), usual);
+        let part = usual.for_bytes(5 << 20);
+        assert_eq!((part.try_ms, part.whole_ms), (60_000 + 320_000, 180_000 + 960_000));
+        assert_eq!(Policy { try_ms: usual.try_ms, whole_ms: usual.whole_ms, ..part }, usual);
+        // A part that failed at the end of its time is tried again.
+        let mut retry = Retry::new(part, Effect::Writes);
+        let mut rng = Seed::from_number(1).fork("retry");
+        let verdict = retry.failed(Trouble::Lost, part.try_ms, &mut rng);
+        assert!(matches!(verdict, Verdict::Again { .. }), "{verdict:?}");
+        assert_eq!(usual.for_bytes(u64::MAX).try_ms, usual.try_ms + u64::MAX / BYTES_PER_S_MIN);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use super::catalog::{Catalog, Entry, Standing};
 use super::format::Plaintext;
 use super::id::BackupId;
-use super::metadata::rfc3339;
+use super::metadata::{Metadata, rfc3339};
 use crate::time::Wall;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -103,10 +103,14 @@ impl Catalog {
         }
     }
 
-    /// The usable backup next to this one in age: what to fall back on when it turns out damaged.
+    /// The usable backup next to this one in age: what to fall back on when it turns out damaged. Never one of a cluster that has nothing to do
+    /// with this one's.
     pub fn next_older(&self, id: BackupId, plaintext: Plaintext) -> Option<&Entry> {
         let place = self.entries.iter().position(|entry| entry.id == id)?;
-        self.entries[..place].iter().rev().find(|entry| entry.genuine(plaintext).is_some())
+        let this = self.entries[place].metadata.as_ref();
+        let counts = |other: &Metadata| this.is_none_or(|this| !other.is_rival(this));
+        let mut older = self.entries[..place].iter().rev();
+        older.find(|entry| entry.genuine(plaintext).is_some_and(counts))
     }
 
     /// What is passed over when this entry is picked for the newest: backups that cannot be used and are newer, the newest first; then those
@@ -117,18 +121,12 @@ impl Catalog {
         plaintext: Plaintext,
     ) -> impl Iterator<Item = &Entry> {
         let newer = self.entries.iter().rev().take_while(move |entry| entry.id != picked);
-        let newer = newer.filter(|entry| entry.point().is_some());
-        let ageless = self.entries.iter().filter(|entry| entry.point().is_none());
-        newer.chain(ageless).filter(move |entry| match entry.standing {
-            Standing::Complete(_) => entry.genuine(plaintext).is_none(),
-            // Never was one, is none any more, or has only small objects left.
-            Standing::NotWhole(_) | Standing::HalfRemoved => false,
-            Standing::Incomplete => entry.data_bytes.is_some(),
-            Standing::DataMissing(_)
-            | Standing::Damaged(_)
-            | Standing::Forged(_)
-            | Standing::Unreadable(_) => true,
-        })
+        unusable(newer, &self.entries, plaintext)
+    }
+
+    /// The newest backup that cannot be used, for when there is none that can.
+    pub fn newest_unusable(&self, plaintext: Plaintext) -> Option<&Entry> {
+        unusable(self.entries.iter().rev(), &self.entries, plaintext).next()
     }
 
     /// Those that can be used; if there are none, those of which reading tells why they cannot.
@@ -162,6 +160,26 @@ impl Catalog {
             (Some(_), more) => Err(SelectError::Ambiguous { prefix, count: more + 1 }),
         }
     }
+}
+
+/// Of these those that cannot be used, and of all those that do not tell how old they are.
+fn unusable<'a>(
+    newer: impl Iterator<Item = &'a Entry>,
+    all: &'a [Entry],
+    plaintext: Plaintext,
+) -> impl Iterator<Item = &'a Entry> {
+    let newer = newer.filter(|entry| entry.point().is_some());
+    let ageless = all.iter().filter(|entry| entry.point().is_none());
+    newer.chain(ageless).filter(move |entry| match entry.standing {
+        Standing::Complete(_) => entry.genuine(plaintext).is_none(),
+        // Never was one, is none any more, or has only small objects left.
+        Standing::NotWhole(_) | Standing::HalfRemoved => false,
+        Standing::Incomplete => entry.data_bytes.is_some(),
+        Standing::DataMissing(_)
+        | Standing::Damaged(_)
+        | Standing::Forged(_)
+        | Standing::Unreadable(_) => true,
+    })
 }
 
 /// A time with an offset, or one in UTC, or the first moment of a day in UTC.

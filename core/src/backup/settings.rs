@@ -46,6 +46,8 @@ pub struct Settings {
     pub stores: u8,
     /// The keys that will open it. None: the backup is not encrypted.
     pub recipients: Vec<Key>,
+    /// Whether the configuration says, and does not only leave out, that there is no encryption: [`super::admission`].
+    pub plain_is_said: bool,
     /// What the metadata names as the software that made it.
     pub version: String,
     /// Bounds on memory.

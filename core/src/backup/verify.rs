@@ -66,10 +66,10 @@ impl Level {
                 "every byte of data.db was read, and their SHA-256 is as metadata.json says"
             }
             Level::Decrypt => {
-                "header, metadata and every chunk are authentic, and decompress to what was backed up"
+                "header, metadata and every chunk belong together, which the key proves of what is encrypted, and decompress to what was backed up"
             }
             Level::Restore => {
-                "all of it is authentic, and the state rebuilt from it has the hash of the one that was backed up"
+                "all of it belongs together, which the key proves of what is encrypted, and the state rebuilt from it has the hash of the one that was backed up"
             }
         }
     }

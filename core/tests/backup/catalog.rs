@@ -2,15 +2,16 @@
 
 use super::sample::*;
 use super::store::Store;
-use raftkv_core::backup::blob::ObjectName;
+use raftkv_core::backup::blob::{BlobError, BlobErrorKind, ObjectName};
 use raftkv_core::backup::catalog::{Catalog, Proof, ReadCatalog, Standing};
-use raftkv_core::backup::choose::choose;
+use raftkv_core::backup::choose::{Doubt, choose};
+use raftkv_core::backup::epochs;
 use raftkv_core::backup::format::Plaintext;
 use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::backup::replicas::Replicas;
 use raftkv_core::backup::select::{SelectError, Selector};
 use raftkv_core::backup::{BackupId, Key, KeyRing};
-use raftkv_core::ids::Epoch;
+use raftkv_core::ids::{ClusterId, Epoch};
 use raftkv_core::time::Wall;
 
 fn list(store: &mut Store, keys: &[Key]) -> Catalog {
@@ -170,19 +171,56 @@ fn what_somebody_without_a_key_could_have_written_does_not_pass_for_the_newest()
 }
 
 #[test]
-fn the_highest_epoch_is_that_of_a_genuine_backup_however_old() {
+fn a_new_cluster_begins_above_every_epoch_that_anything_in_the_stores_tells_of() {
     let (mut store, ids) = store_with(&[10, 20, 30, 40], &[key(1)]);
-    let (plain, plain_ids) = store_with(&[50], &[]);
-    store.objects.extend(plain.objects);
-    store.objects.remove(&format!("{}/data.db", ids[3]));
+    // Of two there are the data alone and the metadata alone.
+    store.objects.remove(&format!("{}/data.db", ids[2]));
+    store.objects.remove(&format!("{}/metadata.json", ids[3]));
+    let catalog = list(&mut store, &[key(1)]);
+    let highest = |epochs: [u64; 4], others: &[Result<Catalog, BlobError>]| {
+        let mut catalog = catalog.clone();
+        for (id, epoch) in ids.iter().zip(epochs) {
+            let entry = catalog.entries.iter_mut().find(|entry| entry.id == *id).unwrap();
+            match &mut entry.metadata {
+                Some(metadata) => metadata.epoch = Epoch(epoch),
+                None => entry.front.as_mut().expect("the data tell").0 = Epoch(epoch),
+            }
+        }
+        let catalogs = [&[Ok(catalog)], others].concat();
+        let replicas = Replicas::new(catalogs);
+        let merged = replicas.merged().unwrap_or_default();
+        epochs::highest(&replicas, &merged, Plaintext::Refused).0
+    };
+    assert_eq!(highest([3, 7, 5, 6], &[]), 7, "however old it is");
+    assert_eq!(highest([3, 7, 8, 6], &[]), 8);
+    assert_eq!(highest([3, 7, 8, 9], &[]), 9);
+    assert_eq!(highest([3, 7, 8, 9_000], &[]), 8, "that is too far to be believed");
+    let silent = BlobError { kind: BlobErrorKind::Transient, message: "down".into() };
+    assert_eq!(highest([3, 7, 8, 9], &[Err(silent)]), 9 + epochs::PASSED_OVER);
+    let nothing = Replicas::new(vec![Ok(Catalog::default())]);
+    assert_eq!(epochs::highest(&nothing, &Catalog::default(), Plaintext::Allowed), Epoch(0));
+}
+
+#[test]
+fn clusters_that_cannot_be_ordered_are_not_taken_for_each_other() {
+    let (mut store, ids) = store_with(&[10, 20, 30], &[key(1)]);
     let mut catalog = list(&mut store, &[key(1)]);
-    for (id, epoch) in ids.iter().chain(&plain_ids).zip([3, 7, 5, 8, 9]) {
-        let entry = catalog.entries.iter_mut().find(|entry| entry.id == *id).unwrap();
-        entry.metadata.as_mut().unwrap().epoch = Epoch(epoch);
-    }
-    assert_eq!(catalog.highest_epoch(Plaintext::Refused), Some(Epoch(7)));
-    assert_eq!(catalog.highest_epoch(Plaintext::Allowed), Some(Epoch(9)));
-    assert_eq!(Catalog::default().highest_epoch(Plaintext::Allowed), None);
+    catalog.entries[1].metadata.as_mut().unwrap().cluster = ClusterId(*b"another cluster!");
+    let replicas = Replicas::new(vec![Ok(catalog.clone())]);
+    let doubts = |catalog: &Catalog, selector| {
+        let choice = choose(&replicas, catalog, &selector, Plaintext::Refused).unwrap();
+        assert_eq!(choice.entry.id, ids[2]);
+        choice.doubts.len()
+    };
+    let other = Doubt::OtherCluster(&catalog.entries[1]);
+    let choice = choose(&replicas, &catalog, &Selector::Latest, Plaintext::Refused).unwrap();
+    assert_eq!((choice.entry.id, choice.doubts), (ids[2], vec![other]));
+    assert_eq!(doubts(&catalog, Selector::At(Wall(i64::MAX))), 1);
+    assert_eq!(doubts(&catalog, Selector::Prefix(ids[2].to_string())), 0);
+    assert_eq!(catalog.next_older(ids[2], Plaintext::Refused).unwrap().id, ids[0]);
+    // One that was restored comes after all of those before it.
+    catalog.entries[2].metadata.as_mut().unwrap().epoch = Epoch(2);
+    assert_eq!(doubts(&catalog, Selector::Latest), 0);
 }
 
 #[test]

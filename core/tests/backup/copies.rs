@@ -2,7 +2,7 @@
 
 use super::sample::*;
 use super::store::{Fault, Store, drive};
-use raftkv_core::backup::blob::{BlobError, BlobErrorKind, ObjectName, Role, StoreIndex};
+use raftkv_core::backup::blob::{BlobError, BlobErrorKind, BlobOp, ObjectName, Role, StoreIndex};
 use raftkv_core::backup::bounds::MAX_PARTS;
 use raftkv_core::backup::catalog::{Catalog, Judged, ReadCatalog, Standing};
 use raftkv_core::backup::catch_up::{CatchUp, CatchUpError, CaughtUp};
@@ -15,6 +15,7 @@ use raftkv_core::backup::machine::{Action, ActionResult, Machine as _};
 use raftkv_core::backup::read::{Access, ReadError};
 use raftkv_core::backup::recall::{Next, Recall};
 use raftkv_core::backup::replicas::Replicas;
+use raftkv_core::backup::rotate::Rotate;
 use raftkv_core::backup::select::Selector;
 use raftkv_core::backup::verify::Level;
 use raftkv_core::backup::{BackupId, KeyRing};
@@ -308,6 +309,62 @@ fn what_has_changed_since_it_was_judged_is_not_copied() {
     assert!(copy_judged(&mut stores, id, was).is_ok());
 }
 
+/// Keys may be rotated, pins set, backups removed, while the data is on its way for hours.
+#[test]
+fn what_changes_while_the_data_is_copied_is_not_completed() {
+    let mut whole = Store::default();
+    let id = backup(&mut whole, &state(300), 9, settings(GZIP, &[key(1)]));
+    let copy_while = |change: &dyn Fn(&mut Store)| {
+        let mut stores = pair();
+        stores[0].objects = whole.objects.clone();
+        let was = judged(&stores[0], id);
+        let mut machine = CopyBackup::new(id, was, TO_SECOND, Present::Keep, MAX_PARTS);
+        while let Some(action) = machine.poll_action() {
+            let Action::Blob { store, op, action } = action else { panic!("it computes nothing") };
+            let is_end = matches!(action, BlobOp::PutFinish { .. });
+            let result = stores[usize::from(store.0)].answer(op, action);
+            machine.handle(ActionResult::Blob { op, result });
+            if is_end {
+                change(&mut stores[0]);
+            }
+        }
+        let is_complete = stores[1].objects.contains_key(&format!("{id}/metadata.json"));
+        (machine.outcome().expect("the machine ends").clone(), is_complete)
+    };
+    assert!(matches!(copy_while(&|_| {}), (Ok(Copied::Done { .. }), true)));
+    for role in [Role::Metadata, Role::Keys, Role::Pin] {
+        let object = ObjectName { backup: id, role };
+        let put = |store: &mut Store| drop(store.objects.insert(object.path(), b"new".to_vec()));
+        assert_eq!(copy_while(&put), (Err(CopyError::Changed(object)), false));
+    }
+    let remove =
+        |store: &mut Store| store.objects.retain(|name, _| !name.ends_with("metadata.json"));
+    assert_eq!(copy_while(&remove), (Err(CopyError::Gone), false));
+}
+
+#[test]
+fn later_slots_that_rot_in_a_copy_are_mended() {
+    let mut stores = pair();
+    let id = backup(&mut stores[0], &state(50), 5, settings(GZIP, &[key(1)]));
+    let keys = ObjectName::keys(id).path();
+    // The primary store has none of them, too: it missed a rotation.
+    for in_primary in [true, false] {
+        stores[1].objects = stores[0].objects.clone();
+        let mut rotate = Rotate::new(id, key(1).id(), key(5), KeyRing::new([key(1)]), rng(3));
+        stores[1].drive(&mut rotate);
+        if in_primary {
+            stores[0].objects.insert(keys.clone(), stores[1].objects[&keys].clone());
+        }
+        stores[1].objects.get_mut(&keys).unwrap()[20] ^= 1;
+        let done = catch_up_with(&mut stores, TO_SECOND, access(&[key(1), key(5)])).unwrap();
+        assert_eq!(done.copies.len(), 1, "{done}");
+        assert_eq!(stores[1].objects, stores[0].objects);
+        let again = catch_up_with(&mut stores, TO_SECOND, access(&[key(1), key(5)])).unwrap();
+        assert_eq!((again.copies.len(), again.already), (0, 1), "{again}");
+        stores[0].objects.remove(&keys);
+    }
+}
+
 #[test]
 fn catching_up_copies_what_is_missing_and_mends_what_is_damaged() {
     let mut stores = pair();
@@ -481,7 +538,7 @@ fn what_a_silent_store_may_have_is_a_doubt_unless_the_backup_has_a_name() {
         let merged = replicas.merged().unwrap();
         let choice = choose(&replicas, &merged, selector, Plaintext::Refused).unwrap();
         let doubts = choice.doubts.iter().map(|doubt| match doubt {
-            Doubt::Unusable(entry) => Err(entry.id),
+            Doubt::Unusable(entry) | Doubt::OtherCluster(entry) => Err(entry.id),
             Doubt::Silent(store, error) => Ok((*store, error.kind)),
         });
         (choice.entry.id, doubts.collect::<Vec<_>>())

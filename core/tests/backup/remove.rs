@@ -111,31 +111,63 @@ fn put_at_every_step(marker: ObjectName, takes_note: bool) -> BTreeSet<(bool, bo
         let has_data = store.objects.contains_key(&ObjectName::data(ids[0]).path());
         assert_eq!(has_data, is_in_time, "{marker} after {before} steps");
         assert_eq!(store.objects.contains_key(&marker.path()), is_in_time, "after {before} steps");
-        assert!(!store.objects.contains_key(&note), "after {before} steps");
         let is_there = restore(&mut store, ids[0], access(&[key(1)])).is_ok();
+        // What was spared goes later, because of the note.
+        let is_spared = is_in_time && !is_there;
+        assert!(is_spared || !store.objects.contains_key(&note), "after {before} steps");
         seen.insert((is_in_time, is_there));
     }
     seen
 }
 
-fn keeps_the_backup_whenever_it_came(marker: impl Fn(BackupId) -> ObjectName) {
-    let marker = marker(store_with_two().1[0]);
-    let whole_or_gone = [(false, false), (true, true)];
-    assert_eq!(put_at_every_step(marker, true), BTreeSet::from(whole_or_gone));
-    // Where nothing says that it goes, its metadata may go behind whoever has seen them; its data stay.
-    let spared = (true, false);
-    let [gone, whole] = whole_or_gone;
-    assert_eq!(put_at_every_step(marker, false), BTreeSet::from([gone, spared, whole]));
-}
+const GONE: (bool, bool) = (false, false);
+const WHOLE: (bool, bool) = (true, true);
+/// The metadata may go behind whoever has seen them; the data stay.
+const SPARED: (bool, bool) = (true, false);
 
 #[test]
 fn a_reader_that_found_the_metadata_keeps_its_data_whenever_it_came() {
-    keeps_the_backup_whenever_it_came(|id| ObjectName::hold(id, READER));
+    let hold = ObjectName::hold(store_with_two().1[0], READER);
+    for takes_note in [true, false] {
+        assert_eq!(put_at_every_step(hold, takes_note), BTreeSet::from([GONE, SPARED, WHOLE]));
+    }
 }
 
 #[test]
 fn a_pin_that_was_put_keeps_the_backup_whenever_it_came() {
-    keeps_the_backup_whenever_it_came(ObjectName::pin);
+    let pin = ObjectName::pin(store_with_two().1[0]);
+    assert_eq!(put_at_every_step(pin, true), BTreeSet::from([GONE, WHOLE]));
+    // Where nothing says that it goes.
+    assert_eq!(put_at_every_step(pin, false), BTreeSet::from([GONE, SPARED, WHOLE]));
+}
+
+#[test]
+fn a_removal_that_broke_off_before_anything_was_gone_keeps_nobody_from_the_backup() {
+    let (mut store, ids) = store_with_two();
+    let mut removal = Remove::new([ids[0]], Force::Respect, Wall(7));
+    let note = ObjectName::removal(ids[0]);
+    while !store.objects.contains_key(&note.path()) {
+        store.step(&mut removal);
+    }
+    drop(removal);
+    let fate = |store: &mut Store| {
+        let mut again = Remove::new([ids[0]], Force::Respect, Wall(9));
+        store.drive(&mut again);
+        again.outcome().unwrap().next().unwrap().1.clone()
+    };
+    let hold = ObjectName::hold(ids[0], READER);
+    assert_eq!(put(&mut store, hold), Ok(()));
+    assert_eq!(fate(&mut store), Fate::Held(vec![READER]));
+    store.objects.remove(&hold.path());
+
+    // That it will stay can be promised when nobody removes it, which the lock tells: then the note goes.
+    let pin = ObjectName::pin(ids[0]);
+    assert_eq!(put(&mut store, pin), Err(MarkError::Leaving { id: ids[0] }));
+    assert!(!store.objects.contains_key(&pin.path()));
+    store.drive(&mut Mark::remove(note));
+    assert_eq!(put(&mut store, pin), Ok(()));
+    assert_eq!(fate(&mut store), Fate::Pinned);
+    assert!(restore(&mut store, ids[0], access(&[key(1)])).is_ok());
 }
 
 #[test]

@@ -78,6 +78,7 @@ pub fn settings(compression: Compression, recipients: &[Key]) -> Settings {
         compression,
         stores: 1,
         recipients: recipients.to_vec(),
+        plain_is_said: false,
         version: "0.1.0".into(),
         bounds: Bounds {
             chunk_bytes: 4096,

@@ -104,6 +104,7 @@ impl Backups {
             compression,
             stores: 1,
             recipients: key.into_iter().collect(),
+            plain_is_said: false,
             version: "0.1.0".into(),
             bounds: Bounds::default(),
         };
@@ -210,6 +211,7 @@ fn able(node: &mut Node) {
         compression: Compression::None,
         stores: 1,
         recipients: Vec::new(),
+        plain_is_said: false,
         version: "0.1.0".into(),
         bounds: Bounds::default(),
     };

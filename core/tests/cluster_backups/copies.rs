@@ -20,6 +20,7 @@ fn careful(node: &mut Node) {
         compression: Compression::Gzip { level: 1 },
         stores: 2,
         recipients: Vec::new(),
+        plain_is_said: false,
         version: "test".into(),
         bounds: Bounds { chunk_bytes: 1 << 16, part_bytes: 1 << 16, ..Bounds::default() },
     };

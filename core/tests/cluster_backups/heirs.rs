@@ -3,17 +3,22 @@
 
 use super::EVERY_MINUTE;
 use super::sample::{access, backup, key, rng, settings, state};
-use super::scene::{Scene, able, plain};
+use super::scene::{Scene, able, plain, plain_settings};
 use raftkv_core::api::{Backups, Ended, Obstacle, Request, Run, RunOutcome};
 use raftkv_core::backup::KeyRing;
 use raftkv_core::backup::blob::{ObjectName, StoreIndex};
 use raftkv_core::backup::compress::Compression;
+use raftkv_core::backup::create::Settings;
 use raftkv_core::backup::rebuild::RebuildMetadata;
 use raftkv_core::backup::rotate::{Rotate, Rotated};
 use raftkv_core::node::Node;
 
 fn sealing(node: &mut Node) {
     node.make_backups(settings(Compression::None, &[key(1)]), access(&[key(1)]));
+}
+
+fn saying_plain(node: &mut Node) {
+    node.make_backups(Settings { plain_is_said: true, ..plain_settings() }, plain());
 }
 
 fn sealing_anew(node: &mut Node) {
@@ -53,10 +58,15 @@ impl Scene {
         self.until("the next slot", is_next).last.unwrap()
     }
 
-    /// Paths of everything but locks.
+    /// Paths of everything but locks and what says of runs that they failed.
     fn paths(&self) -> Vec<String> {
-        let paths = self.stores[0].objects.keys();
-        paths.filter(|path| !path.starts_with("locks/")).cloned().collect()
+        let paths = self.stores[0].objects.keys().filter(|path| !path.starts_with("locks/"));
+        paths.filter(|path| !path.ends_with("status.json")).cloned().collect()
+    }
+
+    /// How many backups a list shows as complete, whoever can open them.
+    fn complete_entries(&mut self) -> usize {
+        self.catalog().entries.iter().filter(|entry| entry.is_complete()).count()
     }
 }
 
@@ -123,10 +133,15 @@ fn a_backup_that_would_not_be_restored_now_is_no_reason_to_make_none() {
     assert!(matches!(anew.outcome, RunOutcome::Complete { .. }), "{:?}", anew.outcome);
     assert_eq!(scene.next_slot().outcome, RunOutcome::Unchanged { since: anew.id });
 
-    // Without encryption what is sealed opens with no key.
+    // A configuration that has lost its encryption makes none; one that says so does, though what is sealed opens with no key then.
+    let before = scene.paths();
     scene.restart(able);
+    let RunOutcome::Failed { why } = scene.next_slot().outcome else { panic!("it did not fail") };
+    assert!(why.contains(&format!("backup {} in this store is encrypted", anew.id)), "{why}");
+    assert_eq!(scene.paths(), before);
+    scene.restart(saying_plain);
     assert!(matches!(scene.next_slot().outcome, RunOutcome::Complete { .. }));
-    assert_eq!(scene.catalog().entries.len(), 4);
+    assert_eq!(scene.complete_entries(), 4);
 }
 
 #[test]

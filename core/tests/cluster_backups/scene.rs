@@ -182,14 +182,19 @@ pub fn plain() -> Access {
 }
 
 pub fn able(node: &mut Node) {
-    let settings = Settings {
+    node.make_backups(plain_settings(), plain());
+}
+
+/// How backups are made that are not encrypted.
+pub fn plain_settings() -> Settings {
+    Settings {
         compression: Compression::Gzip { level: 1 },
         stores: 1,
         recipients: Vec::new(),
+        plain_is_said: false,
         version: "test".into(),
         bounds: Bounds { chunk_bytes: 1 << 16, part_bytes: 1 << 16, ..Bounds::default() },
-    };
-    node.make_backups(settings, plain());
+    }
 }
 
 /// Able, and told to keep two.

@@ -40,6 +40,7 @@ pub fn settings(keys: &[Key]) -> Settings {
         compression: Compression::None,
         stores: 1,
         recipients: keys.to_vec(),
+        plain_is_said: false,
         version: "test".into(),
         bounds: Bounds { chunk_bytes: 4096, ..Bounds::default() },
     }

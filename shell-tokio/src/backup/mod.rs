@@ -108,6 +108,7 @@ impl BackupConfig {
             compression: self.config.backup.compression.effective()?,
             stores,
             recipients: self.keys.recipients.clone(),
+            plain_is_said: self.config.backup.encryption.enabled == Some(false),
             version: version.to_owned(),
             bounds: Bounds { max_parts, ..Bounds::for_processors(processors) },
         })
@@ -115,7 +116,7 @@ impl BackupConfig {
 
     /// With what backups may be read: where encryption is configured, a plain backup is not one of ours.
     pub fn access(&self, allow_plaintext: bool) -> Access {
-        let encrypted = self.config.backup.encryption.enabled;
+        let encrypted = self.config.backup.encryption.is_enabled();
         let plaintext = match encrypted && !allow_plaintext {
             true => Plaintext::Refused,
             false => Plaintext::Allowed,

@@ -6,6 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
+use http::header::RANGE;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use opendal::raw::ServiceOperation;
 use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport};
@@ -13,6 +14,7 @@ use raftkv_core::backup::blob::BlobErrorKind;
 use raftkv_core::backup::retry::{Effect, Policy, Retry, Trouble, Verdict};
 use raftkv_core::rng::Rng;
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -59,6 +61,8 @@ struct NoAnswer {
 enum Reach {
     /// There was no connection.
     Unsent,
+    /// There was one, to somebody who could not show that it is the store.
+    Untrusted,
     /// The time was up: perhaps there was no connection either.
     Late,
     /// The connection broke.
@@ -126,10 +130,11 @@ impl Transport {
             Method::GET | Method::HEAD => Effect::Reads,
             _ => Effect::Writes,
         };
-        let mut retry = Retry::new(self.policy, effect);
+        let policy = self.policy.for_bytes(carried_bytes(&request));
+        let mut retry = Retry::new(policy, effect);
         let began = Instant::now();
         loop {
-            let tried = self.ask(request.clone(), Duration::from_millis(self.policy.try_ms)).await;
+            let tried = self.ask(request.clone(), Duration::from_millis(policy.try_ms)).await;
             let (trouble, status, code, cause) = match tried {
                 Ok(answer) => match trouble(operation, &answer) {
                     None => return Ok(answer),
@@ -139,6 +144,9 @@ impl Transport {
                 },
                 Err(NoAnswer { reach: Reach::Unsent, cause }) => {
                     (Trouble::Unreachable, None, None, cause)
+                }
+                Err(NoAnswer { reach: Reach::Untrusted, cause }) => {
+                    (Trouble::Refused(BlobErrorKind::Failed), None, None, cause)
                 }
                 Err(NoAnswer { cause, .. }) => (Trouble::Lost, None, None, cause),
             };
@@ -180,7 +188,11 @@ impl Transport {
 
     async fn send(&self, request: Request<Bytes>) -> Result<Answer, NoAnswer> {
         let lost = |error: reqwest::Error| {
-            let reach = if error.is_connect() { Reach::Unsent } else { Reach::Broken };
+            let reach = match error.is_connect() {
+                true if is_untrusted(&error) => Reach::Untrusted,
+                true => Reach::Unsent,
+                false => Reach::Broken,
+            };
             NoAnswer { reach, cause: chain(error) }
         };
         let (parts, body) = request.into_parts();
@@ -239,6 +251,27 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// How many bytes come and go at least: the request's own, or those of the range that it asks for.
+fn carried_bytes(request: &Request<Bytes>) -> u64 {
+    let range = request.headers().get(RANGE).and_then(|range| range.to_str().ok());
+    let bounds = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+    let asked = bounds.and_then(|(first, last)| {
+        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+        Some(last.checked_sub(first)?.saturating_add(1))
+    });
+    asked.unwrap_or(0).max(request.body().len() as u64)
+}
+
+/// Whether the certificate is why there is no connection. Trying again would not change it.
+fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return matches!(tls, rustls::Error::InvalidCertificate(_));
+    }
+    // What an I/O error is made of is not what it names as its source.
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(|inner| is_untrusted(inner)) || error.source().is_some_and(is_untrusted)
+}
+
 /// What is wrong with an answer, if anything is.
 fn trouble(operation: &str, answer: &Answer) -> Option<Trouble> {
     let status = answer.parts.status;
@@ -254,6 +287,10 @@ fn trouble(operation: &str, answer: &Answer) -> Option<Trouble> {
     }
     if code.contains("QuotaExceeded") || code.contains("StorageFull") || code == "quotaExceeded" {
         return Some(Trouble::Refused(BlobErrorKind::Full));
+    }
+    // S3 says 400 to keys that have run out.
+    if matches!(code, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") {
+        return Some(Trouble::Refused(BlobErrorKind::Denied));
     }
     Some(match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Trouble::Refused(BlobErrorKind::Denied),
@@ -314,4 +351,28 @@ fn chain(error: reqwest::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_request_carries_is_its_body_or_the_range_it_asks_for() {
+        let cases: [(Option<&str>, usize, u64); 6] = [
+            (None, 0, 0),
+            (None, 700, 700),
+            (Some("bytes=10-19"), 0, 10),
+            (Some("bytes=0-18446744073709551615"), 0, u64::MAX),
+            (Some("bytes=19-10"), 5, 5),
+            (Some("bytes=10-"), 0, 0),
+        ];
+        for (range, body_bytes, carried) in cases {
+            let mut request = Request::new(Bytes::from(vec![0; body_bytes]));
+            if let Some(range) = range {
+                request.headers_mut().insert(RANGE, range.parse().unwrap());
+            }
+            assert_eq!(carried_bytes(&request), carried, "{range:?} {body_bytes}");
+        }
+    }
 }

@@ -203,35 +203,51 @@ fn head(root: &Path, object: ObjectName) -> Result<BlobDone, BlobError> {
 
 fn list(root: &Path) -> Result<BlobDone, BlobError> {
     let entries = read_directory(root).map_err(|error| failed(root, &error))?;
-    list_entries(entries).map(|found| BlobDone::Listing(Listing::of(found)))
+    list_entries(entries, read_directory).map(|found| BlobDone::Listing(Listing::of(found)))
 }
 
+/// An object in a listing: its path, its length, and when it was written.
+type Listed = (String, u64, Option<Wall>);
+
 /// What there is, in the directories of backups and beside them. A directory goes with the last object in it: one that is gone by now is empty.
-fn list_entries(entries: Vec<fs::DirEntry>) -> Result<Vec<(String, u64, Option<Wall>)>, BlobError> {
+/// One that cannot be read hides no other one: what it most probably has is listed, and reading that tells what is wrong.
+fn list_entries(
+    entries: Vec<fs::DirEntry>,
+    read: impl Fn(&Path) -> io::Result<Vec<fs::DirEntry>>,
+) -> Result<Vec<Listed>, BlobError> {
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
-        let inner = match entry.file_type() {
+        match entry.file_type() {
             Ok(kind) if !kind.is_dir() => {
-                let (len_bytes, written) = look(&entry)?;
+                let (len_bytes, written) = look(&entry).map_err(|error| failed(&path, &error))?;
                 found.push((name, len_bytes, written));
                 continue;
             }
-            kind => kind.and_then(|_| read_directory(&path)),
-        };
-        let inner = match inner {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            inner => inner.map_err(|error| failed(&path, &error))?,
-        };
-        for inner in inner {
-            let inner_name = inner.file_name().to_string_lossy().into_owned();
-            let (len_bytes, written) = look(&inner)?;
-            found.push((format!("{name}/{}", partial::listed(&inner_name)), len_bytes, written));
+            _ => {}
+        }
+        match read(&path).and_then(|inner| list_inner(&name, &inner)) {
+            Ok(inner) => found.extend(inner),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "a directory in a store of backups cannot be read");
+                let most_probable = name.parse().map(|id| ObjectName::metadata(id).path());
+                found.push((most_probable.unwrap_or(name), 0, None));
+            }
         }
     }
     found.sort();
     Ok(found)
+}
+
+fn list_inner(name: &str, entries: &[fs::DirEntry]) -> io::Result<Vec<Listed>> {
+    let list = |entry: &fs::DirEntry| {
+        let inner_name = entry.file_name().to_string_lossy().into_owned();
+        let (len_bytes, written) = look(entry)?;
+        Ok((format!("{name}/{}", partial::listed(&inner_name)), len_bytes, written))
+    };
+    entries.iter().map(list).collect()
 }
 
 fn read_directory(path: &Path) -> io::Result<Vec<fs::DirEntry>> {
@@ -239,14 +255,14 @@ fn read_directory(path: &Path) -> io::Result<Vec<fs::DirEntry>> {
 }
 
 /// Its length, and when it was written. An entry may be gone by now; then it counts as empty.
-fn look(entry: &fs::DirEntry) -> Result<(u64, Option<Wall>), BlobError> {
+fn look(entry: &fs::DirEntry) -> io::Result<(u64, Option<Wall>)> {
     match entry.metadata() {
         Ok(metadata) => {
             let written = Wall(metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000);
             Ok((metadata.len(), Some(written)))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok((0, None)),
-        Err(error) => Err(failed(&entry.path(), &error)),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,7 +1,7 @@
 //! From a configured provider to an open store: the client for it, with credentials from the file, the environment or the platform.
 
 use super::BlobStore;
-use super::credentials::{access_key, account_key};
+use super::credentials::{self, GOOGLE_SCOPE, account_key};
 use super::http::Transport;
 use super::local::LocalStore;
 use super::remote::{Place, RemoteStore, Ways};
@@ -11,7 +11,7 @@ use opendal::{HttpTransporter, OperationContext, Operator};
 use raftkv_core::backup::provider::{Azure, Gcs, Provider, S3, check_endpoint};
 use raftkv_core::backup::retry::Policy;
 use raftkv_core::rng::Seed;
-use reqsign_core::{Context, ProvideCredentialChain, Signer};
+use reqsign_core::{Context, Signer};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -78,8 +78,6 @@ pub fn open_provider(
 
 /// Google's own endpoint.
 const GOOGLE: &str = "https://storage.googleapis.com";
-/// What the client asks Google for, too.
-pub(super) const GOOGLE_SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_write";
 
 fn transport(policy: Policy) -> Result<Transport, OpenError> {
     let failed = |what: String| OpenError::Client(what);
@@ -141,41 +139,20 @@ impl S3Bucket {
         if self.is_virtual {
             service = service.enable_virtual_host_style();
         }
-        if let Some((access, secret)) = &s3.credentials {
-            service = service.credential_provider_chain(access_key(access, secret));
-        }
-        service
+        service.credential_provider_chain(credentials::aws(s3))
     }
 }
 
 /// Signs as the client of S3 does.
 fn aws(s3: &S3, region: &str) -> Signatures {
-    let chain = match &s3.credentials {
-        Some((access, secret)) => access_key(access, secret),
-        None => {
-            let usual = reqsign_aws_v4::DefaultCredentialProvider::builder().build();
-            ProvideCredentialChain::new().push(usual)
-        }
-    };
     let signer = reqsign_aws_v4::RequestSigner::new("s3", region);
-    Signatures::Aws(Signer::new(Context::new(), chain, signer))
+    Signatures::Aws(Signer::new(Context::new(), credentials::aws(s3), signer))
 }
 
 /// Signs as the client of Google's store does.
 fn google(gcs: &Gcs) -> Signatures {
-    use reqsign_google::{DefaultCredentialProvider, FileCredentialProvider, RequestSigner};
-    let chain = match &gcs.credentials_file {
-        Some(file) => {
-            let file = FileCredentialProvider::new(file).with_scope(GOOGLE_SCOPE);
-            ProvideCredentialChain::new().push(file)
-        }
-        None => {
-            let usual = DefaultCredentialProvider::builder().build();
-            ProvideCredentialChain::new().push(usual)
-        }
-    };
-    let signer = RequestSigner::new("storage").with_scope(GOOGLE_SCOPE);
-    Signatures::Google(Signer::new(Context::new(), chain, signer))
+    let signer = reqsign_google::RequestSigner::new("storage").with_scope(GOOGLE_SCOPE);
+    Signatures::Google(Signer::new(Context::new(), credentials::google(gcs), signer))
 }
 
 fn amazon(region: &str) -> String {
@@ -190,10 +167,9 @@ fn gcs_service(gcs: &Gcs) -> GcsService {
     if let Some(endpoint) = &gcs.endpoint {
         service = service.endpoint(endpoint);
     }
-    if let Some(file) = &gcs.credentials_file {
-        service = service.credential_path(file).disable_config_load().disable_vm_metadata();
-    }
-    service
+    // Its own sources would come after these.
+    service = service.disable_config_load().disable_vm_metadata();
+    service.credential_provider_chain(credentials::google(gcs))
 }
 
 fn azure_service(azure: &Azure) -> Result<Azblob, OpenError> {

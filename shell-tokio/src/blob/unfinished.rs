@@ -7,8 +7,8 @@
 //!
 //! Invariants: only what is below the root is listed and given up; what the store answers is not trusted to end.
 
+use super::credentials::GOOGLE_SCOPE;
 use super::http::{Refusal, Transport};
-use super::provider::GOOGLE_SCOPE;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{Method, Request};

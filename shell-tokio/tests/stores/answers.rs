@@ -19,16 +19,7 @@ pub fn serve_as(
     host: &'static str,
     answers: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static,
 ) -> (SocketAddr, String) {
-    let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    let config = Arc::new(config);
+    let (config, certificate) = certified(host);
     let address = listen(move |mut stream| {
         let (asked, _) = read(&mut stream)?;
         if !asked.starts_with(&format!("CONNECT {host}:443 ")) {
@@ -38,7 +29,31 @@ pub fn serve_as(
         let connection = ServerConnection::new(config.clone()).ok()?;
         answer(StreamOwned::new(connection, stream), &answers)
     });
-    (address, made.cert.pem())
+    (address, certificate)
+}
+
+/// Starts a server for HTTPS whose certificate nobody trusts. `called` counts connections.
+pub fn serve_untrusted(called: impl Fn() -> u32 + Send + Sync + 'static) -> SocketAddr {
+    let (config, _) = certified("127.0.0.1");
+    listen(move |stream| {
+        called();
+        let connection = ServerConnection::new(config.clone()).ok()?;
+        answer(StreamOwned::new(connection, stream), &|_, _| (200, String::new()))
+    })
+}
+
+/// A server that shows a certificate of its own making, and that.
+fn certified(host: &str) -> (Arc<ServerConfig>, String) {
+    let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    (Arc::new(config), made.cert.pem())
 }
 
 /// Whoever breaks a connection off, or does not trust the certificate, is no failure of the server's.

@@ -100,6 +100,7 @@ fn begin(state: &KvState, key: &Key) -> Create {
         compression: Compression::Gzip { level: 1 },
         stores: 1,
         recipients: vec![key.clone()],
+        plain_is_said: false,
         version: "0.1.0".into(),
         bounds: Bounds::default(),
     };

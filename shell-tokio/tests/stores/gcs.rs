@@ -9,7 +9,7 @@ use raftkv_core::backup::blob::{BlobDone, BlobErrorKind, ObjectName};
 use raftkv_core::backup::provider::Provider;
 use serde_json::json;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const REQUESTS: Requests =
     Requests { look: "GET ", put: "POST /upload/", part: "partNumber=", complete: "?uploadId=" };
@@ -76,7 +76,7 @@ async fn credentials_are_asked_for_again() {
     }
 }
 
-/// The credentials are those of workload identity: a token in a file, exchanged for one of the store's.
+/// The credentials are a workload's.
 pub fn provider(
     endpoint: SocketAddr,
     tokens: SocketAddr,
@@ -84,6 +84,18 @@ pub fn provider(
     bucket: &str,
     subject: &str,
 ) -> Provider {
+    let credentials = workload(tokens, dir, subject);
+    serde_json::from_value(json!({
+        "type": "gcs",
+        "gcs_bucket": bucket,
+        "gcs_credentials_file": credentials.display().to_string(),
+        "gcs_endpoint": format!("http://{endpoint}"),
+    }))
+    .unwrap()
+}
+
+/// A file for workload identity: a token, which is in another file, is exchanged for one of the store's.
+pub fn workload(tokens: SocketAddr, dir: &Path, subject: &str) -> PathBuf {
     let (token, credentials) = (dir.join("token"), dir.join("credentials.json"));
     std::fs::write(&token, subject).unwrap();
     let file = json!({
@@ -94,11 +106,5 @@ pub fn provider(
         "credential_source": { "file": token.display().to_string(), "format": { "type": "text" } },
     });
     std::fs::write(&credentials, file.to_string()).unwrap();
-    serde_json::from_value(json!({
-        "type": "gcs",
-        "gcs_bucket": bucket,
-        "gcs_credentials_file": credentials.display().to_string(),
-        "gcs_endpoint": format!("http://{endpoint}"),
-    }))
-    .unwrap()
+    credentials
 }

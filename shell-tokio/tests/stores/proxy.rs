@@ -38,6 +38,8 @@ pub struct Proxy {
 #[derive(Default)]
 struct State {
     plans: Vec<Plan>,
+    /// What the head of every request must hold.
+    demands: Vec<String>,
     /// First lines of all requests.
     seen: Vec<String>,
 }
@@ -61,6 +63,11 @@ impl Proxy {
         self.state.lock().unwrap().plans.push(Plan { holds, fault, times });
     }
 
+    /// From now on, requests without this text in their head are refused.
+    pub fn demand(&self, text: &str) {
+        self.state.lock().unwrap().demands.push(text.to_owned());
+    }
+
     /// Whether everything that was planned has happened.
     pub fn is_done(&self) -> bool {
         self.state.lock().unwrap().plans.iter().all(|plan| plan.times == 0)
@@ -71,7 +78,7 @@ impl Proxy {
         self.state.lock().unwrap().seen.iter().filter(|line| line.contains(holds)).count()
     }
 
-    /// Forgets plans and requests.
+    /// Forgets plans, demands and requests.
     pub fn reset(&self) {
         *self.state.lock().unwrap() = State::default();
     }
@@ -79,6 +86,9 @@ impl Proxy {
     fn fault(&self, head: &str) -> Option<Fault> {
         let mut state = self.state.lock().unwrap();
         state.seen.push(head.lines().next().unwrap_or_default().to_owned());
+        if state.demands.iter().any(|text| !head.contains(text)) {
+            return Some(Fault::Status(403, ""));
+        }
         let plan =
             state.plans.iter_mut().find(|plan| plan.times > 0 && head.contains(plan.holds))?;
         plan.times -= 1;

@@ -13,14 +13,13 @@ use crate::failure::{Exit, Failure};
 use crate::say::say;
 use crate::stop::Stop;
 use clap::Args;
+use raftkv_core::backup::admission;
 use raftkv_core::backup::blob::StoreIndex;
-use raftkv_core::backup::create::{Create as Machine, Outcome, Settings, SettingsError};
-use raftkv_core::backup::heir;
+use raftkv_core::backup::create::{Create as Machine, Outcome, Settings, SettingsError, Source};
 use raftkv_core::backup::machine::Progress;
 use raftkv_core::backup::making::status;
 use raftkv_core::backup::mark::Mark;
 use raftkv_core::backup::{BackupId, Metadata};
-use raftkv_core::ids::Epoch;
 use raftkv_node::blob::drive_create;
 use std::future::ready;
 use std::path::PathBuf;
@@ -101,7 +100,7 @@ async fn make_alone(
         () = stop.told() => Err(not_begun()),
     };
     let made = match frozen {
-        Ok(frozen) => match refuse_heir(setup, frozen.source.epoch).await {
+        Ok(frozen) => match admit(setup, &settings, &frozen.source).await {
             Ok(()) => make(context, setup, settings, frozen, stop).await,
             Err(refused) => Err(refused),
         },
@@ -122,12 +121,13 @@ async fn make_alone(
     made
 }
 
-/// Nothing is made where a cluster that was restored from this one has its backups. Of a store that cannot be listed nothing is known: if
-/// it is down, the backup itself will fail.
-async fn refuse_heir(setup: &mut Setup, epoch: Epoch) -> Result<(), Failure> {
+/// Nothing is made where that would do harm to what is there. Of a store that cannot be listed nothing is known: if it is down, the backup
+/// itself will fail.
+async fn admit(setup: &mut Setup, settings: &Settings, source: &Source) -> Result<(), Failure> {
     let Ok(catalog) = setup.catalog().await else { return Ok(()) };
-    heir::check(&catalog, setup.loaded.access(false).plaintext, epoch)
-        .map_err(|heir| Failure::new(Exit::Refused, heir))
+    let plaintext = setup.loaded.access(false).plaintext;
+    admission::check(&catalog, plaintext, source, settings)
+        .map_err(|refusal| Failure::new(Exit::Refused, refusal))
 }
 
 async fn make(

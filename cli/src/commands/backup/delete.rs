@@ -176,6 +176,7 @@ pub async fn mark(setup: &mut Setup, mut machine: Mark) -> Result<(), Failure> {
     let outcome = machine.outcome().expect("a driven machine has an outcome");
     outcome.clone().map_err(|error| match error {
         MarkError::Gone { .. } => Failure::new(Exit::NotFound, error),
+        MarkError::Leaving { .. } => Failure::new(Exit::Refused, error),
         MarkError::Store { .. } => Failure::new(Exit::Storage, error),
     })
 }

@@ -13,6 +13,7 @@ use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::catalog::{Entry, Proof, Standing};
 use raftkv_core::backup::choose::{Choice, Doubt};
+use raftkv_core::backup::epochs;
 use raftkv_core::backup::metadata::rfc3339;
 use raftkv_core::backup::read::{ReadBounds, ReadError, ReadTrouble};
 use raftkv_core::backup::recall::{Next, Recall};
@@ -39,8 +40,8 @@ pub struct Loading {
 pub struct Picked {
     /// Which.
     pub id: BackupId,
-    /// The highest restore epoch of a cluster of which there are genuine backups in any store.
-    pub highest_epoch: Option<Epoch>,
+    /// The highest restore epoch that a cluster of before may have had, by what is in the stores.
+    pub highest_epoch: Epoch,
     setup: Setup,
     recall: Recall,
 }
@@ -59,7 +60,7 @@ impl Loading {
         let plaintext = setup.loaded.access(self.allow_plaintext).plaintext;
         let choice = setup.choice(&replicas, &catalog, asked, plaintext)?;
         let id = self.choose(&setup, choice)?;
-        let highest_epoch = catalog.highest_epoch(plaintext);
+        let highest_epoch = epochs::highest(&replicas, &catalog, plaintext);
         let recall = Recall::new(replicas, catalog, id, self.or_older, plaintext);
         Ok(Picked { id, highest_epoch, setup, recall })
     }
@@ -98,7 +99,7 @@ impl Loading {
     fn choose(&self, setup: &Setup, choice: Choice<'_>) -> Result<BackupId, Failure> {
         let chosen = described(choice.entry);
         for doubt in choice.doubts {
-            if !self.or_older {
+            if !self.or_older || matches!(doubt, Doubt::OtherCluster(_)) {
                 return Err(refused(setup, doubt, &chosen));
             }
             match doubt {
@@ -107,6 +108,7 @@ impl Loading {
                     let is = is_newer(newer);
                     say!("backup {id} {is} newer, but is not usable: {what}; using {chosen}");
                 }
+                Doubt::OtherCluster(_) => {}
                 Doubt::Silent(store, _) => {
                     let name = setup.name(store);
                     say!("store {name} may have a newer backup; using {chosen}");
@@ -166,6 +168,7 @@ fn refused(setup: &Setup, doubt: Doubt<'_>, chosen: &str) -> Failure {
             );
             Failure::new(unusable(newer), what)
         }
+        Doubt::OtherCluster(other) => Failure::new(Exit::Refused, two_clusters(other, chosen)),
         Doubt::Silent(store, error) => {
             let name = setup.name(store);
             let what = format!(
@@ -175,6 +178,14 @@ fn refused(setup: &Setup, doubt: Doubt<'_>, chosen: &str) -> Failure {
             Failure::new(Exit::Storage, what)
         }
     }
+}
+
+/// Why age does not tell which backup is meant.
+pub fn two_clusters(other: &Entry, chosen: &str) -> String {
+    format!(
+        "two clusters that have nothing to do with each other have backups here, and nothing tells which are newer: {chosen}, and {}; name the one that is meant by its id",
+        described(other)
+    )
 }
 
 fn is_newer(unusable: &Entry) -> &'static str {
@@ -206,12 +217,13 @@ pub fn unusable(entry: &Entry) -> Exit {
     }
 }
 
-fn described(entry: &Entry) -> String {
+pub fn described(entry: &Entry) -> String {
     match &entry.metadata {
         Some(metadata) => format!(
-            "{} of {} (revision {}, {} keys)",
+            "{} of {} (cluster {}, revision {}, {} keys)",
             entry.id,
             rfc3339(metadata.timestamp),
+            metadata.cluster,
             metadata.revision,
             metadata.keys
         ),

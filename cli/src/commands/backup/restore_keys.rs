@@ -11,6 +11,8 @@ use crate::commands::range::Pages;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Report;
+use crate::output::json_bytes::printable;
+use crate::say::say;
 use clap::Args;
 use pace::{Pace, batch_keys};
 use raftkv_core::api::{Error, KeyRange, KeyValue, RangeRequest, Revision, WriteOp, WriteResult};
@@ -24,6 +26,9 @@ use tokio::time::Instant;
 
 /// Bytes of keys and values per transaction, unless one key alone has more.
 const BATCH_BYTES_MAX: u64 = 256 << 10;
+
+/// So many keys in a row are refused by a cluster that takes none of them.
+const REFUSED_IN_A_ROW_MAX: u32 = 100;
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -64,6 +69,8 @@ struct RestoredKeys {
     unchanged: u64,
     /// Had another value, which stays.
     kept: u64,
+    /// The cluster takes no such key or value.
+    refused: u64,
     dry_run: bool,
     /// Of the last write; 0 if there was none.
     revision: Revision,
@@ -88,6 +95,7 @@ pub async fn run(context: &Context, asked: RestoreKeys) -> Result<(), Failure> {
         batch: Vec::new(),
         batch_bytes: 0,
         batch_keys_max: batch_keys(asked.rate),
+        refused_in_a_row: 0,
         pace: Pace::new(asked.rate),
         meter: Meter::new(context),
         progress: Progress { done_bytes: 0, total_bytes: Some(total_bytes) },
@@ -120,11 +128,15 @@ pub async fn run(context: &Context, asked: RestoreKeys) -> Result<(), Failure> {
     writer.meter.finish_and_clear();
     let mut report = writer.report;
     report.secs = started.elapsed().as_secs_f64();
-    let found = report.written + report.unchanged + report.kept;
+    let found = report.written + report.unchanged + report.kept + report.refused;
     context.print(&report)?;
-    match found {
-        0 => Err(Failure::new(Exit::NotFound, "no key of the backup begins with this prefix")),
-        _ => Ok(()),
+    match (found, report.refused) {
+        (0, _) => Err(Failure::new(Exit::NotFound, "no key of the backup begins with this prefix")),
+        (_, 0) => Ok(()),
+        (_, refused) => {
+            let what = format!("{refused} keys were refused by the cluster, and are not there");
+            Err(Failure::new(Exit::Failed, what))
+        }
     }
 }
 
@@ -147,6 +159,7 @@ struct Writer<'a> {
     batch_bytes: u64,
     /// As many as the rate allows at once, and the cluster has not refused to take.
     batch_keys_max: usize,
+    refused_in_a_row: u32,
     pace: Pace,
     meter: Meter,
     progress: Progress,
@@ -161,6 +174,8 @@ enum Outcome {
     Taken,
     /// Nothing, because it is more than the cluster takes at once.
     TooLarge,
+    /// Nothing, because the cluster takes no such key or value, now or later.
+    Refused(Error),
 }
 
 impl Writer<'_> {
@@ -193,6 +208,7 @@ impl Writer<'_> {
                     continue;
                 }
                 Outcome::Taken => self.report.kept += 1,
+                Outcome::Refused(why) => self.refused(&writes[0], why)?,
             }
             self.done(writes.iter().map(|write| bytes_of(&write.key, &write.value)).sum());
             rest = behind;
@@ -208,17 +224,35 @@ impl Writer<'_> {
         let next_at = self.pace.after(writes.len());
         let result = match self.client.write(WriteOp::Txn(transaction(writes))).await {
             Ok(result) => result,
-            Err(ClientError::Refused(Error::TooLarge { .. })) if writes.len() > 1 => {
+            // One of them keeps the others from nothing.
+            Err(ClientError::Refused(Error::TooLarge { .. } | Error::Invalid(_)))
+                if writes.len() > 1 =>
+            {
                 return Ok(Outcome::TooLarge);
+            }
+            Err(ClientError::Refused(why @ (Error::TooLarge { .. } | Error::Invalid(_)))) => {
+                return Ok(Outcome::Refused(why));
             }
             Err(error) => return Err(self.broken_off(error)),
         };
         self.pace.written(next_at);
+        self.refused_in_a_row = 0;
         if !matches!(result, WriteResult::Txn { succeeded: true, .. }) {
             return Ok(Outcome::Taken);
         }
         self.report.revision = result.revision();
         Ok(Outcome::Written)
+    }
+
+    /// One key that the cluster does not take keeps no other from its place; a cluster that takes none ends it.
+    fn refused(&mut self, write: &Write, why: Error) -> Result<(), Failure> {
+        say!("{} is not written: {why}", printable(&write.key));
+        self.report.refused += 1;
+        self.refused_in_a_row += 1;
+        match self.refused_in_a_row < REFUSED_IN_A_ROW_MAX {
+            true => Ok(()),
+            false => Err(self.broken_off(ClientError::Refused(why))),
+        }
     }
 
     /// So many bytes of the backup need nothing more.
@@ -243,8 +277,12 @@ impl Report for RestoredKeys {
             true => "would be written".to_owned(),
             false => format!("written in {:.1} s", self.secs),
         };
+        let refused = match self.refused {
+            0 => String::new(),
+            refused => format!(", {refused} were refused"),
+        };
         format!(
-            "{} keys of backup {} (revision {}) {done}; {} were there unchanged, {} have another value and stay",
+            "{} keys of backup {} (revision {}) {done}; {} were there unchanged, {} have another value and stay{refused}",
             self.written, self.backup, self.backup_revision, self.unchanged, self.kept
         )
     }

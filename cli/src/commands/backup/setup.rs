@@ -1,5 +1,6 @@
 //! What the configuration file comes to: stores, keys, settings.
 
+use super::load::unusable;
 use crate::failure::{Exit, Failure};
 use crate::say::say;
 use crate::stop::Stop;
@@ -215,9 +216,19 @@ impl Setup {
         plaintext: Plaintext,
     ) -> Result<Choice<'a>, Failure> {
         choose(replicas, merged, &selector(asked)?, plaintext).map_err(|error| {
-            let failure = select_failure(error);
+            let newest = merged.newest_unusable(plaintext);
+            let newest = newest.filter(|_| matches!(error, SelectError::NoneComplete { .. }));
+            let is_not_there = !matches!(error, SelectError::Ambiguous { .. });
+            let failure = match newest {
+                Some(newest) => {
+                    let what = newest.standing.objection();
+                    let what = format!("{error}; the newest of them is {}: {what}", newest.id);
+                    Failure::new(unusable(newest), what)
+                }
+                None => select_failure(error),
+            };
             match replicas.silent().next() {
-                Some((store, why)) if failure.exit() == Exit::NotFound => {
+                Some((store, why)) if is_not_there => {
                     let name = self.name(store);
                     let what = format!(
                         "{failure}; store {name} may have it, but could not be listed: {why}"
@@ -241,7 +252,7 @@ impl Setup {
         match Guard::hold(self.open(store)?, hold).await {
             Ok(guard) => return Ok(Some(guard)),
             // What is wrong with it, reading it will tell.
-            Err(MarkError::Gone { .. }) => {}
+            Err(MarkError::Gone { .. } | MarkError::Leaving { .. }) => {}
             Err(MarkError::Store { error, .. }) if error.kind == BlobErrorKind::Denied => {}
             Err(error) => say!("nothing keeps others from removing it: {error}"),
         }

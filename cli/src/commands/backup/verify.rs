@@ -1,6 +1,6 @@
 //! `backup verify`: find out now, not on the day of the disaster.
 
-use super::load::unusable;
+use super::load::{described, two_clusters, unusable};
 use super::progress::Meter;
 use super::setup::{ConfigFile, Setup, read_failure, store_failure};
 use crate::context::Context;
@@ -10,6 +10,7 @@ use clap::Args;
 use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::catalog::{Catalog, Entry, Standing};
 use raftkv_core::backup::choose::Doubt;
+use raftkv_core::backup::format::Suite;
 use raftkv_core::backup::read::{ReadBounds, ReadError};
 use raftkv_core::backup::replicas::Replicas;
 use raftkv_core::backup::verify::{BadLevel, Level, Verify as Machine};
@@ -53,6 +54,8 @@ struct VerifiedBackup {
     ok: bool,
     /// In which, of those that were tried, if there are several.
     stores: Option<Vec<String>>,
+    /// Whether a key has proved that nobody without one wrote it; not known, where nothing was decrypted.
+    authentic: Option<bool>,
     /// What is wrong with it in others.
     error: Option<String>,
 }
@@ -79,7 +82,7 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
                     backups.push(VerifiedBackup::new(newer.id, None, vec![what]));
                 }
                 // What is in the others is checked nevertheless.
-                first = first.or(Some(doubtful(&setup, doubt)));
+                first = first.or(Some(doubtful(&setup, picked.entry, doubt)));
             }
             vec![picked.entry.id]
         }
@@ -88,7 +91,7 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
         first = first.or(unheard(&setup, &replicas));
     }
     for id in ids {
-        let (mut errors, mut good) = (Vec::new(), Vec::new());
+        let (mut errors, mut good, mut authentic) = (Vec::new(), Vec::new(), None);
         for store in lacking(&setup, &replicas, id).filter(|_| verify.every_store) {
             let what = format!("backup {id} is not there");
             let failure = setup.in_store(store, Failure::new(Exit::Verification, what));
@@ -96,10 +99,16 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
             first = first.or(Some(failure));
         }
         for store in places(&setup, &replicas, id, verify.every_store) {
-            match check(context, &mut setup, &verify, store, id).await? {
-                Ok(_) => good.push(setup.name(store).to_owned()),
-                Err(error) => {
-                    let failure = setup.in_store(store, read_failure(&error));
+            let checked = check(context, &mut setup, &verify, store, id).await?;
+            let checked = checked.map_err(|error| read_failure(&error));
+            match checked.and_then(|metadata| unobjected(&replicas, store, metadata)) {
+                Ok(metadata) => {
+                    let is_sealed = metadata.suite != Suite::Plain;
+                    authentic = (verify.level >= Level::Decrypt).then_some(is_sealed);
+                    good.push(setup.name(store).to_owned());
+                }
+                Err(failure) => {
+                    let failure = setup.in_store(store, failure);
                     errors.push(failure.to_string());
                     first = first.or(Some(failure));
                 }
@@ -111,6 +120,7 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
         let stores = setup.has_several().then_some(good.clone());
         backups.push(VerifiedBackup {
             ok: !good.is_empty(),
+            authentic,
             ..VerifiedBackup::new(id, stores, errors)
         });
     }
@@ -126,11 +136,14 @@ pub async fn run(context: &Context, verify: Verify) -> Result<(), Failure> {
 }
 
 /// Why what was picked may not be the newest.
-fn doubtful(setup: &Setup, doubt: Doubt<'_>) -> Failure {
+fn doubtful(setup: &Setup, picked: &Entry, doubt: Doubt<'_>) -> Failure {
     match doubt {
         Doubt::Unusable(newer) => {
             let what = format!("backup {}: {}", newer.id, newer.standing.objection());
             Failure::new(unusable(newer), what)
+        }
+        Doubt::OtherCluster(other) => {
+            Failure::new(Exit::Refused, two_clusters(other, &described(picked)))
         }
         Doubt::Silent(store, why) => {
             let name = setup.name(store);
@@ -185,7 +198,25 @@ impl Verified {
 impl VerifiedBackup {
     fn new(id: BackupId, stores: Option<Vec<String>>, errors: Vec<String>) -> Self {
         let error = (!errors.is_empty()).then(|| errors.join("; "));
-        VerifiedBackup { id: id.to_string(), ok: false, stores, error }
+        VerifiedBackup { id: id.to_string(), ok: false, stores, authentic: None, error }
+    }
+}
+
+/// What a list objects to is not good, though a check of a low level does not look at that.
+fn unobjected(
+    replicas: &Replicas,
+    store: StoreIndex,
+    metadata: Metadata,
+) -> Result<Metadata, Failure> {
+    let standing = replicas.entry(store, metadata.id).map(|entry| &entry.standing);
+    match standing {
+        Some(
+            standing @ (Standing::Forged(_) | Standing::Damaged(_) | Standing::DataMissing(_)),
+        ) => {
+            let what = format!("backup {}: {}", metadata.id, standing.objection());
+            Err(Failure::new(Exit::Verification, what))
+        }
+        _ => Ok(metadata),
     }
 }
 
@@ -227,6 +258,9 @@ impl Report for Verified {
         if self.backups.iter().any(|backup| backup.ok) {
             let Verified { level, checked, not_checked, .. } = self;
             text += &format!("\ngood at level {level}: {checked}; {not_checked}");
+        }
+        if self.backups.iter().any(|backup| backup.authentic == Some(false)) {
+            text += "\nwhat is not encrypted could have been replaced by anybody who can write to the store: no key proves otherwise";
         }
         if self.backups.iter().any(|backup| backup.error.is_some()) {
             text += "\nwhere something is wrong, nothing behind it was checked";

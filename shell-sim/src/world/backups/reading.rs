@@ -233,6 +233,7 @@ impl Reading {
         // What a store would not give now may be the newest of all.
         let is_deterring = |doubt: &Doubt| match doubt {
             Doubt::Unusable(entry) => is_unreadable(entry),
+            Doubt::OtherCluster(_) => true,
             Doubt::Silent(..) => !self.passes_over,
         };
         self.means.silent = replicas.silent().map(|(store, _)| store).collect();

@@ -140,6 +140,7 @@ pub(super) fn settings(options: &super::options::BackupOptions, keys: &Keys) -> 
         compression: options.compression,
         stores: 1,
         recipients: keys.recipients().to_vec(),
+        plain_is_said: false,
         version: "sim".into(),
         bounds: options.bounds,
     }

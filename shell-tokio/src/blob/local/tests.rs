@@ -190,8 +190,30 @@ fn a_directory_that_goes_while_the_store_is_listed_is_an_empty_one() {
     }
     let entries = read_directory(dir.path()).unwrap();
     delete(dir.path(), goes).unwrap();
-    let found = list_entries(entries).unwrap();
+    let found = list_entries(entries, read_directory).unwrap();
     assert_eq!(found.iter().map(|(path, ..)| path).collect::<Vec<_>>(), [&stays.path()]);
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_hides_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = Seed::from_number(1).fork("test");
+    let [good, bad] = [(); 2].map(|()| ObjectName::data(BackupId::draw(&mut rng)));
+    for object in [good, bad] {
+        put(dir.path(), object, &"x".into(), true).unwrap();
+    }
+    fs::create_dir(dir.path().join("lost+found")).unwrap();
+    let read = |path: &Path| match path.ends_with(good.backup.to_string()) {
+        true => read_directory(path),
+        false => Err(ErrorKind::PermissionDenied.into()),
+    };
+    let found = list_entries(read_directory(dir.path()).unwrap(), read).unwrap();
+    let mut paths: Vec<_> = found.into_iter().map(|(path, ..)| path).collect();
+    paths.sort();
+    let metadata = ObjectName::metadata(bad.backup).path();
+    let mut expected = [good.path(), metadata, "lost+found".to_owned()];
+    expected.sort();
+    assert_eq!(paths, expected);
 }
 
 #[tokio::test]

@@ -98,8 +98,8 @@ impl Preparation {
         let picked = self.loading.pick(&self.backup).await?;
         let id = picked.id;
         // What any cluster of before gave out is not given out again. The first member has found that out for all.
-        let before = picked.highest_epoch.filter(|_| !is_further);
-        let lost = before.unwrap_or_default().max(Epoch(self.lost_epoch));
+        let before = if is_further { Epoch::default() } else { picked.highest_epoch };
+        let lost = before.max(Epoch(self.lost_epoch));
         // The process is about to end; to take a state of millions of keys apart before would only take time.
         let restored = ManuallyDrop::new(self.loading.read(context, picked).await?);
         let rebased = rebase(&restored, cluster, lost);
@@ -193,8 +193,8 @@ impl Prepared {
 }
 
 /// What else a node is to be told, which no backup knows.
-pub const BACKUPS_AGAIN: &str =
-    "give each node its backup configuration again (--backup-config FILE), or it makes no backups";
+pub const BACKUPS_AGAIN: &str = "give each node its backup configuration again (--backup-config FILE), or it makes no backups; beside a cluster that lives on, \
+     one with a prefix of its own, or that cluster makes none any more";
 
 /// The command that starts a node. Without certificates it listens on loopback only, and calls nobody elsewhere.
 pub fn start_command(id: u32, db: &str, address: &str, seed: Option<&str>) -> String {

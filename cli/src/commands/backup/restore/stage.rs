@@ -140,8 +140,22 @@ impl Staged {
             let moved = fs::rename(path, aside(path, number));
             moved.map_err(|error| Failure::file("moved aside", path, error))?;
         }
-        take_place(staged, path)?;
-        Ok(record)
+        match (take_place(staged, path), record.moved_aside) {
+            (Err(failure), Some(number)) => Err(brought_back(&aside(path, number), path, failure)),
+            (Err(failure), None) => Err(failure),
+            (Ok(()), _) => Ok(record),
+        }
+    }
+}
+
+/// Nothing came to the place: what was there is to be there again, or it is said where it is.
+fn brought_back(aside: &Path, path: &Path, failure: Failure) -> Failure {
+    match fs::rename(aside, path) {
+        Ok(()) => failure,
+        Err(_) => {
+            let what = format!("{failure}; what was there before is at {}", aside.display());
+            Failure::new(failure.exit(), what)
+        }
     }
 }
 
