@@ -8,7 +8,7 @@
 //! before one that failed has another; a node that is not heard of for the lease, by log time, loses the run for good.
 
 use super::Node;
-use crate::api::{BackupStatus, Error, Obstacle, Request, Response};
+use crate::api::{BackupStatus, Error, Request, Response};
 use crate::backup::BackupId;
 use crate::ids::{NodeId, ReqId};
 use crate::kv::BackupOp;
@@ -114,14 +114,12 @@ impl Node {
         self.note_failure();
     }
 
-    /// No node is to blame for what keeps all of them from the store: a lock that somebody has, or the backups of a cluster that came after.
+    /// Whatever the cause: a refusal, too, may be about that node's configuration alone.
     fn note_failure(&mut self) {
         match &self.state.backups().last {
             Some(last) if last.is_good() => self.duty.failed.clear(),
-            Some(last) if last.outcome.obstacle() != Some(Obstacle::Refused) => {
-                self.duty.failed.insert(last.node, last.number);
-            }
-            _ => {}
+            Some(last) => drop(self.duty.failed.insert(last.node, last.number)),
+            None => {}
         }
     }
 

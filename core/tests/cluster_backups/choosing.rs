@@ -3,7 +3,6 @@
 use super::EVERY_MINUTE;
 use super::scene::{Scene, able};
 use raftkv_core::api::{Request, Response};
-use raftkv_core::backup::lock::Renew;
 use raftkv_core::io::Input;
 use raftkv_core::wire::peer::PeerFrame;
 
@@ -162,19 +161,4 @@ fn everyone_has_a_turn_when_one_after_the_other_fails() {
         assert_eq!(good.complete.unwrap().node.member(), leader);
         assert_eq!(scene.warnings("ended: Failed"), 2, "each of the others failed once");
     }
-}
-
-#[test]
-fn a_lock_that_somebody_has_is_not_held_against_who_found_it() {
-    let mut scene = Scene::new(2);
-    scene.put("a", "1");
-    scene.schedule("*/5 * * * *");
-    let mut lock = scene.lock();
-    while scene.backups().failures == 0 {
-        lock = scene.renew(Renew::new(lock));
-        scene.ticks(50);
-    }
-    scene.renew(Renew::release(lock));
-    let good = scene.until("one is made", |backups| backups.complete.is_some());
-    assert_ne!(good.complete.unwrap().node.member(), scene.leader(), "a follower does it again");
 }

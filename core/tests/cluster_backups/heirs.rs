@@ -145,6 +145,23 @@ fn a_backup_that_would_not_be_restored_now_is_no_reason_to_make_none() {
 }
 
 #[test]
+fn a_node_that_has_lost_its_encryption_holds_up_no_backup() {
+    let mut scene = Scene::prepared(3, sealing);
+    scene.put("a", "0");
+    scene.schedule(EVERY_MINUTE);
+    let maker = scene.next_slot().node.member();
+    scene.cluster.crash(maker);
+    scene.cluster.hosts.get_mut(&maker).unwrap().prepare = able;
+    scene.cluster.start(maker);
+    scene.put("a", "1");
+    assert_eq!(scene.next_slot().outcome.obstacle(), Some(Obstacle::Refused));
+    let is_new = |backups: &Backups| backups.complete.as_ref().is_some_and(|it| it.revision == 2);
+    let made = scene.until("another makes it", is_new).complete.unwrap();
+    assert_ne!(made.node.member(), maker);
+    assert_eq!(scene.warnings("ended: Failed"), 1);
+}
+
+#[test]
 fn a_backup_that_lacks_one_of_the_keys_of_new_ones_is_no_reason_to_make_none() {
     let mut scene = Scene::prepared(3, sealing);
     scene.put("a", "0");
