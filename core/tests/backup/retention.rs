@@ -113,7 +113,7 @@ fn nothing_is_forgotten_because_nodes_or_the_cluster_have_other_names() {
     let mut all = entries((1..=6).rev());
     for (place, entry) in (1..).zip(&mut all) {
         let metadata = entry.metadata.as_mut().unwrap();
-        metadata.node = NodeId::new(place, place as u32);
+        metadata.node = NodeId::new(place, place);
         if place > 3 {
             (metadata.cluster, metadata.epoch) = (ClusterId(*b"another cluster!"), Epoch(2));
         }
