@@ -238,6 +238,28 @@ fn a_sidecar_begins_with_a_backup_where_there_is_none() {
 }
 
 #[test]
+fn a_sidecar_with_a_new_key_makes_a_backup_although_nothing_has_changed() {
+    let mut cluster = Cluster::start(1);
+    let config = encrypted(&cluster.path("backup"));
+    cluster.cli().ok(&["put", "a", "1"]);
+    cluster.cli().ok(&["backup", "create", "--config", arg(&config)]);
+    let key = config.with_file_name("new-key");
+    Cli::offline().ok(&["backup", "key", "generate", arg(&key)]);
+    // The old key still opens what is there.
+    let yaml = fs::read_to_string(&config)
+        .unwrap()
+        .replace("    key_file:", "    more_keys: [{file: NEW}]\n    key_file:");
+    let yaml = yaml.replace("NEW", arg(&key));
+    fs::write(&config, format!("{yaml}schedule: {{cron_expression: '* * * * *'}}\n")).unwrap();
+    let mut sidecar = Sidecar::start(&cluster, &config);
+    let made = sidecar.made();
+    assert_eq!((&made["revision"], made["key_ids"].as_array().map(Vec::len)), (&json!(1), Some(2)));
+    cluster.wait_until("the lock is given back", |_| is_unlocked(&config.with_file_name("store")));
+    sidecar.end();
+    cluster.kill(0);
+}
+
+#[test]
 fn a_sidecar_goes_on_when_nobody_reads_what_it_prints() {
     let cluster = Cluster::start(1);
     let config = encrypted(&cluster.path("backup"));

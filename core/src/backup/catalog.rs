@@ -10,7 +10,7 @@ use super::format::{MAX_PREAMBLE_BYTES, Plaintext};
 use super::found::Found;
 pub use super::hold::Hold;
 use super::id::BackupId;
-use super::keys::{KeyId, KeyRing};
+use super::keys::{Key, KeyId, KeyRing};
 use super::lock::Held;
 use super::machine::{Action, ActionResult, Machine, Outbox};
 use super::marker::{MAX_MARKER_BYTES, Marker};
@@ -113,18 +113,30 @@ impl Catalog {
         self.lock.as_ref().is_some_and(|held| !released(held))
     }
 
+    /// Whether there is no `metadata.json` of this backup, readable or not.
+    pub fn lacks_metadata(&self, id: BackupId) -> bool {
+        let entry = self.entries.iter().find(|entry| entry.id == id);
+        entry.is_none_or(|entry| match entry.standing {
+            Standing::Incomplete | Standing::HalfRemoved => true,
+            Standing::NotWhole(_) => entry.metadata.is_none(),
+            _ => false,
+        })
+    }
+
     /// The newest genuine backup that a cluster made until `now`, or little more than a clock may be wrong; and one that it made after.
     pub fn newest_by(
         &self,
         cluster: ClusterId,
         plaintext: Plaintext,
         now: Wall,
-    ) -> (Option<&Metadata>, Option<&Metadata>) {
-        let own = self.entries.iter().filter_map(|entry| entry.genuine(plaintext));
-        let own = own.filter(|metadata| metadata.cluster == cluster);
+    ) -> (Option<(&Entry, &Metadata)>, Option<&Metadata>) {
+        let genuine = |entry| Some((entry, Entry::genuine(entry, plaintext)?));
+        let own = self.entries.iter().filter_map(genuine);
+        let own = own.filter(|(_, metadata)| metadata.cluster == cluster);
         let (past, future): (Vec<_>, Vec<_>) =
-            own.partition(|it| it.timestamp.0 <= now.0.saturating_add(CLOCK_TOLERANCE_MS));
-        (past.into_iter().max_by_key(|it| it.timestamp), future.into_iter().next())
+            own.partition(|(_, it)| it.timestamp.0 <= now.0.saturating_add(CLOCK_TOLERANCE_MS));
+        let newest = past.into_iter().max_by_key(|(_, it)| it.timestamp);
+        (newest, future.into_iter().next().map(|(_, metadata)| metadata))
     }
 
     /// The newest genuine backup of another cluster that has the restore epoch of this one's: nothing tells whose are newer.
@@ -148,6 +160,12 @@ impl Entry {
             _ => false,
         };
         self.metadata.as_ref().filter(|_| counts)
+    }
+
+    /// Whether each of these keys counts for it now, and opens it: they must have been at hand.
+    pub fn is_sealed_for(&self, recipients: &[Key]) -> bool {
+        let is_for = |id| self.key_ids.contains(&id) && self.opened_by.contains(&id);
+        recipients.iter().map(Key::id).all(is_for)
     }
 
     /// Older first, by epoch and log index.

@@ -4,8 +4,9 @@
 //! Invariants: nothing is written before all these locks are held, and nothing is pruned without it; the state is encoded one piece at a time, when
 //! [`Making::feed`] is called, and only while the pipeline has room, so that neither memory nor the node's time is taken all at once;
 //! `metadata.json` is written only after [`Making::permit`], which the node gives once the cluster has agreed that the run still
-//! counts; a backup that is named as holding the same state is relied on only if it is there, and opens with the keys at hand; nothing
-//! is made where a cluster that was restored from this one has its backups; what goes wrong after the backup is complete takes nothing back.
+//! counts; a backup that is named as holding the same state is relied on only if it is there, and opens with every key that a new one would;
+//! what the run before has left goes only where the store shows no metadata beside it; nothing is made where a cluster that was restored from
+//! this one has its backups; what goes wrong after the backup is complete takes nothing back.
 
 use super::admission;
 use super::blob::{BlobDone, BlobError, BlobOp, ObjectName, StoreIndex};
@@ -301,7 +302,7 @@ impl Making {
             self.ended = Some(RunOutcome::failed(Obstacle::Refused, refusal));
             return Stage::Leaving;
         }
-        self.remove_leftovers();
+        self.remove_leftovers(catalog);
         if let Some(since) = catalog.and_then(|catalog| self.same(catalog)) {
             self.ended = Some(RunOutcome::Unchanged { since });
             return Stage::Leaving;
@@ -309,18 +310,22 @@ impl Making {
         self.announcing()
     }
 
-    /// The backup that holds the same state, if it is there and would be restored with the present keys.
+    /// The backup that holds the same state, if it is there and would be restored with each of the keys that new ones are sealed for.
     fn same(&self, catalog: &Catalog) -> Option<BackupId> {
         let (id, data_bytes) = self.order.same_as?;
         let entry = catalog.entries.iter().find(|entry| entry.id == id)?;
         let metadata = entry.genuine(self.order.access.plaintext)?;
-        (metadata.data_bytes == data_bytes).then_some(id)
+        let is_for_all = entry.is_sealed_for(&self.order.settings.recipients);
+        (is_for_all && metadata.data_bytes == data_bytes).then_some(id)
     }
 
-    fn remove_leftovers(&mut self) {
+    /// The data of the run before this one was whole if its maker died late enough, and somebody may have made a backup of it since. Where
+    /// that cannot be told, it stays, too.
+    fn remove_leftovers(&mut self, catalog: Option<&Catalog>) {
         self.leftovers = Outbox::starting_at(self.given + 1);
-        let orphan = self.order.previous.as_ref().and_then(Ended::orphan).zip(self.failure());
-        if let Some((orphan, status)) = orphan {
+        let orphan = self.order.previous.as_ref().and_then(Ended::orphan);
+        let orphan = orphan.filter(|id| catalog.is_some_and(|it| it.lacks_metadata(*id)));
+        if let Some((orphan, status)) = orphan.zip(self.failure()) {
             for store in StoreIndex::first(self.order.settings.stores) {
                 let object = ObjectName::data(orphan);
                 self.leftovers.blob_in(store, (), BlobOp::Delete { object });

@@ -1,8 +1,8 @@
 //! Backups as replicated state: what schedules, starts, goes on and ends, decided alike on every replica.
 //!
 //! Invariants: one run at a time, and one for a slot unless it failed; slots go up, except that a calendar which was ahead does not hold up
-//! the schedule once it is set right; runs on schedule begin at least [`SPACING_MS`] of log time apart, so no calendar makes a storm of
-//! them; a run that was ended or abandoned never comes back: what its node says later is not heard.
+//! the schedule once it is set right; a slot that was taken up wants its backup until a run for it was good, a newer one is taken up, or
+//! expression or time zone change; runs on schedule begin at least [`SPACING_MS`] of log time apart, so no calendar makes a storm of them; a run that was ended or abandoned never comes back: what its node says later is not heard.
 
 use super::state::KvState;
 use crate::api::backups::{Backups, Ended, Run, RunOutcome, Schedule};
@@ -153,25 +153,33 @@ impl Backups {
         cron.map(|cron| cron.upcoming(wall, count)).unwrap_or_default()
     }
 
-    /// A pause outlasts a change of the schedule: only resuming ends it, or ending the schedule.
+    /// A pause outlasts a change of the schedule: only resuming ends it, or ending the schedule. A slot means the same as long as the calendar
+    /// does, so that it keeps its backup that is due, or has failed, whatever else changes.
     fn set(&mut self, schedule: Option<Schedule>, wall: Wall) {
-        if self.schedule == schedule {
-            return;
-        }
+        let calendar = |it: &Option<Schedule>| it.clone().map(|it| (it.cron, it.timezone));
+        let is_another = calendar(&self.schedule) != calendar(&schedule);
         self.paused &= schedule.is_some();
         self.schedule = schedule;
-        self.begin_anew(wall);
+        if is_another {
+            self.begin_anew(wall);
+        }
     }
 
     fn pause(&mut self, paused: bool, wall: Wall) -> Result<(), Error> {
         if self.schedule.is_none() {
             return Err(Error::NotFound("a backup schedule was".into()));
         }
-        if self.paused && !paused {
+        if self.paused && !paused && !self.is_wanting() {
             self.begin_anew(wall);
         }
         self.paused = paused;
         Ok(())
+    }
+
+    /// Whether the newest slot that was taken up has no backup yet.
+    fn is_wanting(&self) -> bool {
+        let is_being_made = self.run.as_ref().is_some_and(|run| run.slot == Some(self.slot));
+        is_being_made || self.failures > 0
     }
 
     /// Slots before this moment are nobody's business.

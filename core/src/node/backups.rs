@@ -1,11 +1,11 @@
 //! The leader's part in backups: when one is due or asked for, who makes it, and what becomes of it.
 //!
 //! A run is due by the leader's calendar and begins with an entry. Before that the members are asked who can make it, because only they know
-//! whether they have a store: an in-sync follower is chosen, the leader only if there is none. Whoever makes it reports to whoever leads;
-//! only entries count (`kv/backups.rs`).
+//! whether they have a store: an in-sync follower is chosen, the leader only if there is none, or all have failed. Whoever makes it reports to
+//! whoever leads; only entries count (`kv/backups.rs`).
 //!
-//! Invariants: nothing here is remembered across a change of leader but what is in the state; a node that is not heard of for the lease,
-//! by log time, loses the run for good.
+//! Invariants: nothing here is remembered across a change of leader but what entries have said; of those that can make a backup each has a turn
+//! before one that failed has another; a node that is not heard of for the lease, by log time, loses the run for good.
 
 use super::Node;
 use crate::api::{BackupStatus, Error, Request, Response};
@@ -16,6 +16,7 @@ use crate::kv::command::Action;
 use crate::log::Level;
 use crate::time::{Mono, Span, Wall};
 use crate::wire::peer::{BackupReport as Report, PeerFrame};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How often the calendar is looked at.
@@ -33,6 +34,8 @@ pub(super) struct Duty {
     next_look: Mono,
     /// The slot of which was said that nobody can take it up.
     warned: Option<Wall>,
+    /// Who made the runs that this node has seen to fail since the last good one, and the number of the last of each.
+    failed: BTreeMap<NodeId, u64>,
 }
 
 /// Members are being asked who can make a backup.
@@ -107,6 +110,16 @@ impl Node {
             && index > self.copier.born()
         {
             self.maker.totals.count(&ended.outcome);
+        }
+        self.note_failure();
+    }
+
+    /// Whatever the cause: a refusal, too, may be about that node's configuration alone.
+    fn note_failure(&mut self) {
+        match &self.state.backups().last {
+            Some(last) if last.is_good() => self.duty.failed.clear(),
+            Some(last) => drop(self.duty.failed.insert(last.node, last.number)),
+            None => {}
         }
     }
 
@@ -202,16 +215,28 @@ impl Node {
     fn choose(&mut self) {
         let Some(choosing) = self.duty.choosing.take() else { return };
         let Choosing { req, slot, ref able, .. } = choosing;
-        let matched = |node| self.consensus.progress(node).map_or(0, |it| it.matched);
-        let followers = able.iter().filter(|(node, _)| self.has_caught_up(**node));
-        let best = followers.max_by_key(|(node, _)| (matched(**node), std::cmp::Reverse(**node)));
-        let best = best.map(|(node, life)| (*node, *life));
-        let here = self.ready_to_make().map(|life| (self.identity.node, life));
-        let Some((node, life)) = best.or(here) else { return self.nobody_can(&choosing) };
+        // The newest one may have ended in a snapshot.
+        self.note_failure();
+        let Some((node, life)) = self.best_of(able) else { return self.nobody_can(&choosing) };
         let id = BackupId::draw(self.maker.rng());
         let lease_ms = self.config.backup_lease.as_millis();
         let start = BackupOp::Start { id, slot, node, life, lease_ms };
         self.propose_command(req, Action::Backup(start));
+    }
+
+    /// Whoever has not failed, or failed longest ago; of these a follower; of these whoever has most of the log; of these whoever made the last
+    /// complete one, which has shown that it can.
+    fn best_of(&self, able: &BTreeMap<NodeId, u64>) -> Option<(NodeId, u64)> {
+        let here = self.identity.node;
+        let followers = able.iter().filter(|(node, _)| self.has_caught_up(**node));
+        let followers = followers.map(|(node, life)| (*node, *life));
+        let all = followers.chain(self.ready_to_make().map(|life| (here, life)));
+        let maker = self.state.backups().complete.as_ref().map(|complete| complete.node);
+        all.max_by_key(|(node, _)| {
+            let failed = self.duty.failed.get(node).copied();
+            let matched = self.consensus.progress(*node).map_or(0, |it| it.matched);
+            (Reverse(failed), *node != here, matched, Some(*node) == maker, Reverse(*node))
+        })
     }
 
     /// Says that there is nobody, and why.

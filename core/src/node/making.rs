@@ -54,7 +54,8 @@ enum Milestone {
     Working,
     /// It asks to count.
     WantsCommit,
-    /// It has ended, with everything that comes behind it: the next one finds this node free, and no lock.
+    /// It has ended, with everything that comes behind it: the next one finds this node free, and no lock. Where that takes long, the next
+    /// word to the leader says that it has ended all the same: whether there is a backup must not depend on how pruning goes on.
     Ended,
 }
 

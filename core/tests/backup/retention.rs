@@ -113,7 +113,7 @@ fn nothing_is_forgotten_because_nodes_or_the_cluster_have_other_names() {
     let mut all = entries((1..=6).rev());
     for (place, entry) in (1..).zip(&mut all) {
         let metadata = entry.metadata.as_mut().unwrap();
-        metadata.node = NodeId::new(place, place as u32);
+        metadata.node = NodeId::new(place, place);
         if place > 3 {
             (metadata.cluster, metadata.epoch) = (ClusterId(*b"another cluster!"), Epoch(2));
         }
@@ -176,7 +176,7 @@ fn the_newest_backup_of_a_cluster_is_its_own_and_not_from_the_future() {
     let catalog = Catalog { entries: all, ..Catalog::default() };
     let ids = |plaintext| {
         let (newest, ahead) = catalog.newest_by(CLUSTER, plaintext, Wall(NOW_MS));
-        (newest.map(|it| it.id), ahead.map(|it| it.id))
+        (newest.map(|(entry, _)| entry.id), ahead.map(|it| it.id))
     };
     assert_eq!(ids(Plaintext::Refused), (Some(id(2)), Some(id(4))));
     assert_eq!(ids(Plaintext::Allowed), (Some(id(9)), Some(id(4))));

@@ -123,3 +123,42 @@ fn the_leader_may_go_between_the_question_and_the_entry_and_the_slot_has_one_bac
     }
     assert!(steps > 10, "only {steps} moments were tried");
 }
+
+#[test]
+fn a_node_that_cannot_reach_the_store_holds_up_no_backup() {
+    for size in [2, 3, 4] {
+        let mut scene = Scene::new(size);
+        scene.put("a", "1");
+        scene.schedule("*/5 * * * *");
+        let run = scene.begin();
+        let (bad, leader) = (run.node.member(), scene.leader());
+        scene.cut_off = vec![bad];
+        let good = scene.until("one is made", |backups| backups.complete.is_some());
+        let made = good.complete.unwrap();
+        assert_eq!(made.slot, run.slot, "with {size} nodes");
+        assert_eq!(scene.warnings("ended: Failed"), 1, "with {size} nodes");
+        assert_ne!(made.node.member(), bad, "with {size} nodes");
+        assert_eq!(made.node.member() == leader, size == 2, "with {size} nodes");
+        // Where nothing else decides, whoever has shown that it can goes on with it.
+        if size > 2 {
+            scene.next(2);
+            assert_eq!(scene.backups().complete.unwrap().node, made.node);
+            assert_eq!(scene.warnings("ended: Failed"), 1, "with {size} nodes");
+        }
+    }
+}
+
+#[test]
+fn everyone_has_a_turn_when_one_after_the_other_fails() {
+    for cron in ["*/5 * * * *", EVERY_MINUTE] {
+        let mut scene = Scene::new(3);
+        scene.put("a", "1");
+        scene.schedule(cron);
+        let leader = scene.leader();
+        scene.cut_off = scene.cluster.members();
+        scene.cut_off.retain(|member| *member != leader);
+        let good = scene.until("one is made", |backups| backups.complete.is_some());
+        assert_eq!(good.complete.unwrap().node.member(), leader);
+        assert_eq!(scene.warnings("ended: Failed"), 2, "each of the others failed once");
+    }
+}

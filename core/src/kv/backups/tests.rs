@@ -129,6 +129,61 @@ fn setting_the_same_schedule_again_changes_nothing() {
 }
 
 #[test]
+fn what_does_not_change_the_calendar_keeps_the_slot_that_wants_its_backup() {
+    let pruning = Schedule { prune: true, ..schedule("0 2 * * *").unwrap() };
+    let slot = Some(START + 2 * HOUR_MS);
+    let mut cluster = Cluster::new("0 2 * * *");
+    cluster.pass(2 * HOUR_MS);
+    cluster.apply(BackupOp::Schedule(Some(pruning.clone()))).unwrap();
+    assert_eq!(cluster.due(), slot, "it was due");
+    let number = cluster.start(slot).unwrap();
+    cluster.end(number, false).unwrap();
+    cluster.pass(HOUR_MS);
+    let before = cluster.backups().clone();
+    cluster.apply(BackupOp::Schedule(schedule("0 2 * * *"))).unwrap();
+    let after = cluster.backups().clone();
+    assert_eq!(after, Backups { schedule: schedule("0 2 * * *"), ..before }, "it failed");
+    // While it is being made.
+    let number = cluster.start(cluster.due()).unwrap();
+    cluster.apply(BackupOp::Schedule(Some(pruning.clone()))).unwrap();
+    cluster.end(number, false).unwrap();
+    assert_eq!((cluster.due(), cluster.backups().failures), (slot, 2));
+    // Another zone is another calendar.
+    let zone = Schedule { timezone: "Europe/Berlin".into(), ..pruning };
+    cluster.apply(BackupOp::Schedule(Some(zone))).unwrap();
+    assert_eq!((cluster.due(), cluster.backups().failures), (None, 0));
+}
+
+#[test]
+fn a_pause_takes_nothing_from_a_slot_that_was_taken_up_before() {
+    let slot = Some(START + 2 * HOUR_MS);
+    // It ends badly, or well, before the pause, in it or behind it.
+    for (is_good, ended) in
+        [false, true].into_iter().flat_map(|good| [0, 1, 2].map(|at| (good, at)))
+    {
+        let mut cluster = Cluster::new("0 2 * * *");
+        cluster.pass(2 * HOUR_MS);
+        let number = cluster.start(slot).unwrap();
+        for at in 0..3 {
+            if at == ended {
+                cluster.end(number, is_good).unwrap();
+            }
+            if at < 2 {
+                cluster.apply(BackupOp::Pause(at == 0)).unwrap();
+            }
+            cluster.pass(60 * MINUTE_MS);
+        }
+        let wanted = slot.filter(|_| !is_good);
+        assert_eq!((cluster.due(), cluster.backups().failures), (wanted, u32::from(!is_good)));
+        // In one that lasts for days, another slot takes its place.
+        cluster.apply(BackupOp::Pause(true)).unwrap();
+        cluster.pass(2 * DAY_MS);
+        cluster.apply(BackupOp::Pause(false)).unwrap();
+        assert_eq!(cluster.due(), wanted.map(|slot| slot + 2 * DAY_MS));
+    }
+}
+
+#[test]
 fn a_pause_outlasts_a_change_of_the_schedule() {
     let mut cluster = Cluster::new("0 * * * *");
     cluster.apply(BackupOp::Pause(true)).unwrap();

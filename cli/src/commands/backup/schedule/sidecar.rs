@@ -118,12 +118,13 @@ async fn look(
     let client = context.client().await?;
     let Identity { cluster, epoch, .. } = identity(&client).await?;
     let newest = newest(&mut setup, cluster).await?;
-    if is_taken(slot, newest.as_ref().map(|newest| newest.timestamp)) {
+    if is_taken(slot, newest.as_ref().map(|(newest, _)| newest.timestamp)) {
         return Ok(None);
     }
     let point = (cluster, epoch, source::acknowledged(&client).await?);
-    match newest.filter(|newest| (newest.cluster, newest.epoch, newest.revision) == point) {
-        Some(newest) => {
+    let is_same = |newest: &Metadata| (newest.cluster, newest.epoch, newest.revision) == point;
+    match newest.filter(|(newest, is_for_all)| *is_for_all && is_same(newest)) {
+        Some((newest, _)) => {
             let unchanged_since = newest.id.to_string();
             context.print(&Unchanged { slot: rfc3339(slot), unchanged_since })?;
             Ok(None)
@@ -138,8 +139,11 @@ async fn identity(client: &Client) -> Result<Identity, Failure> {
     Ok(status.ok_or_else(none)?.identity)
 }
 
-/// The newest backup that this cluster made.
-async fn newest(setup: &mut Setup, cluster: ClusterId) -> Result<Option<Metadata>, Failure> {
+/// The newest backup that this cluster made, and whether it is sealed for every key of new ones.
+async fn newest(
+    setup: &mut Setup,
+    cluster: ClusterId,
+) -> Result<Option<(Metadata, bool)>, Failure> {
     let plaintext = setup.loaded.access(false).plaintext;
     let catalog = match setup.catalog().await {
         // A store in which nothing was written yet.
@@ -154,7 +158,8 @@ async fn newest(setup: &mut Setup, cluster: ClusterId) -> Result<Option<Metadata
             rfc3339(ahead.timestamp)
         );
     }
-    Ok(newest.cloned())
+    let recipients = &setup.loaded.keys.recipients;
+    Ok(newest.map(|(entry, metadata)| (metadata.clone(), entry.is_sealed_for(recipients))))
 }
 
 impl Report for Unchanged {
