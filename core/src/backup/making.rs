@@ -45,6 +45,8 @@ pub struct Order {
     pub started: Wall,
     /// The backup that is complete and holds the same keys, and the length of its data.
     pub same_as: Option<(BackupId, u64)>,
+    /// The newest backup that the cluster has completed.
+    pub newest: Option<BackupId>,
     /// The run before this one. What it has left, if it was given up, goes.
     pub previous: Option<Ended>,
     /// What becomes of older backups.
@@ -71,6 +73,8 @@ pub struct Making {
     create: Option<Box<Create>>,
     permitted: bool,
     ended: Option<RunOutcome>,
+    /// Nothing is left in the store of [`Order::newest`].
+    has_vanished: bool,
     pruned: Option<PruneReport>,
     /// Operations up to here have been numbered, but for those of the locks, of the leftovers and of `create`.
     given: u64,
@@ -107,6 +111,7 @@ impl Making {
             create: None,
             permitted: false,
             ended: None,
+            has_vanished: false,
             pruned: None,
         };
         making.ask_for_lock();
@@ -302,12 +307,20 @@ impl Making {
             self.ended = Some(RunOutcome::failed(Obstacle::Refused, refusal));
             return Stage::Leaving;
         }
+        self.has_vanished = catalog.zip(self.order.newest).is_some_and(|(catalog, newest)| {
+            catalog.entries.iter().all(|entry| entry.id != newest)
+        });
         self.remove_leftovers(catalog);
         if let Some(since) = catalog.and_then(|catalog| self.same(catalog)) {
             self.ended = Some(RunOutcome::Unchanged { since });
             return Stage::Leaving;
         }
         self.announcing()
+    }
+
+    /// The newest backup that the cluster had completed, if nothing of it was left in the store when this run looked.
+    pub fn vanished(&self) -> Option<BackupId> {
+        self.order.newest.filter(|_| self.has_vanished)
     }
 
     /// The backup that holds the same state, if it is there and would be restored with each of the keys that new ones are sealed for.

@@ -160,6 +160,7 @@ impl Node {
             access,
             started: run.started,
             same_as: run.same_as,
+            newest: self.state.backups().complete.as_ref().map(|complete| complete.id),
             previous: self.state.backups().last.clone(),
             older: self.older_after(&run),
         };
@@ -234,6 +235,12 @@ impl Node {
                     matches!(outcome, RunOutcome::Complete { .. } | RunOutcome::Unchanged { .. });
                 let level = |is_good| if is_good { Level::Info } else { Level::Warn };
                 self.log(level(is_good), format!("backup run {number} ended: {outcome:?}"));
+                if let Some(id) = making.vanished() {
+                    let what = format!(
+                        "backup {id}, the newest that this cluster had completed, is not in the store any more: if nobody has deleted it on purpose, find out what did"
+                    );
+                    self.log(Level::Warn, what);
+                }
                 if let Some(pruned) = making.pruned() {
                     self.log(
                         level(!pruned.failed),

@@ -130,12 +130,14 @@ fn one_run_for_a_slot_and_a_record_where_nothing_changed() {
     });
     assert_eq!(second.last.clone().unwrap().outcome, RunOutcome::Unchanged { since });
     assert_eq!(scene.complete(), [since]);
-    // Gone from the store, it is no reason to make none.
+    // Gone from the store, it is no reason to make none, and that is told.
+    assert_eq!(scene.warnings("is not in the store any more"), 0);
     scene.stores[0].objects.clear();
     let slot = second.last.unwrap().slot;
     let third = scene
         .until("the third", |backups| backups.last.as_ref().is_some_and(|last| last.slot > slot));
     assert!(matches!(third.last.unwrap().outcome, RunOutcome::Complete { .. }));
+    assert_eq!(scene.warnings(&format!("backup {since}, the newest that this cluster had")), 1);
     scene.put("a", "2");
     scene.until("the fourth", |backups| {
         backups.complete.as_ref().is_some_and(|complete| complete.revision == 2)
