@@ -1,7 +1,7 @@
 //! Backups that have to wait for their turn, and those whose turn it is not.
 
 use super::backup::{encrypted, fill};
-use super::cluster::{Cluster, arg};
+use super::cluster::{Cli, Cluster, arg};
 use super::gate::Gate;
 use super::s3::S3;
 use serde_json::Value;
@@ -72,4 +72,28 @@ fn what_keeps_the_cluster_from_a_backup_is_an_exit_code() {
     fill(&local, 1);
     let failed = local.cli().run(&IN_CLUSTER);
     assert_eq!(failed.status.code(), Some(6), "{failed:?}");
+}
+
+#[test]
+fn a_backup_whose_lock_was_taken_over_is_not_complete() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 100);
+    let s3 = S3::start(&cluster.path("s3"));
+    let gate = Gate::before(s3.address, "/data.db");
+    s3.reach(gate.address());
+    let create = ["backup", "create", "--config", arg(&s3.config)];
+    let child = cluster.cli().command(&create).spawn().unwrap();
+    gate.wait_until_held();
+    // As by one that saw no sign of life for a minute.
+    let locks = s3.bucket().join("backups").join("locks");
+    let own = fs::read_dir(&locks).unwrap().map(|lock| lock.unwrap().path()).max().unwrap();
+    fs::write(own.with_file_name("00000000000000000099.json"), "somebody else").unwrap();
+    gate.open();
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(13), "{said}");
+    assert!(said.contains("was taken over by somebody else"), "{said}");
+    let list = ["backup", "list", "--config", arg(&s3.config)];
+    let listed = Cli::offline().json(&list);
+    assert_eq!(listed["backups"][0]["status"], "failed", "{listed}");
 }

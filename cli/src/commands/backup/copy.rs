@@ -195,7 +195,7 @@ async fn catch_up(
     {
         let older = if done.is_whole() { setup.older() } else { Older::Stay };
         tokio::select! {
-            () = tidy(setup, route.to, &older) => {}
+            () = tidy(setup, route.to, &lock, &older) => {}
             () = stop.told() => {}
         }
     }

@@ -5,7 +5,7 @@ use super::delete::mark;
 use super::progress::Meter;
 use super::prune::tidy;
 use super::schedule::run::run_now;
-use super::setup::{ConfigFile, Setup, now, rng, who};
+use super::setup::{ConfigFile, Setup, confirm, now, rng, who};
 use super::source::{self, Frozen};
 use super::view::{BackupView, OneBackup};
 use crate::context::Context;
@@ -20,7 +20,8 @@ use raftkv_core::backup::machine::Progress;
 use raftkv_core::backup::making::status;
 use raftkv_core::backup::mark::Mark;
 use raftkv_core::backup::{BackupId, Metadata};
-use raftkv_node::blob::drive_create;
+use raftkv_node::backup::lock::Guard;
+use raftkv_node::blob::drive_fenced;
 use std::future::ready;
 use std::path::PathBuf;
 
@@ -101,7 +102,7 @@ async fn make_alone(
     };
     let made = match frozen {
         Ok(frozen) => match admit(setup, &settings, &frozen.source).await {
-            Ok(()) => make(context, setup, settings, frozen, stop).await,
+            Ok(()) => make(context, setup, settings, frozen, &locks, stop).await,
             Err(refused) => Err(refused),
         },
         Err(failure) => Err(failure),
@@ -111,7 +112,7 @@ async fn make_alone(
     if made.is_ok() {
         let older = setup.older();
         tokio::select! {
-            () = tidy(setup, StoreIndex::PRIMARY, &older) => {}
+            () = tidy(setup, StoreIndex::PRIMARY, &locks[0], &older) => {}
             () = stop.told() => {}
         }
     }
@@ -135,23 +136,30 @@ async fn make(
     setup: &mut Setup,
     settings: Settings,
     frozen: Frozen,
+    locks: &[Guard],
     stop: &Stop,
 ) -> Result<Metadata, Failure> {
     let Frozen { source, stream } = frozen;
     let stream_bytes = source.stream_bytes;
-    let mut machine =
-        Machine::new(source, settings, now(), &mut rng("backup")?).map_err(|error| {
-            let exit = match error {
-                SettingsError::TooLong { .. } => Exit::Failed,
-                _ => Exit::Usage,
-            };
-            Failure::new(exit, error)
-        })?;
-    let (id, since) = (machine.id(), now());
+    let mut rng = rng("backup")?;
+    let (id, since) = (BackupId::draw(&mut rng), now());
+    let machine = Machine::fenced(id, 1, source, settings, since, &mut rng);
+    let mut machine = machine.map_err(|error| {
+        let exit = match error {
+            SettingsError::TooLong { .. } => Exit::Failed,
+            _ => Exit::Usage,
+        };
+        Failure::new(exit, error)
+    })?;
     let in_progress = status(id, &who("backup create"), since, false);
     mark(setup, Mark::write(&in_progress)).await?;
     let meter = Meter::new(context);
-    drive_create(&mut machine, &mut setup.stores, stream, stop.told(), |progress| {
+    let mut unlocked = None;
+    let permit = async {
+        let locked = still_locked(locks).await;
+        locked.map_err(|failure| unlocked.insert(failure).to_string())
+    };
+    drive_fenced(&mut machine, &mut setup.stores, stream, stop.told(), permit, |progress| {
         let total_bytes = progress.total_bytes.or(Some(stream_bytes.max(progress.done_bytes)));
         meter.show(Progress { total_bytes, ..progress });
     })
@@ -168,7 +176,18 @@ async fn make(
     }
     match machine.outcome() {
         Some(Outcome::Complete(metadata)) => Ok((**metadata).clone()),
-        Some(Outcome::Failed(failure)) => Err(Failure::new(failure.obstacle().into(), failure)),
+        Some(Outcome::Failed(failure)) => {
+            let exit = unlocked.map_or(failure.obstacle().into(), |unlocked| unlocked.exit());
+            Err(Failure::new(exit, failure))
+        }
         None => unreachable!("a driven machine has an outcome"),
     }
+}
+
+/// Whoever took a lock over may have removed what was uploaded: nothing must say that it is complete.
+async fn still_locked(locks: &[Guard]) -> Result<(), Failure> {
+    for lock in locks {
+        confirm(lock).await?;
+    }
+    Ok(())
 }

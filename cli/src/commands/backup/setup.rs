@@ -265,6 +265,11 @@ impl Setup {
     }
 }
 
+/// Whether a lock is still this command's. One that was suspended, or cut off, may have lost it to somebody who took it for dead.
+pub async fn confirm(lock: &Guard) -> Result<(), Failure> {
+    lock.confirm().await.map_err(|error| Failure::new(error.obstacle().into(), error))
+}
+
 /// Once one store has answered, the others are waited for so long: what they have may be newer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
