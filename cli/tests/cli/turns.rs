@@ -2,6 +2,7 @@
 
 use super::backup::{encrypted, fill};
 use super::cluster::{Cli, Cluster, arg};
+use super::copies::is_unlocked;
 use super::gate::Gate;
 use super::s3::S3;
 use serde_json::Value;
@@ -72,6 +73,41 @@ fn what_keeps_the_cluster_from_a_backup_is_an_exit_code() {
     fill(&local, 1);
     let failed = local.cli().run(&IN_CLUSTER);
     assert_eq!(failed.status.code(), Some(6), "{failed:?}");
+}
+
+#[test]
+fn keys_are_not_changed_while_a_backup_is_made() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 100);
+    let s3 = S3::start(&cluster.path("s3"));
+    let gate = Gate::before(s3.address, "/data.db");
+    s3.reach(gate.address());
+    let create = ["backup", "create", "--config", arg(&s3.config)];
+    let create = cluster.cli().command(&create).spawn().unwrap();
+    gate.wait_until_held();
+
+    let yaml = fs::read_to_string(&s3.config).unwrap();
+    let yaml = yaml.replace(&gate.address().to_string(), &s3.address.to_string());
+    let (old, new) = (s3.config.with_file_name("backup.key"), cluster.path("new-key"));
+    Cli::offline().ok(&["backup", "key", "generate", arg(&new)]);
+    let keys = format!("key_file: {}\n    old_keys: [{{file: {}}}]", new.display(), old.display());
+    let rotated = yaml.replace(&format!("key_file: {}", old.display()), &keys);
+    fs::write(&s3.config, rotated).unwrap();
+    let config = ["--config", arg(&s3.config)];
+    let listed = Cli::offline().json(&[&["backup", "key", "list"][..], &config].concat());
+    let id = |place: usize| listed["keys"][place]["key_id"].as_str().unwrap();
+    let rotate = ["backup", "key", "rotate", "--old", id(1), "--new", id(0)];
+    let rotate = [&rotate[..], &config].concat();
+    let refused = Cli::offline().run(&rotate);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(13), "{said}");
+    assert!(said.contains("held by backup create") && said.contains("keep the old key"), "{said}");
+
+    gate.open();
+    assert!(create.wait_with_output().unwrap().status.success());
+    let rotated = Cli::offline().json(&rotate);
+    assert_eq!(rotated["backups"][0]["outcome"], "changed", "{rotated}");
+    assert!(is_unlocked(&s3.bucket()));
 }
 
 #[test]
