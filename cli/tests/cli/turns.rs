@@ -4,8 +4,8 @@ use super::backup::{encrypted, fill};
 use super::cluster::{Cli, Cluster, arg};
 use super::copies::is_unlocked;
 use super::gate::Gate;
-use super::s3::S3;
-use serde_json::Value;
+use super::s3::{S3, provider};
+use serde_json::{Value, json};
 use std::fs;
 
 #[test]
@@ -108,6 +108,51 @@ fn keys_are_not_changed_while_a_backup_is_made() {
     let rotated = Cli::offline().json(&rotate);
     assert_eq!(rotated["backups"][0]["outcome"], "changed", "{rotated}");
     assert!(is_unlocked(&s3.bucket()));
+}
+
+#[test]
+fn nothing_is_deleted_while_it_may_be_on_its_way_to_another_store() {
+    let cluster = Cluster::start(1);
+    fill(&cluster, 100);
+    let s3 = S3::start(&cluster.path("s3"));
+    let gate = Gate::before(s3.address, "/data.db");
+    let config = encrypted(&cluster.path("backup"));
+    let yaml = fs::read_to_string(&config).unwrap();
+    let with_copies = |address| {
+        let copies = format!("copies: [{{name: second, provider: {}}}]\n", provider(address));
+        fs::write(&config, format!("{yaml}{copies}")).unwrap();
+    };
+    with_copies(gate.address());
+    let create = ["backup", "create", "--config", arg(&config), "-o", "json"];
+    let create = cluster.cli().command(&create).spawn().unwrap();
+    gate.wait_until_held();
+
+    with_copies(s3.address);
+    let delete = ["backup", "delete", "--config", arg(&config), "--backup", "latest", "--force"];
+    let refused = Cli::offline().fails(13, &delete);
+    assert!(refused.contains("store second") && refused.contains("by backup copy"), "{refused}");
+    let backups = |store: &str| {
+        let list = ["backup", "list", "--config", arg(&config), "--store", store];
+        Cli::offline().json(&list)["backups"].as_array().unwrap().len()
+    };
+    assert_eq!(backups("primary"), 1, "all stores or none");
+    let pin = ["backup", "pin", "--config", arg(&config), "latest", "--reason", "why"];
+    let refused = Cli::offline().fails(13, &pin);
+    assert!(refused.contains("store second") && refused.contains("by backup copy"), "{refused}");
+
+    gate.open();
+    let create = create.wait_with_output().unwrap();
+    assert!(create.status.success(), "{create:?}");
+    assert_eq!(backups("second"), 1);
+    Cli::offline().ok(&pin);
+    let deleted = Cli::offline().json(&delete);
+    let outcomes: Vec<_> =
+        deleted["stores"].as_array().unwrap().iter().map(|store| &store["outcome"]).collect();
+    assert_eq!(outcomes, [&json!("removed"); 2], "{deleted}");
+    assert_eq!((backups("primary"), backups("second")), (0, 0));
+    for store in [config.with_file_name("store"), s3.bucket()] {
+        assert!(is_unlocked(&store), "{}", store.display());
+    }
 }
 
 #[test]
