@@ -5,8 +5,9 @@ use super::delete::mark;
 use super::progress::Meter;
 use super::prune::tidy;
 use super::schedule::run::run_now;
-use super::setup::{ConfigFile, Setup, confirm, now, rng, who};
+use super::setup::{CONFIG, ConfigFile, Setup, now, rng, who};
 use super::source::{self, Frozen};
+use super::stores::confirm;
 use super::view::{BackupView, OneBackup};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -22,6 +23,7 @@ use raftkv_core::backup::mark::Mark;
 use raftkv_core::backup::{BackupId, Metadata};
 use raftkv_node::backup::lock::Guard;
 use raftkv_node::blob::drive_fenced;
+use std::env;
 use std::future::ready;
 use std::path::PathBuf;
 
@@ -31,13 +33,9 @@ const BROKEN_OFF: &str = "stopped at work on a backup: `backup list` shows wheth
 /// Arguments.
 #[derive(Debug, Args)]
 pub struct Create {
-    /// The backup configuration (YAML): the store, and how backups are made
-    #[arg(
-        long,
-        env = "RAFTKV_BACKUP_CONFIG",
-        value_name = "FILE",
-        required_unless_present = "in_cluster"
-    )]
+    /// The backup configuration (YAML): the store, and how backups are made [env: RAFTKV_BACKUP_CONFIG]
+    // clap would take the variable, which is there for all commands, for a flag that --in-cluster does not go with.
+    #[arg(long, value_name = "FILE", conflicts_with = "in_cluster")]
     config: Option<PathBuf>,
     /// Read the data directory of a stopped node instead of a live cluster
     #[arg(long, value_name = "DIR")]
@@ -49,10 +47,15 @@ pub struct Create {
 
 /// Runs it.
 pub async fn run(context: &Context, create: Create) -> Result<(), Failure> {
-    let config = match create.config {
-        Some(config) if !create.in_cluster => config,
-        _ => return run_now(context, true).await,
-    };
+    if create.in_cluster {
+        return run_now(context, true).await;
+    }
+    let named = create.config.or_else(|| env::var_os(CONFIG).map(PathBuf::from));
+    let config = named.ok_or_else(|| {
+        let what =
+            format!("name the backup configuration: --config FILE or {CONFIG}, or --in-cluster");
+        Failure::new(Exit::Usage, what)
+    })?;
     let mut setup = ConfigFile { config, store: None }.open()?;
     match &create.db {
         Some(path) => {

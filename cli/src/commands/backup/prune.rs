@@ -1,8 +1,8 @@
 //! `backup prune`: let old backups go by the retention rules, in every store by itself. `--dry-run` shows the plan.
 
 use super::confirm::Confirmation;
-use super::setup::{ConfigFile, Setup, confirm, now};
-use super::stores::{Place, Round};
+use super::setup::{ConfigFile, Setup, now};
+use super::stores::{Place, Round, confirm};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::{Report, table};

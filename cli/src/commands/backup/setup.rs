@@ -28,11 +28,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+/// The variable that names the configuration.
+pub const CONFIG: &str = "RAFTKV_BACKUP_CONFIG";
+
 /// Names the configuration.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ConfigFile {
     /// The backup configuration (YAML): the store, and how backups are made
-    #[arg(long, env = "RAFTKV_BACKUP_CONFIG", value_name = "FILE")]
+    #[arg(long, env = CONFIG, value_name = "FILE")]
     pub config: PathBuf,
     /// Only this store: primary, or the name of one under copies
     #[arg(long, value_name = "NAME")]
@@ -263,11 +266,6 @@ impl Setup {
     fn open(&self, store: StoreIndex) -> Result<Box<dyn BlobStore>, Failure> {
         blob::open_one(&self.loaded.config, store).map_err(cannot_open)
     }
-}
-
-/// Whether a lock is still this command's. One that was suspended, or cut off, may have lost it to somebody who took it for dead.
-pub async fn confirm(lock: &Guard) -> Result<(), Failure> {
-    lock.confirm().await.map_err(|error| Failure::new(error.obstacle().into(), error))
 }
 
 /// Once one store has answered, the others are waited for so long: what they have may be newer.

@@ -122,3 +122,8 @@ impl Place {
         self.name.as_ref().map_or(String::new(), |name| format!("store {name}: "))
     }
 }
+
+/// Whether a lock is still this command's. One that was suspended, or cut off, may have lost it to somebody who took it for dead.
+pub async fn confirm(lock: &Guard) -> Result<(), Failure> {
+    lock.confirm().await.map_err(|error| Failure::new(error.obstacle().into(), error))
+}

@@ -2,8 +2,8 @@
 //!
 //! Invariant: success means that no backup in any of the stores needs the old key, and that no new one will: whoever reads it destroys that key.
 
-use crate::commands::backup::setup::{Setup, confirm, read_failure, rng};
-use crate::commands::backup::stores::{Place, Round};
+use crate::commands::backup::setup::{Setup, read_failure, rng};
+use crate::commands::backup::stores::{Place, Round, confirm};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::{Report, table};
