@@ -31,6 +31,36 @@ fn usage_is_exit_code_2() {
 }
 
 #[test]
+fn what_would_not_be_heeded_is_refused() {
+    let cli = Cli::offline();
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("backup.yaml");
+    let here = ["--config", arg(&config)];
+    let in_cluster = ["backup", "create", "--in-cluster", "--timeout", "300ms"];
+    let daemon = ["backup", "schedule", "start", "--daemon", "--store", "primary"];
+    for (args, flags) in
+        [(&in_cluster[..], ["--in-cluster", "--config"]), (&daemon, ["--daemon", "--store"])]
+    {
+        let refused = cli.run(&[args, &here].concat());
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains("cannot be used with"), "{said}");
+        assert!(flags.iter().all(|flag| said.contains(flag)), "{said}");
+    }
+    // Where a variable names the file for every command, it is in nobody's way.
+    let mut command = cli.command(&in_cluster);
+    let asked = command.env("RAFTKV_BACKUP_CONFIG", &config).output().unwrap();
+    assert_eq!(asked.status.code(), Some(4), "{asked:?}");
+    let mut command = cli.command(&["backup", "create"]);
+    let found = command.env("RAFTKV_BACKUP_CONFIG", &config).output().unwrap();
+    assert_eq!(found.status.code(), Some(10), "{found:?}");
+    let unnamed = cli.run(&["backup", "create"]);
+    let said = String::from_utf8_lossy(&unnamed.stderr);
+    assert_eq!(unnamed.status.code(), Some(2), "{said}");
+    assert!(said.contains("--config") && said.contains("RAFTKV_BACKUP_CONFIG"), "{said}");
+}
+
+#[test]
 fn completions_know_every_command() {
     let script = Cli::offline().ok(&["completions", "bash"]);
     for command in ["import", "backup", "leader", "bench"] {

@@ -32,7 +32,11 @@ impl Rotation {
     fn names(&self, keys: &str) {
         let yaml = fs::read_to_string(&self.store.config).unwrap();
         let keys = keys.replace("OLD", arg(&self.store.config.with_file_name("key")));
-        let lines = yaml.lines().filter(|line| !line.trim_start().starts_with("old_keys:"));
+        let is_other = |line: &&str| {
+            let line = line.trim_start();
+            !line.starts_with("old_keys:") && !line.starts_with("more_keys:")
+        };
+        let lines = yaml.lines().filter(is_other);
         let named: Vec<_> = lines
             .map(|line| match line.trim_start().starts_with("key_file:") {
                 true => format!("    {keys}"),
@@ -135,4 +139,52 @@ fn a_store_that_is_not_there_is_not_one_without_backups() {
     let (code, rotated, said) = rotation.rotate();
     assert_eq!((code, outcomes(&rotated)), (Some(0), vec!["already", "changed"]), "{said}");
     rotation.store.json(&["key", "check"]);
+}
+
+#[test]
+fn ids_that_would_cost_a_key_in_use_are_refused() {
+    let rotation = Rotation::new(1, "");
+    let (store, old, new) = (&rotation.store, rotation.old.as_str(), rotation.new.as_str());
+    let swapped = store.fails(2, &["key", "rotate", "--old", new, "--new", old]);
+    assert!(swapped.contains(new) && swapped.contains("old_keys"), "{swapped}");
+
+    // New backups would go on being sealed for the key that is about to be destroyed.
+    let new_key = store.cluster.path("new-key");
+    for keys in [
+        format!("key_file: OLD\n    old_keys: [{{file: {}}}]", arg(&new_key)),
+        format!("key_file: {}\n    more_keys: [{{file: OLD}}]", arg(&new_key)),
+        format!("key_file: OLD\n    more_keys: [{{file: {}}}]", arg(&new_key)),
+    ] {
+        rotation.names(&keys);
+        let said = store.fails(2, &["key", "rotate", "--old", old, "--new", new]);
+        assert!(said.contains(old) && said.contains("old_keys"), "{said}");
+    }
+    let checked = store.json(&["key", "check"]);
+    assert_eq!(checked["backups"][0]["key_ids"], json!([old]), "nothing was changed");
+}
+
+#[test]
+fn an_id_that_nobody_knows_is_not_one_that_was_rotated() {
+    let mut rotation = Rotation::new(1, "");
+    let known = std::mem::replace(&mut rotation.old, "ab".repeat(16));
+    let (code, rotated, said) = rotation.rotate();
+    assert_eq!((code, outcomes(&rotated)), (Some(12), vec!["not sealed for the old key"]));
+    assert!(said.contains(&rotation.old) && said.contains("key list"), "{said}");
+    // Made since the new key is in the file.
+    rotation.store.create();
+    let (code, rotated, said) = rotation.rotate();
+    assert_eq!(outcomes(&rotated), ["already", "not sealed for the old key"], "{said}");
+    assert_eq!(code, Some(12), "{said}");
+
+    rotation.old = known;
+    let (code, rotated, said) = rotation.rotate();
+    assert_eq!((code, outcomes(&rotated)), (Some(0), vec!["already", "changed"]), "{said}");
+    // Repeated, with the old key, and when that is gone for good.
+    let new_key = rotation.store.cluster.path("new-key");
+    let both = format!("key_file: {}\n    old_keys: [{{file: OLD}}]", arg(&new_key));
+    for keys in [both, format!("key_file: {}", arg(&new_key))] {
+        rotation.names(&keys);
+        let (code, rotated, said) = rotation.rotate();
+        assert_eq!((code, outcomes(&rotated)), (Some(0), vec!["already"; 2]), "{said}");
+    }
 }

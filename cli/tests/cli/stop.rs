@@ -136,6 +136,33 @@ fn a_complete_backup_stays_when_its_copies_are_told_to_stop() {
 }
 
 #[test]
+fn a_sidecar_that_waits_for_a_key_can_be_told_to_stop() {
+    let cluster = Cluster::start(1);
+    let config = encrypted(&cluster.path("backup"));
+    let [script, read, waits] = ["key.sh", "read", "waits"].map(|name| cluster.path(name));
+    let key = config.with_file_name("key");
+    // The file is read once before there is anything to be taken back.
+    // Nobody has its output but the sidecar; it ends when that is gone for good.
+    let lines = format!(
+        "exec 2>/dev/null\nif test -e {0}; then\n  : >{1}\n  while kill -0 $PPID; do sleep 1; done\nfi\n: >{0}\nexec cat {2}\n",
+        read.display(),
+        waits.display(),
+        key.display()
+    );
+    fs::write(&script, lines).unwrap();
+    let yaml = fs::read_to_string(&config).unwrap();
+    let program = format!("key_command: [/bin/sh, {}]", script.display());
+    let yaml = yaml.replace(&format!("key_file: {}", key.display()), &program);
+    fs::write(&config, yaml).unwrap();
+    let start = ["backup", "schedule", "start", "--config", arg(&config)];
+    let child = cluster.cli().command(&start).spawn().unwrap();
+    cluster.wait_until("the program waits", |_| waits.exists());
+    let (code, printed, said) = Told::tell(child).end();
+    assert_eq!((code, printed.as_str()), (Some(1), ""), "{said}");
+    assert!(said.contains("before the backup that is due was made"), "{said}");
+}
+
+#[test]
 fn a_restore_that_was_killed_half_way_is_simply_repeated() {
     let mut cluster = Cluster::start(1);
     fill(&cluster, 3000);

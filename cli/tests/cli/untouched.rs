@@ -4,6 +4,7 @@ use super::backup::{data_of, encrypted, fill};
 use super::cluster::{Cli, Cluster, arg};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -58,4 +59,25 @@ fn inspecting_snapshots_and_verifying_backups_change_nothing() {
         }
         assert!(before == (tree(&store), tree(&node)), "something was written");
     }
+}
+
+#[test]
+fn the_directory_of_a_stopped_node_is_only_read_by_a_backup() {
+    let mut cluster = Cluster::start(1);
+    fill(&cluster, 300);
+    let config = encrypted(&cluster.path("backup"));
+    cluster.kill(0);
+    let node = cluster.data_dir(0);
+    // What opening it to write would put right.
+    fs::set_permissions(&node, fs::Permissions::from_mode(0o755)).unwrap();
+    let look = || {
+        let mut files = tree(&node);
+        assert!(files.remove(&node.join("lock")).is_some(), "it says who has the directory");
+        files
+    };
+    let before = look();
+    let create = ["backup", "create", "--config", arg(&config), "--db", arg(&node)];
+    assert_eq!(Cli::offline().json(&create)["keys"], 300);
+    assert!(before == look(), "something was written");
+    assert_eq!(fs::metadata(&node).unwrap().permissions().mode() & 0o777, 0o755);
 }

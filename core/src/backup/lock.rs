@@ -138,6 +138,8 @@ enum Purpose {
     Confirm(u64),
     /// Did anyone take a higher one meanwhile?
     LookAgain(u64),
+    /// Who did?
+    Meet(u64),
     CleanUp,
 }
 
@@ -172,6 +174,10 @@ impl Acquire {
             (Purpose::LookAgain(number), Ok(BlobDone::Listing(listing))) => {
                 self.looked_again(number, &listing)
             }
+            (Purpose::Meet(number), result) => Err(LockError::Held(match result {
+                Ok(done) => held(number, done),
+                Err(_) => Held { number, marker: None },
+            })),
             (Purpose::CleanUp, _) | (_, Ok(_)) => Ok(()),
             (_, Err(error)) => Err(error.into()),
         };
@@ -244,7 +250,8 @@ impl Acquire {
         let highest = highest(listing);
         if highest != number {
             self.clean_up([number]);
-            return Err(LockError::Held(Held { number: highest, marker: None }));
+            self.ask(Purpose::Meet, highest);
+            return Ok(());
         }
         self.clean_up(numbers(listing).filter(|other| *other < number));
         self.outcome = Some(Ok(Lock { number, marker: self.marker.clone() }));

@@ -6,12 +6,16 @@
 use raftkv_core::backup::config::{ConfigError, EncryptionConfig, KeySource};
 use raftkv_core::backup::keys::KeyError;
 use raftkv_core::backup::{Key, KeyRing};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::env::{self, VarError};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// The keys of a configuration. None at all without encryption.
@@ -57,6 +61,16 @@ pub enum SourceError {
         /// How.
         status: ExitStatus,
     },
+    /// The program takes too long.
+    #[error(
+        "{key}: it was ended after {limit:?}: it must print the key and end by itself, and leave nothing behind that has its stdout open"
+    )]
+    Slow {
+        /// Which source.
+        key: KeySource,
+        /// How long it may take.
+        limit: Duration,
+    },
     /// What was read is no key.
     #[error("{key}: {error}")]
     Content {
@@ -79,7 +93,13 @@ pub enum EnvError {
 }
 
 /// No key in any form is longer; what is behind that is not read.
-const MAX_CONTENT_BYTES: u64 = 4096;
+const MAX_CONTENT_BYTES: usize = 4096;
+
+/// How long a program may take: a node that waits for it serves nobody.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether a program that has printed all has ended, too. There is no other way to wait for that with a limit.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 impl Keys {
     /// Reads every key that the configuration names.
@@ -112,7 +132,7 @@ impl Keys {
         let content = match source {
             KeySource::File(path) => self.file(source, Path::new(path))?,
             KeySource::Env(name) => variable(source, name)?,
-            KeySource::Command(argv) => output(source, argv)?,
+            KeySource::Command(argv) => output(source, argv, PATIENCE)?,
         };
         let key = Key::parse(&content)
             .map_err(|error| SourceError::Content { key: source.clone(), error })?;
@@ -141,29 +161,82 @@ fn variable(source: &KeySource, name: &str) -> Result<Zeroizing<Vec<u8>>, Source
     Err(SourceError::Env { key: source.clone(), error })
 }
 
-fn output(source: &KeySource, argv: &[String]) -> Result<Zeroizing<Vec<u8>>, SourceError> {
+fn output(
+    source: &KeySource,
+    argv: &[String],
+    limit: Duration,
+) -> Result<Zeroizing<Vec<u8>>, SourceError> {
     let failed = |error| SourceError::Io { key: source.clone(), error };
-    let (program, args) = argv.split_first().ok_or(ConfigError::NoKey)?;
-    let mut child = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    let content = child.stdout.take().map_or(Ok(Zeroizing::default()), read);
-    // The pipe is closed by now, so that a program that goes on writing ends.
-    let status = child.wait().map_err(failed)?;
-    let content = content.map_err(failed)?;
-    match status.success() {
-        true => Ok(content),
-        false => Err(SourceError::Command { key: source.clone(), status }),
+    let mut child = spawn(argv).map_err(failed)?;
+    match ended(&mut child, limit).map_err(failed)? {
+        Some((content, status)) if status.success() => Ok(content),
+        Some((_, status)) => Err(SourceError::Command { key: source.clone(), status }),
+        None => Err(SourceError::Slow { key: source.clone(), limit }),
     }
+}
+
+fn spawn(argv: &[String]) -> io::Result<Child> {
+    let (program, args) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
+}
+
+/// What a program has printed, and how it ended. Whatever it waits for when that takes too long, it is gone then; what it has started itself is not
+/// known here.
+fn ended(
+    child: &mut Child,
+    limit: Duration,
+) -> io::Result<Option<(Zeroizing<Vec<u8>>, ExitStatus)>> {
+    let printed = printed(child, limit);
+    if !matches!(printed, Ok(Some(_))) {
+        child.kill().and_then(|()| child.wait())?;
+    }
+    printed
+}
+
+/// What a program prints until its end, and how it ended; nothing if that takes too long.
+fn printed(
+    child: &mut Child,
+    limit: Duration,
+) -> io::Result<Option<(Zeroizing<Vec<u8>>, ExitStatus)>> {
+    let deadline = Instant::now() + limit;
+    let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    // The pipe is closed then, so that a program that goes on writing ends.
+    let Some(content) = read_until(stdout, deadline)? else { return Ok(None) };
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some((content, status)));
+        }
+        match deadline.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => return Ok(None),
+            left => thread::sleep(left.min(LOOK_EVERY)),
+        }
+    }
+}
+
+/// Reads to the end, which comes when nobody has the pipe open for writing any more; nothing if that takes too long.
+fn read_until(mut pipe: ChildStdout, deadline: Instant) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    let (mut content, mut filled) = (Zeroizing::new(vec![0; MAX_CONTENT_BYTES]), 0);
+    while filled < content.len() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Ok(None),
+            Err(Errno::INTR) => continue,
+            ready => drop(ready?),
+        }
+        match pipe.read(&mut content[filled..])? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    content.truncate(filled);
+    Ok(Some(content))
 }
 
 fn read(source: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
     // Room for all of it at once: growing would leave copies behind.
-    let mut content = Zeroizing::new(Vec::with_capacity(MAX_CONTENT_BYTES as usize + 1));
-    source.take(MAX_CONTENT_BYTES).read_to_end(&mut content)?;
+    let mut content = Zeroizing::new(Vec::with_capacity(MAX_CONTENT_BYTES + 1));
+    source.take(MAX_CONTENT_BYTES as u64).read_to_end(&mut content)?;
     Ok(content)
 }
 
@@ -209,6 +282,31 @@ mod tests {
             assert!(line.contains(part), "{line}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_program_that_takes_too_long_is_ended() {
+        let limit = Duration::from_millis(100);
+        // The second has ended, but not what it left behind, which ends with this process.
+        let behind = "while kill -0 $PPID 2>/dev/null; do sleep 1; done & echo hunter2";
+        for script in ["exec sleep 1000", behind] {
+            let argv = ["sh", "-c", script].map(String::from);
+            let error = output(&command(script), &argv, limit).unwrap_err();
+            assert!(matches!(error, SourceError::Slow { .. }), "{script}: {error:?}");
+            let line = error.to_string();
+            assert!(line.contains("key command sh: it was ended after 100ms"), "{line}");
+            assert!(!line.contains("hunter2"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_ended_leaves_no_process() {
+        let mut child = spawn(&["sleep".into(), "1000".into()]).unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        let slow = ended(&mut child, Duration::ZERO).unwrap();
+        assert!(slow.is_none());
+        let gone = rustix::process::test_kill_process(pid);
+        assert_eq!(gone, Err(Errno::SRCH), "it is there, or nobody has asked how it ended");
     }
 
     #[test]

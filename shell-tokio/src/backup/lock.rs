@@ -13,16 +13,20 @@ use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::time::Wall;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 /// Something in the store that is kept alive.
 #[derive(Debug)]
 pub struct Guard {
-    stop: Option<oneshot::Sender<()>>,
+    /// The task ends when there is nobody left to ask it.
+    questions: Option<mpsc::Sender<Question>>,
     task: JoinHandle<()>,
 }
+
+/// Is the lock still held?
+type Question = oneshot::Sender<Result<(), LockError>>;
 
 impl Guard {
     /// Takes the store's lock. Someone who has it already is watched: alive, this fails; without a sign of life for long enough,
@@ -55,7 +59,7 @@ impl Guard {
                 Err(error) => return Err(error),
             }
         };
-        Ok(Some(Guard::run(|stopped| keep_lock(store, lock, stopped))))
+        Ok(Some(Guard::run(|questions| keep_lock(store, lock, questions))))
     }
 
     /// Holds a backup, so that nobody removes it.
@@ -63,8 +67,8 @@ impl Guard {
         let mut machine = Mark::put(&hold);
         drive(&mut machine, store.as_mut(), |_| {}).await;
         machine.outcome().expect("a driven machine has an outcome").clone()?;
-        Ok(Guard::run(|mut stopped| async move {
-            while !has_stopped(&mut stopped).await {
+        Ok(Guard::run(|mut questions| async move {
+            while !matches!(next(&mut questions).await, Next::End) {
                 // A sign of life that is lost is made up for by the next one.
                 let mut machine = Mark::renew(&mut hold);
                 drive(&mut machine, store.as_mut(), |_| {}).await;
@@ -73,24 +77,36 @@ impl Guard {
         }))
     }
 
+    /// Looks whether a lock is still held, and gives a sign of life: from then on it is safe for a minute. What this process knows of it may be old, if
+    /// it was suspended.
+    pub async fn confirm(&self) -> Result<(), LockError> {
+        let Some(questions) = &self.questions else { return Err(LockError::Lost) };
+        let (question, answer) = oneshot::channel();
+        // A task that has ended knows that it lost the lock.
+        if questions.send(question).await.is_err() {
+            return Err(LockError::Lost);
+        }
+        answer.await.unwrap_or(Err(LockError::Lost))
+    }
+
     /// Ends it, so that others need not wait.
     pub async fn release(mut self) {
-        drop(self.stop.take());
+        drop(self.questions.take());
         // The task ends by itself; a panic in it has been shown.
         let _ = (&mut self.task).await;
     }
 
     fn run<F: Future<Output = ()> + Send + 'static>(
-        task: impl FnOnce(oneshot::Receiver<()>) -> F,
+        task: impl FnOnce(mpsc::Receiver<Question>) -> F,
     ) -> Guard {
-        let (stop, stopped) = oneshot::channel();
-        Guard { stop: Some(stop), task: tokio::spawn(task(stopped)) }
+        let (sender, questions) = mpsc::channel(1);
+        Guard { questions: Some(sender), task: tokio::spawn(task(questions)) }
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if self.stop.is_some() {
+        if self.questions.is_some() {
             self.task.abort();
         }
     }
@@ -109,27 +125,49 @@ async fn acquire(
 async fn keep_lock(
     mut store: Box<dyn BlobStore>,
     mut lock: Lock,
-    mut stopped: oneshot::Receiver<()>,
+    mut questions: mpsc::Receiver<Question>,
 ) {
-    while !has_stopped(&mut stopped).await {
+    loop {
+        let question = match next(&mut questions).await {
+            Next::Beat => None,
+            Next::Answer(question) => Some(question),
+            Next::End => break,
+        };
         let mut machine = Renew::new(lock.clone());
         drive(&mut machine, store.as_mut(), |_| {}).await;
-        match machine.outcome().expect("a driven machine has an outcome") {
+        let renewed = machine.outcome().expect("a driven machine has an outcome").clone();
+        let is_lost = renewed == Err(LockError::Lost);
+        match &renewed {
             Ok(renewed) => lock = renewed.clone(),
-            Err(error @ LockError::Lost) => return tracing::warn!("{error}"),
+            Err(error @ LockError::Lost) => tracing::warn!("{error}"),
             // The next sign of life makes up for it.
             Err(error) => tracing::debug!("{error}"),
+        }
+        if let Some(question) = question {
+            // Whoever asked may have been told to stop meanwhile.
+            let _ = question.send(renewed.map(drop));
+        }
+        if is_lost {
+            return;
         }
     }
     let mut machine = Renew::release(lock);
     drive(&mut machine, store.as_mut(), |_| {}).await;
 }
 
-/// Waits until it is time for a sign of life, or the guard is released.
-async fn has_stopped(stopped: &mut oneshot::Receiver<()>) -> bool {
+/// What a task does next.
+#[derive(Debug)]
+enum Next {
+    Beat,
+    Answer(Question),
+    End,
+}
+
+/// Waits until it is time for a sign of life, somebody asks for one, or the guard is released.
+async fn next(questions: &mut mpsc::Receiver<Question>) -> Next {
     tokio::select! {
-        _ = stopped => true,
-        () = sleep(Duration::from_millis(BEAT_EVERY_MS)) => false,
+        question = questions.recv() => question.map_or(Next::End, Next::Answer),
+        () = sleep(Duration::from_millis(BEAT_EVERY_MS)) => Next::Beat,
     }
 }
 
@@ -184,6 +222,26 @@ mod tests {
         assert!(start.elapsed() >= Duration::from_millis(ABANDONED_AFTER_MS));
         let locks = fs::read_dir(dir.path().join("backups/locks")).unwrap();
         assert_eq!(locks.count(), 1, "what was taken over is cleaned up");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_lost_it_is_told_when_it_asks() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = lock(dir.path(), 1).await.unwrap();
+        assert_eq!(first.confirm().await, Ok(()));
+        let locks = dir.path().join("backups/locks");
+        let place = locks.join("00000000000000000001.json");
+        let bytes = fs::read(place).unwrap();
+        let marker = Marker::parse(ObjectName::lock(1), &bytes).unwrap();
+        // As by one that saw no sign of life, while this one was suspended.
+        let held = Held { number: 1, marker: Some(marker) };
+        let second = super::marker(Owner([2; 16]), "backup 2", Wall(0));
+        acquire(open(dir.path()).as_mut(), second, Some(held)).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(first.confirm().await, Err(LockError::Lost));
+        }
+        first.release().await;
+        assert!(fs::exists(locks.join("00000000000000000002.json")).unwrap());
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use super::Storage;
 use bytes::Bytes;
 use raftkv_core::backup::create::Create;
 use raftkv_core::backup::machine::{Action, ActionResult, Machine, Progress};
-use std::future::pending;
+use std::future::{pending, ready};
 use std::pin::pin;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -61,11 +61,25 @@ pub async fn drive_until<M: Machine + Send + ?Sized>(
 pub async fn drive_create(
     create: &mut Create,
     store: &mut (impl Storage + ?Sized),
+    stream: mpsc::Receiver<Piece>,
+    stop: impl Future<Output = ()>,
+    observe: impl FnMut(Progress),
+) {
+    drive_fenced(create, store, stream, stop, ready(Ok(())), observe).await;
+}
+
+/// As [`drive_create`], for one that waits for a permit before it says that it is complete: `permit` is asked for it then, and says otherwise why
+/// the backup is given up.
+pub async fn drive_fenced(
+    create: &mut Create,
+    store: &mut (impl Storage + ?Sized),
     mut stream: mpsc::Receiver<Piece>,
     stop: impl Future<Output = ()>,
+    permit: impl Future<Output = Result<(), String>>,
     mut observe: impl FnMut(Progress),
 ) {
     let (mut stop, mut is_stopped) = (pin!(stop), false);
+    let mut permit = pin!(permit);
     let mut under_way = UnderWay::default();
     loop {
         under_way.start(create, store);
@@ -79,6 +93,10 @@ pub async fn drive_create(
                 is_stopped = true;
                 create.abandon("it was told to stop");
             }
+            permitted = &mut permit, if create.wants_permit() => match permitted {
+                Ok(()) => create.permit_commit(),
+                Err(why) => create.abandon(why),
+            },
             piece = stream.recv(), if wants_input => match piece {
                 Some(Piece::Bytes(bytes)) => create.push(&bytes),
                 Some(Piece::End) => create.finish(),

@@ -16,7 +16,7 @@ mod remote;
 mod unfinished;
 mod upload;
 
-pub use drive::{Piece, drive, drive_create, drive_until};
+pub use drive::{Piece, drive, drive_create, drive_fenced, drive_until};
 pub use leaf::Uploads;
 pub use provider::{OpenError, open_provider};
 

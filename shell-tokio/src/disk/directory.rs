@@ -3,13 +3,13 @@
 //! Invariants: the directory is 0700; an exclusive lock is held as long as [`Directory`] lives; a directory with foreign files
 //! in it is never taken over.
 
-use super::file_system::{FileSystem, SystemFiles};
+use super::directory_lock::{LOCK, lock, lock_to_read};
+use super::file_system::{FileSystem, ReadFiles, SystemFiles};
 use super::files::disk_error;
 use raftkv_core::io::{DiskError, FileName};
-use rustix::fs::{FlockOperation, flock};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +18,8 @@ use std::sync::Arc;
 pub struct Directory {
     root: PathBuf,
     file_system: Arc<dyn FileSystem>,
-    _lock: File,
+    /// None where nobody can have one.
+    _lock: Option<File>,
 }
 
 /// Why a data directory cannot be opened.
@@ -66,7 +67,7 @@ pub enum DirectoryError {
 
 impl DirectoryError {
     /// Tells apart what the operator set up wrongly and what the disk did.
-    fn from_io(root: &Path, error: io::Error) -> Self {
+    pub(super) fn from_io(root: &Path, error: io::Error) -> Self {
         let root = root.into();
         match error.kind() {
             io::ErrorKind::PermissionDenied
@@ -80,7 +81,6 @@ impl DirectoryError {
 
 /// What a restore leaves in the directory that it makes: see [`Directory::forget_restore`].
 pub const RESTORED: &str = "restored.json";
-const LOCK: &str = "lock";
 const SUBDIRECTORIES: [&str; 2] = ["wal", "snapshots"];
 /// Where a node that was told nothing keeps backups: see [`crate::backup::BackupConfig::embedded`].
 const BACKUPS: &str = "backups";
@@ -94,6 +94,17 @@ impl Directory {
     /// Opens and locks a data directory, and makes it where there is none.
     pub fn open(root: &Path) -> Result<Directory, DirectoryError> {
         Directory::open_on(root, Arc::new(SystemFiles))
+    }
+
+    /// Opens the data directory of a stopped node to read it, and locks it. Nothing else than the lock is written, and not even that where the
+    /// file system is read-only: a volume's snapshot, or a disk that the kernel does not trust any more.
+    pub fn open_to_read(root: &Path) -> Result<Directory, DirectoryError> {
+        let failed = |error| DirectoryError::from_io(root, error);
+        if let Some(found) = foreign_file(root).map_err(failed)? {
+            return Err(DirectoryError::Foreign { root: root.into(), found });
+        }
+        let lock = lock_to_read(root, &mut |options| options.open(root.join(LOCK)))?;
+        Ok(Directory { root: root.into(), file_system: Arc::new(ReadFiles), _lock: lock })
     }
 
     /// As [`Directory::open`], with the core's files on a file system of the caller's. Lock and directories are the operating system's
@@ -122,7 +133,7 @@ impl Directory {
         }
         sync(root).map_err(failed)?;
         sync(parent(root)).map_err(failed)?;
-        Ok(Directory { root: root.into(), file_system, _lock: lock })
+        Ok(Directory { root: root.into(), file_system, _lock: Some(lock) })
     }
 
     /// The directory's path.
@@ -245,35 +256,6 @@ fn foreign_file(root: &Path) -> io::Result<Option<String>> {
         }
     }
     Ok(None)
-}
-
-fn lock(root: &Path) -> Result<File, DirectoryError> {
-    let failed = |error| DirectoryError::from_io(root, error);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(root.join(LOCK))
-        .map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut owner = String::new();
-            // The name is only a courtesy: whatever can be read of it will do.
-            let _ = file.take(64).read_to_string(&mut owner);
-            return Err(DirectoryError::Locked { root: root.into(), owner: owner.trim().into() });
-        }
-        Err(error) => return Err(failed(error.into())),
-    }
-    let write = |file: &mut File| {
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())
-    };
-    write(&mut file).map_err(failed)?;
-    Ok(file)
 }
 
 #[cfg(test)]

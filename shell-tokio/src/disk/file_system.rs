@@ -82,6 +82,39 @@ impl FileSystem for SystemFiles {
     }
 }
 
+/// The operating system's, to be read only. A directory that is not there has no files.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadFiles;
+
+impl FileSystem for ReadFiles {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DataFile>> {
+        Ok(Box::new(File::open(path)?))
+    }
+
+    fn create(&self, _path: &Path) -> io::Result<Box<dyn DataFile>> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn rename(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn remove(&self, _path: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<(String, u64)>> {
+        match SystemFiles.list(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            listed => listed,
+        }
+    }
+
+    fn sync_directory(&self, _directory: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+}
+
 impl DataFile for File {
     fn len_bytes(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())

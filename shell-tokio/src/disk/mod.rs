@@ -4,6 +4,7 @@
 //! them in order on a thread of their own and shares fdatasyncs between them.
 
 pub mod directory;
+mod directory_lock;
 pub mod file_system;
 pub mod files;
 pub mod lane;

@@ -62,12 +62,17 @@ const BROKEN_OFF: &str = "stopped at work on a copy: repeat this later";
 
 /// Runs it. Every store is tried even when one fails; the first failure decides the exit code.
 pub async fn run(context: &Context, copy: Copy) -> Result<(), Failure> {
+    let setup = copy.config.open()?;
     let stop = Stop::listen()?;
-    stop.in_time(copy_all(context, copy, &stop), BROKEN_OFF).await
+    stop.in_time(copy_all(context, copy, setup, &stop), BROKEN_OFF).await
 }
 
-async fn copy_all(context: &Context, copy: Copy, stop: &Stop) -> Result<(), Failure> {
-    let mut setup = copy.config.open()?;
+async fn copy_all(
+    context: &Context,
+    copy: Copy,
+    mut setup: Setup,
+    stop: &Stop,
+) -> Result<(), Failure> {
     let from = setup.find(&copy.from)?;
     let to = match &copy.to {
         Some(name) => vec![setup.find(name)?],
@@ -195,7 +200,7 @@ async fn catch_up(
     {
         let older = if done.is_whole() { setup.older() } else { Older::Stay };
         tokio::select! {
-            () = tidy(setup, route.to, &older) => {}
+            () = tidy(setup, route.to, &lock, &older) => {}
             () = stop.told() => {}
         }
     }

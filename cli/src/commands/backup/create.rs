@@ -5,8 +5,9 @@ use super::delete::mark;
 use super::progress::Meter;
 use super::prune::tidy;
 use super::schedule::run::run_now;
-use super::setup::{ConfigFile, Setup, now, rng, who};
+use super::setup::{CONFIG, ConfigFile, Setup, now, rng, who};
 use super::source::{self, Frozen};
+use super::stores::confirm;
 use super::view::{BackupView, OneBackup};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -20,7 +21,9 @@ use raftkv_core::backup::machine::Progress;
 use raftkv_core::backup::making::status;
 use raftkv_core::backup::mark::Mark;
 use raftkv_core::backup::{BackupId, Metadata};
-use raftkv_node::blob::drive_create;
+use raftkv_node::backup::lock::Guard;
+use raftkv_node::blob::drive_fenced;
+use std::env;
 use std::future::ready;
 use std::path::PathBuf;
 
@@ -30,13 +33,9 @@ const BROKEN_OFF: &str = "stopped at work on a backup: `backup list` shows wheth
 /// Arguments.
 #[derive(Debug, Args)]
 pub struct Create {
-    /// The backup configuration (YAML): the store, and how backups are made
-    #[arg(
-        long,
-        env = "RAFTKV_BACKUP_CONFIG",
-        value_name = "FILE",
-        required_unless_present = "in_cluster"
-    )]
+    /// The backup configuration (YAML): the store, and how backups are made [env: RAFTKV_BACKUP_CONFIG]
+    // clap would take the variable, which is there for all commands, for a flag that --in-cluster does not go with.
+    #[arg(long, value_name = "FILE", conflicts_with = "in_cluster")]
     config: Option<PathBuf>,
     /// Read the data directory of a stopped node instead of a live cluster
     #[arg(long, value_name = "DIR")]
@@ -48,10 +47,15 @@ pub struct Create {
 
 /// Runs it.
 pub async fn run(context: &Context, create: Create) -> Result<(), Failure> {
-    let config = match create.config {
-        Some(config) if !create.in_cluster => config,
-        _ => return run_now(context, true).await,
-    };
+    if create.in_cluster {
+        return run_now(context, true).await;
+    }
+    let named = create.config.or_else(|| env::var_os(CONFIG).map(PathBuf::from));
+    let config = named.ok_or_else(|| {
+        let what =
+            format!("name the backup configuration: --config FILE or {CONFIG}, or --in-cluster");
+        Failure::new(Exit::Usage, what)
+    })?;
     let mut setup = ConfigFile { config, store: None }.open()?;
     match &create.db {
         Some(path) => {
@@ -101,7 +105,7 @@ async fn make_alone(
     };
     let made = match frozen {
         Ok(frozen) => match admit(setup, &settings, &frozen.source).await {
-            Ok(()) => make(context, setup, settings, frozen, stop).await,
+            Ok(()) => make(context, setup, settings, frozen, &locks, stop).await,
             Err(refused) => Err(refused),
         },
         Err(failure) => Err(failure),
@@ -111,7 +115,7 @@ async fn make_alone(
     if made.is_ok() {
         let older = setup.older();
         tokio::select! {
-            () = tidy(setup, StoreIndex::PRIMARY, &older) => {}
+            () = tidy(setup, StoreIndex::PRIMARY, &locks[0], &older) => {}
             () = stop.told() => {}
         }
     }
@@ -135,23 +139,30 @@ async fn make(
     setup: &mut Setup,
     settings: Settings,
     frozen: Frozen,
+    locks: &[Guard],
     stop: &Stop,
 ) -> Result<Metadata, Failure> {
     let Frozen { source, stream } = frozen;
     let stream_bytes = source.stream_bytes;
-    let mut machine =
-        Machine::new(source, settings, now(), &mut rng("backup")?).map_err(|error| {
-            let exit = match error {
-                SettingsError::TooLong { .. } => Exit::Failed,
-                _ => Exit::Usage,
-            };
-            Failure::new(exit, error)
-        })?;
-    let (id, since) = (machine.id(), now());
+    let mut rng = rng("backup")?;
+    let (id, since) = (BackupId::draw(&mut rng), now());
+    let machine = Machine::fenced(id, 1, source, settings, since, &mut rng);
+    let mut machine = machine.map_err(|error| {
+        let exit = match error {
+            SettingsError::TooLong { .. } => Exit::Failed,
+            _ => Exit::Usage,
+        };
+        Failure::new(exit, error)
+    })?;
     let in_progress = status(id, &who("backup create"), since, false);
     mark(setup, Mark::write(&in_progress)).await?;
     let meter = Meter::new(context);
-    drive_create(&mut machine, &mut setup.stores, stream, stop.told(), |progress| {
+    let mut unlocked = None;
+    let permit = async {
+        let locked = still_locked(locks).await;
+        locked.map_err(|failure| unlocked.insert(failure).to_string())
+    };
+    drive_fenced(&mut machine, &mut setup.stores, stream, stop.told(), permit, |progress| {
         let total_bytes = progress.total_bytes.or(Some(stream_bytes.max(progress.done_bytes)));
         meter.show(Progress { total_bytes, ..progress });
     })
@@ -168,7 +179,18 @@ async fn make(
     }
     match machine.outcome() {
         Some(Outcome::Complete(metadata)) => Ok((**metadata).clone()),
-        Some(Outcome::Failed(failure)) => Err(Failure::new(failure.obstacle().into(), failure)),
+        Some(Outcome::Failed(failure)) => {
+            let exit = unlocked.map_or(failure.obstacle().into(), |unlocked| unlocked.exit());
+            Err(Failure::new(exit, failure))
+        }
         None => unreachable!("a driven machine has an outcome"),
     }
+}
+
+/// Whoever took a lock over may have removed what was uploaded: nothing must say that it is complete.
+async fn still_locked(locks: &[Guard]) -> Result<(), Failure> {
+    for lock in locks {
+        confirm(lock).await?;
+    }
+    Ok(())
 }

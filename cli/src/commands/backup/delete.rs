@@ -14,9 +14,10 @@ use raftkv_core::backup::format::Plaintext;
 use raftkv_core::backup::mark::{Mark, MarkError};
 use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::backup::remove::{Fate, Force};
-use raftkv_core::backup::stores::PRIMARY;
+use raftkv_node::backup::lock::Guard;
 use raftkv_node::blob::drive;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Arguments of `delete`.
 #[derive(Debug, Args)]
@@ -92,31 +93,81 @@ pub async fn delete(context: &Context, delete: Delete) -> Result<(), Failure> {
         delete.confirmation.ask(&format!("Delete the {what}?"))?;
         force = Force::Respect;
     }
-    let nothing_there: Vec<StoreIndex> = replicas
-        .silent()
-        .filter(|(_, error)| error.kind == BlobErrorKind::NotFound)
-        .map(|(store, _)| store)
-        .collect();
-    let (mut stores, mut first) = (Vec::new(), None);
-    for (store, (name, mut place)) in setup.all().zip(setup.each()?) {
-        if nothing_there.contains(&store) {
-            continue;
+    let is_absent = |asked: &StoreIndex| {
+        let mut silent = replicas.silent();
+        silent.any(|(store, error)| store == *asked && error.kind == BlobErrorKind::NotFound)
+    };
+    let mut places = Vec::new();
+    for (store, (name, place)) in setup.all().zip(setup.each()?) {
+        if !is_absent(&store) {
+            places.push(Place { store, name, place });
         }
-        let fates = remove(&mut place, vec![id], force).await;
-        let fate = fates.get(&id);
-        let failure = match fate {
-            Some(fate @ (Fate::Pinned | Fate::Held(_))) => Some(refused(id, &fate.to_string())),
-            _ => first_failure(&fates).err(),
+    }
+    let mut locks = Locks::take(&setup, &places).await?;
+    let (mut stores, mut first) = (Vec::new(), None);
+    for Place { store, name, place } in &mut places {
+        let (outcome, failure) = match locks.failed.remove(store) {
+            Some(failure) => (failure.to_string(), Some(failure)),
+            None => delete_in(place, id, force).await,
         };
-        first = first.or(failure.map(|failure| setup.in_store(store, failure)));
-        let outcome = fate.map(ToString::to_string).unwrap_or_default();
-        stores.push(DeletedIn { store: name, outcome });
-        if first.is_some() && store == StoreIndex::PRIMARY {
+        first = first.or(failure.map(|failure| setup.in_store(*store, failure)));
+        stores.push(DeletedIn { store: std::mem::take(name), outcome });
+        if first.is_some() && *store == StoreIndex::PRIMARY {
             break;
         }
     }
+    locks.release().await;
     context.print(&Deleted { id: id.to_string(), stores })?;
     first.map_or(Ok(()), Err)
+}
+
+/// A store from which it is deleted.
+struct Place {
+    store: StoreIndex,
+    name: String,
+    place: Setup,
+}
+
+/// What became of it in one store.
+async fn delete_in(place: &mut Setup, id: BackupId, force: Force) -> (String, Option<Failure>) {
+    let fates = remove(place, vec![id], force).await;
+    let fate = fates.get(&id);
+    let failure = match fate {
+        Some(fate @ (Fate::Pinned | Fate::Held(_))) => Some(refused(id, &fate.to_string())),
+        _ => first_failure(&fates).err(),
+    };
+    (fate.map(ToString::to_string).unwrap_or_default(), failure)
+}
+
+/// The locks of all stores, held until the last of them is done with: a copy that is on its way would bring back what was deleted.
+struct Locks {
+    held: Vec<Guard>,
+    /// Where none was to be had because the store failed. The others need not wait for it.
+    failed: BTreeMap<StoreIndex, Failure>,
+}
+
+impl Locks {
+    /// All of them or none, as long as the stores do not fail.
+    async fn take(setup: &Setup, places: &[Place]) -> Result<Locks, Failure> {
+        let mut locks = Locks { held: Vec::new(), failed: BTreeMap::new() };
+        for Place { store, place, .. } in places {
+            match place.lock("backup delete").await {
+                Ok(guard) => locks.held.push(guard),
+                Err(failure) if failure.exit() == Exit::Refused => {
+                    locks.release().await;
+                    return Err(setup.in_store(*store, failure));
+                }
+                Err(failure) => drop(locks.failed.insert(*store, failure)),
+            }
+        }
+        Ok(locks)
+    }
+
+    async fn release(self) {
+        for guard in self.held {
+            guard.release().await;
+        }
+    }
 }
 
 /// What is better not deleted by accident.
@@ -150,14 +201,45 @@ pub async fn pin(context: &Context, pin: Pin) -> Result<(), Failure> {
     let id = setup.select(&pin.backup).await?.id;
     let owner = Owner::draw(&mut rng("pin")?);
     let marker = Marker::new(ObjectName::pin(id), owner, &pin.reason, now());
-    for (name, mut place) in setup.each()? {
-        match mark(&mut place, Mark::put(&marker)).await {
-            // It has no copy there yet; what is copied later brings its pin along.
-            Err(failure) if failure.exit() == Exit::NotFound && name != PRIMARY => {}
-            marked => marked?,
+    let mut first = None;
+    for (store, (_, mut place)) in setup.all().zip(setup.each()?) {
+        let pinned = match store {
+            StoreIndex::PRIMARY => mark(&mut place, Mark::put(&marker)).await,
+            _ => pin_copy(&mut place, &marker).await,
+        };
+        first = first.or(pinned.err().map(|failure| setup.in_store(store, failure)));
+        if first.is_some() && store == StoreIndex::PRIMARY {
+            break;
         }
     }
+    if let Some(failure) = first {
+        return Err(failure);
+    }
     context.print(&Pinned { id: id.to_string(), pinned: true, reason: marker.note })
+}
+
+/// Pins it where it may have no copy yet. What is copied from now on brings its pin along; a copy that was begun before does not, so the last
+/// look is taken when there is none on its way.
+async fn pin_copy(place: &mut Setup, marker: &Marker) -> Result<(), Failure> {
+    let is_absent = |failure: &Failure| failure.exit() == Exit::NotFound;
+    match mark(place, Mark::put(marker)).await {
+        Err(failure) if is_absent(&failure) => {}
+        marked => return marked,
+    }
+    let lock = match place.catalog().await {
+        Ok(catalog) if catalog.is_locked() => Some(place.lock("backup pin").await?),
+        Ok(_) => None,
+        Err(failure) if is_absent(&failure) => return Ok(()),
+        Err(failure) => return Err(failure),
+    };
+    let marked = mark(place, Mark::put(marker)).await;
+    if let Some(lock) = lock {
+        lock.release().await;
+    }
+    match marked {
+        Err(failure) if is_absent(&failure) => Ok(()),
+        marked => marked,
+    }
 }
 
 /// Runs `unpin`.

@@ -1,16 +1,16 @@
 //! `backup key`: keys for encryption.
 
-use super::setup::{ConfigFile, Setup, read_failure, rng};
+mod rotate;
+
+use super::setup::{ConfigFile, Setup, rng};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::{Report, table};
 use clap::Subcommand;
 use raftkv_core::backup::catalog::{Entry, Proof, Standing};
-use raftkv_core::backup::read::ReadError;
-use raftkv_core::backup::rotate::{Rotate, Rotated};
-use raftkv_core::backup::{self, BackupId, KeyId};
-use raftkv_node::blob::drive;
+use raftkv_core::backup::{self, KeyId};
 use raftkv_node::partial::{Partial, Replace, Unpublished};
+use rotate::rotate;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -83,26 +83,6 @@ struct CheckedBackup {
     /// The keys at hand that open it, each tried alone.
     opened_by: Vec<String>,
 }
-
-#[derive(Debug, Serialize)]
-struct RotatedView {
-    old: String,
-    new: String,
-    backups: Vec<RotatedBackup>,
-}
-
-#[derive(Debug, Serialize)]
-struct RotatedBackup {
-    id: String,
-    /// In which store, if there are several.
-    store: Option<String>,
-    /// `changed`, `already`, `not sealed for the old key`, `not encrypted`, `skipped` or `failed`.
-    outcome: &'static str,
-    error: Option<String>,
-}
-
-/// What is said when something may be opened by the old key only.
-const KEEP_OLD: &str = "keep the old key until this is put right and the keys were rotated again";
 
 /// Runs it.
 pub async fn run(context: &Context, key: Key) -> Result<(), Failure> {
@@ -220,69 +200,6 @@ impl CheckedBackup {
     }
 }
 
-/// Every backup is tried even when one fails, and also what is no complete one, since it may be made one again: only the front of the data
-/// is needed. The first failure decides the exit code.
-async fn rotate(context: &Context, setup: &Setup, old: KeyId, new: KeyId) -> Result<(), Failure> {
-    let ring = setup.loaded.ring();
-    let Some(new_key) = ring.get(new).cloned() else {
-        let what = format!("the configuration names no key {new}: backup key list shows them");
-        return Err(Failure::new(Exit::Key, what));
-    };
-    if old == new {
-        return Err(Failure::new(Exit::Usage, "--old and --new are the same key"));
-    }
-    let (mut backups, mut first) = (Vec::new(), None);
-    for (name, mut place) in setup.each()? {
-        let catalog = match place.catalog().await {
-            Ok(catalog) => catalog,
-            Err(failure) => {
-                first = first.or(Some(unheard(setup, &name, &failure)));
-                continue;
-            }
-        };
-        for entry in catalog.entries.iter().filter(|entry| entry.data_bytes.is_some()) {
-            let store = setup.has_several().then(|| name.clone());
-            // Who put it together is not known, nor what a new key would open with it.
-            if let Standing::Forged(_) = entry.standing {
-                let what = format!("backup {} was skipped: {}", entry.id, entry.standing);
-                first = first.or(Some(Failure::new(Exit::Verification, what)));
-                backups.push(RotatedBackup::skipped(entry, store));
-                continue;
-            }
-            let rng = rng("key rotation")?;
-            let mut machine = Rotate::new(entry.id, old, new_key.clone(), ring.clone(), rng);
-            drive(&mut machine, &mut place.stores, |_| {}).await;
-            let rotated = machine.outcome().expect("a driven machine has an outcome");
-            first = first.or_else(|| rotated.as_ref().err().map(read_failure));
-            backups.push(RotatedBackup::new(entry.id, store, rotated));
-        }
-    }
-    context.print(&RotatedView { old: old.to_string(), new: new.to_string(), backups })?;
-    match first {
-        Some(failure) => Err(Failure::new(failure.exit(), format!("{failure}; {KEEP_OLD}"))),
-        None => Ok(()),
-    }
-}
-
-impl RotatedBackup {
-    fn new(id: BackupId, store: Option<String>, rotated: &Result<Rotated, ReadError>) -> Self {
-        let outcome = match rotated {
-            Ok(Rotated::Changed) => "changed",
-            Ok(Rotated::Already) => "already",
-            Ok(Rotated::NotConcerned) => "not sealed for the old key",
-            Ok(Rotated::Plain) => "not encrypted",
-            Err(_) => "failed",
-        };
-        let error = rotated.as_ref().err().map(ToString::to_string);
-        RotatedBackup { id: id.to_string(), store, outcome, error }
-    }
-
-    fn skipped(entry: &Entry, store: Option<String>) -> Self {
-        let error = Some(format!("skipped: {}", entry.standing));
-        RotatedBackup { id: entry.id.to_string(), store, outcome: "skipped", error }
-    }
-}
-
 impl Report for Generated {
     fn table(&self) -> String {
         format!("key {} in {}", self.key_id, self.file.display())
@@ -308,18 +225,6 @@ impl Report for Checked {
             let (sealed_for, opened_by) = (backup.key_ids.join(" "), backup.opened_by.join(" "));
             let status = format!("{}{place}", backup.status);
             rows.add_row([backup.id.clone(), status, sealed_for, opened_by]);
-        }
-        table::text(&rows)
-    }
-}
-
-impl Report for RotatedView {
-    fn table(&self) -> String {
-        let mut rows = table::new(&["ID", "RESULT"]);
-        for backup in &self.backups {
-            let result = backup.error.clone().unwrap_or_else(|| backup.outcome.to_owned());
-            let place = backup.store.as_ref().map_or(String::new(), |name| format!("in {name}: "));
-            rows.add_row([backup.id.clone(), format!("{place}{result}")]);
         }
         table::text(&rows)
     }

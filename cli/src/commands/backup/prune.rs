@@ -2,7 +2,7 @@
 
 use super::confirm::Confirmation;
 use super::setup::{ConfigFile, Setup, now};
-use super::stores::{Place, Round};
+use super::stores::{Place, Round, confirm};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::{Report, table};
@@ -17,6 +17,7 @@ use raftkv_core::backup::remove::{Fate, Force, Remove};
 use raftkv_core::backup::retention::{Clocks, Plan, Verdict, plan};
 use raftkv_core::backup::tidy::Tidy;
 use raftkv_core::time::Wall;
+use raftkv_node::backup::lock::Guard;
 use raftkv_node::blob::drive;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -156,7 +157,7 @@ async fn prune_one(
     let lock = place.setup.lock("backup prune").await?;
     let pruned = prune_locked(&mut place.setup, agreed).await;
     if pruned.is_ok() {
-        tidy(all, place.store, &Older::Stay).await;
+        tidy(all, place.store, &lock, &Older::Stay).await;
     }
     lock.release().await;
     pruned
@@ -192,7 +193,13 @@ fn decide(setup: &Setup, catalog: &Catalog, store: Option<Wall>) -> Result<Plan,
 
 /// Lets older backups in one of the stores go, if they are to, and then what is left of backups and removals that broke off. Done under that
 /// store's lock, after something that counts already, so whatever goes wrong here is only said.
-pub async fn tidy(setup: &mut Setup, store: StoreIndex, older: &Older) {
+pub async fn tidy(setup: &mut Setup, store: StoreIndex, lock: &Guard, older: &Older) {
+    if let Err(failure) = confirm(lock).await {
+        let name = setup.name(store);
+        return say!(
+            "store {name} was not tidied up, which the next backup makes up for: {failure}"
+        );
+    }
     let mut machine = Tidy::new(older.pruning(), now());
     let place = setup.stores.get(store).expect("the configuration names this store");
     drive(&mut machine, place, |_| {}).await;

@@ -40,7 +40,7 @@ pub struct Start {
     #[command(flatten)]
     config: ConfigFile,
     /// Hand the file's `schedule` to the cluster, whose nodes make the backups with stores and keys of their own (`backup_config`)
-    #[arg(long)]
+    #[arg(long, conflicts_with = "store")]
     daemon: bool,
 }
 

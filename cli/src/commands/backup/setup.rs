@@ -28,11 +28,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+/// The variable that names the configuration.
+pub const CONFIG: &str = "RAFTKV_BACKUP_CONFIG";
+
 /// Names the configuration.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ConfigFile {
     /// The backup configuration (YAML): the store, and how backups are made
-    #[arg(long, env = "RAFTKV_BACKUP_CONFIG", value_name = "FILE")]
+    #[arg(long, env = CONFIG, value_name = "FILE")]
     pub config: PathBuf,
     /// Only this store: primary, or the name of one under copies
     #[arg(long, value_name = "NAME")]

@@ -152,7 +152,7 @@ pub fn stopped(path: &Path) -> Result<Frozen, Failure> {
         let what = format!("{} holds no node: there is no identity in it", path.display());
         return Err(Failure::new(Exit::NotFound, what));
     }
-    let directory = Directory::open(path).map_err(|error| unusable(&error))?;
+    let directory = Directory::open_to_read(path).map_err(|error| unusable(&error))?;
     let image = disk::look(&directory).map_err(|error| {
         let exit = match error {
             BootError::Unreadable { .. } => Exit::Storage,

@@ -15,6 +15,8 @@ pub struct Round {
     pub places: Vec<Place>,
     /// The first that could not be listed.
     unheard: Option<Failure>,
+    /// The first of several that is not there.
+    absent: Option<Failure>,
     /// The first of what went wrong in those that were heard.
     first: Option<Failure>,
 }
@@ -35,8 +37,7 @@ impl Round {
     /// Lists every store. One of several that is not there has nothing to look after; nothing is made in its place, as a lock would be.
     pub async fn begin(setup: &Setup) -> Result<Round, Failure> {
         let has_several = setup.has_several();
-        let mut round = Round { places: Vec::new(), unheard: None, first: None };
-        let mut absent = None;
+        let mut round = Round { places: Vec::new(), unheard: None, absent: None, first: None };
         for (store, (name, mut alone)) in setup.all().zip(setup.each()?) {
             match alone.catalog().await {
                 Ok(catalog) => {
@@ -47,7 +48,8 @@ impl Round {
                 Err(failure) => {
                     say!("store {name} is left out: {failure}");
                     if failure.exit() == Exit::NotFound {
-                        absent = absent.or(Some(failure));
+                        let what = format!("store {name}: {failure}");
+                        round.absent = round.absent.or(Some(Failure::new(Exit::NotFound, what)));
                         continue;
                     }
                     let what = format!("store {name} could not be listed");
@@ -55,10 +57,9 @@ impl Round {
                 }
             }
         }
-        match (round.places.is_empty(), absent) {
-            (true, Some(failure)) => Err(round.unheard.unwrap_or(failure)),
-            (true, None) => Err(round.unheard.expect("there is a store")),
-            (false, _) => Ok(round),
+        match round.places.is_empty() {
+            true => Err(round.unheard.or(round.absent).expect("there is a store")),
+            false => Ok(round),
         }
     }
 
@@ -107,6 +108,12 @@ impl Round {
     pub fn end(self, wrong: Option<Failure>) -> Result<(), Failure> {
         self.first.or(wrong).or(self.unheard).map_or(Ok(()), Err)
     }
+
+    /// The same for what has to reach every store: that one is not there does not say that nothing is in it.
+    pub fn end_all(mut self) -> Result<(), Failure> {
+        let absent = self.absent.take().map(|failure| Failure::new(Exit::Storage, failure));
+        self.end(absent)
+    }
 }
 
 impl Place {
@@ -114,4 +121,9 @@ impl Place {
     pub fn label(&self) -> String {
         self.name.as_ref().map_or(String::new(), |name| format!("store {name}: "))
     }
+}
+
+/// Whether a lock is still this command's. One that was suspended, or cut off, may have lost it to somebody who took it for dead.
+pub async fn confirm(lock: &Guard) -> Result<(), Failure> {
+    lock.confirm().await.map_err(|error| Failure::new(error.obstacle().into(), error))
 }

@@ -24,6 +24,7 @@ use raftkv_node::clock::SystemClock;
 use raftkv_node::leaf::Clock as _;
 use serde::Serialize;
 use std::time::Duration;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 /// What is said when it is told to stop after a failure.
@@ -81,7 +82,7 @@ async fn take_up(
     slot: Wall,
     stop: &Stop,
 ) -> Result<Option<bool>, Failure> {
-    match stop.in_time(look(context, config, slot), NOT_MADE).await? {
+    match stop.in_time(look(context, config, slot, stop), NOT_MADE).await? {
         Some(_) if stop.was_told() => Err(Failure::new(Exit::Failed, NOT_MADE)),
         Some((mut setup, client)) => {
             back_up(context, &mut setup, source::live(&client), stop).await.map(Some)
@@ -92,8 +93,9 @@ async fn take_up(
 
 /// Brings the stores that have copies up to date, while no backup is due.
 async fn copy_again(context: &Context, config: &ConfigFile, stop: &Stop) -> bool {
-    match open(config) {
-        Ok(mut setup) => copy::once_more(context, &mut setup, stop).await,
+    match open(config, stop).await {
+        Ok(Some(mut setup)) => copy::once_more(context, &mut setup, stop).await,
+        Ok(None) => false,
         Err(failure) => {
             failure.report();
             false
@@ -101,11 +103,18 @@ async fn copy_again(context: &Context, config: &ConfigFile, stop: &Stop) -> bool
     }
 }
 
-/// What the file says now. Its schedule may have older backups go where its rules alone do not.
-fn open(config: &ConfigFile) -> Result<Setup, Failure> {
-    let mut setup = config.open()?;
+/// What the file says now; nothing when the process is told to stop meanwhile, since a program that gives a key may take its time. The schedule may
+/// have older backups go where the rules alone do not.
+async fn open(config: &ConfigFile, stop: &Stop) -> Result<Option<Setup>, Failure> {
+    let config = config.clone();
+    let mut setup = tokio::select! {
+        opened = spawn_blocking(move || config.open()) => {
+            opened.expect("reading a file does not panic")?
+        }
+        () = stop.told() => return Ok(None),
+    };
     setup.prunes |= setup.loaded.config.schedule.enable_pruning;
-    Ok(setup)
+    Ok(Some(setup))
 }
 
 /// What a slot's backup is made of and with; nothing if it is there, or nothing has changed.
@@ -113,8 +122,10 @@ async fn look(
     context: &Context,
     config: &ConfigFile,
     slot: Wall,
+    stop: &Stop,
 ) -> Result<Option<(Setup, Client)>, Failure> {
-    let mut setup = open(config)?;
+    let stopped = || Failure::new(Exit::Failed, NOT_MADE);
+    let mut setup = open(config, stop).await?.ok_or_else(stopped)?;
     let client = context.client().await?;
     let Identity { cluster, epoch, .. } = identity(&client).await?;
     let newest = newest(&mut setup, cluster).await?;
