@@ -127,6 +127,7 @@ pub const SETTINGS: &[Setting] = &[
     setting!("backup.by_cluster", 0, backups.by_cluster),
     setting!("retention.by_nodes", 0, backups.nodes_prune),
     setting!("backup.kill_ppm", 0, backups.kill),
+    setting!("backup.errands_ppm", 0, backups.errands),
     setting!("backup.recipients", 0, backups.recipients),
     setting!("backup.rotates", 0, backups.rotates),
     setting!("backup.gzip", 0, backups.compression),

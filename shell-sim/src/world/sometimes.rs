@@ -4,6 +4,7 @@
 
 /// States that the seeds of the default test must reach all together.
 pub const REQUIRED: &[&str] = &[
+    "a backup's keys were rotated",
     "a change of membership was lost to another leader",
     "a cluster restored although a store did not answer",
     "a cluster restored from a copy",

@@ -15,6 +15,8 @@ pub struct BackupOptions {
     pub every: Option<Span>,
     /// The operator's process dies at one of its steps.
     pub kill: Ppm,
+    /// A job of the operator is one that is not done every day.
+    pub errands: Ppm,
     /// Keys a backup is sealed for; none: it is not encrypted.
     pub recipients: u32,
     /// How chunks are compressed.
@@ -53,6 +55,7 @@ impl BackupOptions {
         BackupOptions {
             every: None,
             kill: Ppm::NEVER,
+            errands: Ppm::NEVER,
             recipients: 1,
             compression: Compression::Gzip { level: 1 },
             bounds: Bounds { chunk_bytes: 4096, part_bytes: 8192, ..Bounds::default() },
@@ -79,6 +82,7 @@ impl BackupOptions {
         BackupOptions {
             every: Some(Span::from_millis(*rng.pick(&[2_000, 5_000, 10_000, 20_000]))),
             kill: *rng.pick(&[Ppm::NEVER, Ppm(5_000), Ppm(50_000)]),
+            errands: Ppm::percent(*seed.fork("errand options").pick(&[0, 5, 20])),
             recipients: *rng.pick(&[0, 1, 1, 2, 3]),
             compression: *rng.pick(&[Compression::None, Compression::Gzip { level: 1 }]),
             bounds: Bounds {

@@ -43,7 +43,10 @@ impl Console {
                     false => reading,
                 }))
             }
-            None => self.begin_something(now, stores, owner),
+            None => match self.errand(now, stores) {
+                Some(errand) => errand,
+                None => self.begin_something(now, stores, owner),
+            },
         };
     }
 
@@ -78,7 +81,7 @@ impl Console {
     }
 }
 
-fn means(now: SimTime, stores: &Shelf<'_>, store: StoreIndex, access: Access) -> Means {
+pub(super) fn means(now: SimTime, stores: &Shelf<'_>, store: StoreIndex, access: Access) -> Means {
     let refusals_before = stores.refusals();
     Means { store, access, began: now, refusals_before, held: false, silent: Vec::new() }
 }

@@ -2,11 +2,13 @@
 //! is next, [`begin`] says.
 
 mod begin;
+mod errands;
 
 use super::found::Found;
 use super::keys::Keys;
 use super::options::BackupOptions;
 use super::reading::Reading;
+use super::rotating::Rotating;
 use super::shelf::Shelf;
 use super::taking::{self, Step, Taking};
 use super::undoing::Undoing;
@@ -23,7 +25,7 @@ use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::create::Settings;
 use raftkv_core::backup::machine::{Action, ActionResult, Machine};
-use raftkv_core::rng::Rng;
+use raftkv_core::rng::{Rng, Seed};
 use raftkv_core::time::Span;
 use std::collections::VecDeque;
 
@@ -38,6 +40,8 @@ const DOUBLINGS: u32 = 7;
 #[derive(Debug)]
 pub(super) struct Console {
     rng: Rng,
+    /// For what is not done every day.
+    errands: Rng,
     options: BackupOptions,
     nodes: usize,
     keys: Keys,
@@ -69,16 +73,19 @@ enum Job {
     Planting,
     Taking(Box<Taking>),
     Reading(Box<Reading>),
+    Rotating(Box<Rotating>),
     Undoing(Undoing),
 }
 
 impl Console {
-    pub(super) fn new(options: BackupOptions, nodes: usize, mut rng: Rng) -> Self {
+    pub(super) fn new(options: BackupOptions, nodes: usize, seed: &Seed) -> Self {
+        let mut rng = seed.fork("console");
         let keys = Keys::new(options.recipients, &mut rng);
         let wants = options.every.map(|_| Want::Plant).into_iter().collect();
         let next = if options.every.is_some() { SimTime(0) } else { SimTime::NEVER };
         Console {
             rng,
+            errands: seed.fork("errands"),
             options,
             nodes,
             keys,
@@ -273,6 +280,7 @@ impl Console {
         match &mut self.job {
             Job::Taking(taking) => taking.machine().map(|machine| machine as &mut dyn Machine),
             Job::Reading(reading) => reading.machine(),
+            Job::Rotating(rotating) => rotating.machine(),
             Job::None | Job::Planting | Job::Undoing(_) => None,
         }
     }
@@ -316,6 +324,7 @@ impl Console {
     fn store(&self) -> StoreIndex {
         match &self.job {
             Job::Reading(reading) => reading.store(),
+            Job::Rotating(rotating) => rotating.store(),
             Job::None | Job::Planting | Job::Taking(_) | Job::Undoing(_) => StoreIndex::PRIMARY,
         }
     }
@@ -324,6 +333,7 @@ impl Console {
         match &mut self.job {
             Job::Taking(taking) => Some(Found::Taken(taking.outcome()?.clone())),
             Job::Reading(reading) => reading.conclude(&mut self.rng),
+            Job::Rotating(rotating) => rotating.conclude(&mut self.errands),
             Job::None | Job::Planting | Job::Undoing(_) => None,
         }
     }
@@ -382,7 +392,7 @@ impl Console {
                     return None;
                 }
             },
-            Job::None | Job::Reading(_) => return None,
+            Job::None | Job::Reading(_) | Job::Rotating(_) => return None,
         };
         if !same_node {
             self.node = self.rng.below(self.nodes as u64) as usize;
@@ -422,7 +432,7 @@ impl Console {
                 let is_good = undoing.handle(response.as_ref());
                 self.next = if is_good { now } else { now + PAUSE };
             }
-            Job::None | Job::Reading(_) => {}
+            Job::None | Job::Reading(_) | Job::Rotating(_) => {}
         }
         self.step(now, stores);
     }
@@ -438,7 +448,7 @@ impl Console {
 
     fn waits_for_store(&self) -> bool {
         match &self.job {
-            Job::Reading(_) => true,
+            Job::Reading(_) | Job::Rotating(_) => true,
             Job::Taking(taking) => taking.waits_for_store(),
             Job::None | Job::Planting | Job::Undoing(_) => false,
         }
