@@ -129,6 +129,7 @@ pub const SETTINGS: &[Setting] = &[
     setting!("backup.kill_ppm", 0, backups.kill),
     setting!("backup.errands_ppm", 0, backups.errands),
     setting!("backup.recipients", 0, backups.recipients),
+    setting!("backup.loses_metadata_ppm", 0, backups.loses_metadata),
     setting!("backup.rotates", 0, backups.rotates),
     setting!("backup.gzip", 0, backups.compression),
     setting!("backup.chunk_bytes", 1 << 20, backups.bounds.chunk_bytes),

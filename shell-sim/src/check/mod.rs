@@ -28,6 +28,7 @@ pub mod own_term;
 pub mod promises;
 pub mod quorum_durability;
 pub mod rebirth;
+pub mod rebuilt;
 pub mod recovery;
 pub mod refusal;
 pub mod replay;

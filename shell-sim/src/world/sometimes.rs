@@ -47,6 +47,7 @@ pub const REQUIRED: &[&str] = &[
     "data centre lost during a backup",
     "leadership changed during a joint configuration",
     "leadership was handed over",
+    "lost metadata was rebuilt",
     "operator died during a job",
     "recovery met a failing disk",
     "restore without the right key refused",

@@ -52,6 +52,8 @@ impl World {
             Found::Rotated { id, old, new, result, means } => {
                 self.on_rotated(id, (old, &new), &result, &means)?;
             }
+            Found::Rebuilt { id, result, means } => self.on_rebuilt(id, result.as_ref(), &means)?,
+            Found::Left(store) => self.tell("left", format_args!("store {}", store.0)),
             Found::Undone { put_back, spared } => {
                 if put_back > 0 {
                     self.sometimes("a deletion was undone from a backup");

@@ -10,7 +10,7 @@ use raftkv_core::backup::read::{Access, ReadError};
 use raftkv_core::backup::restore::Restored;
 use raftkv_core::backup::rotate::Rotated;
 use raftkv_core::backup::verify::Report;
-use raftkv_core::backup::{BackupId, Key, KeyId};
+use raftkv_core::backup::{BackupId, Key, KeyId, Metadata};
 
 /// With what a job works.
 #[derive(Clone, Debug)]
@@ -58,6 +58,10 @@ pub(super) enum Found {
     Restored { id: BackupId, result: Result<Box<Restored>, ReadError>, means: Means },
     /// A backup's keys were changed, or were not.
     Rotated { id: BackupId, old: KeyId, new: Key, result: Result<Rotated, ReadError>, means: Means },
+    /// A backup's metadata was rebuilt, or was not.
+    Rebuilt { id: BackupId, result: Result<Metadata, ReadError>, means: Means },
+    /// There is nothing more to mend in a store, or its lock was not to be had.
+    Left(StoreIndex),
     /// So many keys of a backup were put back, and so many were there.
     Undone { put_back: u64, spared: u64 },
     /// A cluster can start from this; newer backups did not restore.

@@ -8,6 +8,7 @@ mod findings;
 mod found;
 mod janitor;
 mod keys;
+mod mending;
 mod mischief;
 pub mod options;
 mod pruning;
@@ -33,7 +34,7 @@ use crate::model::store::{Call, Fact, Store};
 use crate::time::SimTime;
 use console::Console;
 use copies::Copies;
-use found::{Found, Means};
+use found::Means;
 use janitor::{JANITOR_SESSIONS, Janitor, Swept};
 use mischief::Mischief;
 use options::BackupOptions;
@@ -95,7 +96,7 @@ impl Backups {
             openers: Openers::default(),
             nonces: Nonces::default(),
             canaries,
-            mischief: Mischief::new(options, seed.fork("mischief")),
+            mischief: Mischief::new(options, seed),
             nodes_are_able: options.by_cluster,
             nodes_prune: options.by_cluster && options.nodes_prune,
             node_sessions: NODE_SESSIONS,
@@ -288,7 +289,9 @@ impl Backups {
         let truth = Truth {
             metadata,
             was_tampered,
-            is_tampered: is_gone || store.bucket().is_tampered(id) || commits.was_made_again(id),
+            is_tampered: is_gone
+                || store.bucket().is_tampered_since(id, means.began)
+                || commits.was_made_again(id),
             opens: metadata.map_or(Opens::Always, |it| self.opens(means.store, it, means)),
             store_may_fail: before.is_some_and(|before| store.counts().refusals() > *before),
         };
@@ -329,7 +332,8 @@ impl World {
         self.note_facts()?;
         self.run_janitor()?;
         loop {
-            let Backups { console, store, copies, nonces, .. } = &mut self.backups;
+            let Backups { console, store, copies, nonces, janitor, .. } = &mut self.backups;
+            console.beside(janitor.steps().is_some());
             let mut shelf = Shelf { primary: store, copies };
             let sending = console.poll(self.now, &mut shelf, nonces)?;
             while let Some(found) = self.backups.console.found() {
@@ -342,6 +346,9 @@ impl World {
 
     fn run_janitor(&mut self) -> Result<(), Violation> {
         let access = self.backups.console.keys().access();
+        if self.backups.console.is_mending() {
+            self.backups.janitor.wait(self.now);
+        }
         loop {
             let Backups { janitor, store, .. } = &mut self.backups;
             let Some(swept) = janitor.poll(self.now, calendar(self.now), &access, store) else {

@@ -31,6 +31,8 @@ pub struct BackupOptions {
     pub outages: Vec<Outage>,
     /// What may happen to objects.
     pub damages: Vec<Damage>,
+    /// The metadata of a complete backup is lost as well when something happens to the store.
+    pub loses_metadata: Ppm,
     /// Whether the newest key is replaced now and then.
     pub rotates: bool,
     /// Mean time between two runs of retention; never, if there is none.
@@ -63,6 +65,7 @@ impl BackupOptions {
             strike_every: Span::from_millis(5_000),
             outages: Vec::new(),
             damages: Vec::new(),
+            loses_metadata: Ppm::NEVER,
             rotates: false,
             prune_every: None,
             rules: Retention::default(),
@@ -96,6 +99,7 @@ impl BackupOptions {
             strike_every: Span::from_millis(*rng.pick(&[1_000, 5_000, 20_000])),
             outages: some(rng, &Outage::ALL),
             damages: some(rng, &Damage::ALL),
+            loses_metadata: Ppm::percent(*seed.fork("loss options").pick(&[0, 0, 2, 10])),
             rotates: rng.happens(Ppm::percent(30)),
             by_cluster: rng.happens(Ppm::percent(50)),
             copies: *copies.pick(&[0, 0, 1, 1, 2]),

@@ -113,7 +113,8 @@ impl World {
         let place = means.store;
         self.tell("rotated", format_args!("{id} in store {}: {result:?}", place.0));
         let (commits, store) = self.backups.truth(place);
-        let is_whole = commits.is_complete(id) && !store.bucket().is_tampered(id);
+        let is_whole =
+            commits.is_complete(id) && !store.bucket().is_tampered_since(id, means.began);
         let metadata = commits.metadata(id).filter(|_| is_whole && !commits.was_made_again(id));
         let Some(metadata) = metadata else { return Ok(()) };
         let rotated = match result {

@@ -31,6 +31,7 @@ impl Console {
                 let means = means(now, stores, StoreIndex::PRIMARY, self.keys.access());
                 Job::Reading(Box::new(Reading::restore(*id, means, owner, wall)))
             }
+            Some(&Want::Mend(store)) => self.mend(now, store, stores),
             Some(Want::Drill) => {
                 let means = means(now, stores, StoreIndex::PRIMARY, self.keys.access());
                 Job::Reading(Box::new(Reading::new(Goal::DrillNewest, means, owner, wall, count)))
@@ -44,10 +45,13 @@ impl Console {
                 }))
             }
             None => match self.errand(now, stores) {
-                Some(errand) => errand,
+                Some(job) => job,
                 None => self.begin_something(now, stores, owner),
             },
         };
+        if matches!(self.job, Job::None) {
+            self.end(now);
+        }
     }
 
     /// Nothing is wanted: makes a backup, or looks at those that there are, now and then with the wrong keys.

@@ -2,11 +2,15 @@
 
 use super::begin::means;
 use super::{Console, Job};
-use crate::random::Draw;
+use crate::model::clock::calendar;
+use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
+use crate::world::backups::mending::Mending;
 use crate::world::backups::rotating::Rotating;
 use crate::world::backups::shelf::Shelf;
+use crate::world::backups::wants::Want;
 use raftkv_core::backup::blob::StoreIndex;
+use raftkv_core::backup::marker::Owner;
 
 impl Console {
     /// Begins an errand, if it is time for one and there is something to do.
@@ -14,12 +18,46 @@ impl Console {
         if !self.errands.happens(self.options.errands) {
             return None;
         }
-        self.rotate(now, stores)
+        match self.errands.below(2) {
+            0 => self.rotate(now, stores),
+            _ => {
+                let store = StoreIndex(self.errands.below(stores.count().into()) as u8);
+                Some(self.mend(now, store, stores))
+            }
+        }
+    }
+
+    /// Something was lost in a store: mostly somebody hears of it, and looks.
+    pub(in crate::world::backups) fn miss(&mut self, now: SimTime, store: StoreIndex) {
+        let is_told = self.options.every.is_some() && self.errands.happens(Ppm::percent(70));
+        if is_told && !self.wants.contains(&Want::Mend(store)) {
+            self.want(now, Want::Mend(store));
+        }
+    }
+
+    /// Whether its present job is to mend a store.
+    pub(in crate::world::backups) fn is_mending(&self) -> bool {
+        matches!(self.job, Job::Mending(_))
+    }
+
+    /// Whether somebody else runs who takes stores' locks as well.
+    pub(in crate::world::backups) fn beside(&mut self, is_other_there: bool) {
+        self.is_locked_out = is_other_there;
     }
 
     fn rotate(&mut self, now: SimTime, stores: &Shelf<'_>) -> Option<Job> {
         let (old, new) = self.keys.swap(&mut self.errands)?;
         let means = means(now, stores, StoreIndex::PRIMARY, self.keys.access());
         Some(Job::Rotating(Box::new(Rotating::new(old, new, means, stores.count()))))
+    }
+
+    /// No job while somebody else has the lock.
+    pub(super) fn mend(&mut self, now: SimTime, store: StoreIndex, stores: &Shelf<'_>) -> Job {
+        if self.is_locked_out {
+            return Job::None;
+        }
+        let (owner, wall) = (Owner(self.errands.bytes()), calendar(now));
+        let means = means(now, stores, store, self.keys.access());
+        Job::Mending(Box::new(Mending::new(means, owner, wall)))
     }
 }

@@ -6,6 +6,7 @@ mod errands;
 
 use super::found::Found;
 use super::keys::Keys;
+use super::mending::Mending;
 use super::options::BackupOptions;
 use super::reading::Reading;
 use super::rotating::Rotating;
@@ -65,6 +66,8 @@ pub(super) struct Console {
     failures: u32,
     /// Something came in that its machine has not answered yet.
     has_input: bool,
+    /// Somebody else has the lock that mending needs.
+    is_locked_out: bool,
 }
 
 #[derive(Debug)]
@@ -74,6 +77,7 @@ enum Job {
     Taking(Box<Taking>),
     Reading(Box<Reading>),
     Rotating(Box<Rotating>),
+    Mending(Box<Mending>),
     Undoing(Undoing),
 }
 
@@ -102,6 +106,7 @@ impl Console {
             steps: 0,
             failures: 0,
             has_input: false,
+            is_locked_out: false,
         }
     }
 
@@ -132,6 +137,9 @@ impl Console {
         }
         if matches!(self.job, Job::None) && self.next <= now {
             self.begin(now, stores);
+        }
+        if let Job::Mending(mending) = &mut self.job {
+            mending.tick(now);
         }
         self.work(now, stores, nonces)?;
         Ok(if self.asked.is_none() && self.next <= now { self.ask(now) } else { None })
@@ -178,7 +186,10 @@ impl Console {
             _ if self.has_input => SimTime(0),
             (Some(_), _) => SimTime(0),
             (None, Some(until)) => until,
-            (None, None) if self.waits_for_store() => SimTime::NEVER,
+            (None, None) if self.waits_for_store() => match &self.job {
+                Job::Mending(mending) => mending.next_tick(),
+                _ => SimTime::NEVER,
+            },
             (None, None) => self.next,
         }
     }
@@ -281,6 +292,7 @@ impl Console {
             Job::Taking(taking) => taking.machine().map(|machine| machine as &mut dyn Machine),
             Job::Reading(reading) => reading.machine(),
             Job::Rotating(rotating) => rotating.machine(),
+            Job::Mending(mending) => Some(mending.as_mut()),
             Job::None | Job::Planting | Job::Undoing(_) => None,
         }
     }
@@ -325,6 +337,7 @@ impl Console {
         match &self.job {
             Job::Reading(reading) => reading.store(),
             Job::Rotating(rotating) => rotating.store(),
+            Job::Mending(mending) => mending.store(),
             Job::None | Job::Planting | Job::Taking(_) | Job::Undoing(_) => StoreIndex::PRIMARY,
         }
     }
@@ -334,6 +347,7 @@ impl Console {
             Job::Taking(taking) => Some(Found::Taken(taking.outcome()?.clone())),
             Job::Reading(reading) => reading.conclude(&mut self.rng),
             Job::Rotating(rotating) => rotating.conclude(&mut self.errands),
+            Job::Mending(mending) => mending.conclude(),
             Job::None | Job::Planting | Job::Undoing(_) => None,
         }
     }
@@ -392,7 +406,7 @@ impl Console {
                     return None;
                 }
             },
-            Job::None | Job::Reading(_) | Job::Rotating(_) => return None,
+            Job::None | Job::Reading(_) | Job::Rotating(_) | Job::Mending(_) => return None,
         };
         if !same_node {
             self.node = self.rng.below(self.nodes as u64) as usize;
@@ -432,7 +446,7 @@ impl Console {
                 let is_good = undoing.handle(response.as_ref());
                 self.next = if is_good { now } else { now + PAUSE };
             }
-            Job::None | Job::Reading(_) | Job::Rotating(_) => {}
+            Job::None | Job::Reading(_) | Job::Rotating(_) | Job::Mending(_) => {}
         }
         self.step(now, stores);
     }
@@ -448,7 +462,7 @@ impl Console {
 
     fn waits_for_store(&self) -> bool {
         match &self.job {
-            Job::Reading(_) | Job::Rotating(_) => true,
+            Job::Reading(_) | Job::Rotating(_) | Job::Mending(_) => true,
             Job::Taking(taking) => taking.waits_for_store(),
             Job::None | Job::Planting | Job::Undoing(_) => false,
         }
