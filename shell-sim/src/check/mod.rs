@@ -25,6 +25,7 @@ pub mod newest_restored;
 pub mod nonces;
 pub mod openers;
 pub mod own_term;
+pub mod pins;
 pub mod promises;
 pub mod quorum_durability;
 pub mod rebirth;

@@ -52,6 +52,7 @@ pub const REQUIRED: &[&str] = &[
     "recovery met a failing disk",
     "restore without the right key refused",
     "restored from an earlier cluster's backup",
+    "retention left a pinned backup alone",
     "retention refused to go by a wrong clock",
     "retention removed a backup",
     "snapshot on its way during a joint configuration",

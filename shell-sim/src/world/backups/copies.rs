@@ -257,6 +257,7 @@ impl World {
         }
         let min = janitor.rules().min_backups.max(1) as usize;
         retention_kept::check(*backup, &site.commits, min)?;
+        self.backups.judge_pin(store, *backup)?;
         self.sometimes("a node's retention removes a copy");
         Ok(())
     }

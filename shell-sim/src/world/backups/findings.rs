@@ -54,6 +54,13 @@ impl World {
             }
             Found::Rebuilt { id, result, means } => self.on_rebuilt(id, result.as_ref(), &means)?,
             Found::Left(store) => self.tell("left", format_args!("store {}", store.0)),
+            Found::Pinning { store, id } => self.backups.pins.begin(store, id),
+            Found::Pinned { store, id, is_pin, result } => {
+                let what = if is_pin { "pinned" } else { "unpinned" };
+                self.tell(what, format_args!("{id} in store {}: {result:?}", store.0));
+                self.backups.pins.end(store, id, is_pin, result.is_ok());
+            }
+            Found::PinUnknown { store, id } => self.backups.pins.end(store, id, false, false),
             Found::Undone { put_back, spared } => {
                 if put_back > 0 {
                     self.sometimes("a deletion was undone from a backup");

@@ -62,6 +62,12 @@ pub(super) enum Found {
     Rebuilt { id: BackupId, result: Result<Metadata, ReadError>, means: Means },
     /// There is nothing more to mend in a store, or its lock was not to be had.
     Left(StoreIndex),
+    /// The pin of a backup is about to be written or deleted.
+    Pinning { store: StoreIndex, id: BackupId },
+    /// That has ended.
+    Pinned { store: StoreIndex, id: BackupId, is_pin: bool, result: Result<(), MarkError> },
+    /// The process died over it.
+    PinUnknown { store: StoreIndex, id: BackupId },
     /// So many keys of a backup were put back, and so many were there.
     Undone { put_back: u64, spared: u64 },
     /// A cluster can start from this; newer backups did not restore.

@@ -11,6 +11,7 @@ mod keys;
 mod mending;
 mod mischief;
 pub mod options;
+mod pinning;
 mod pruning;
 mod reading;
 mod rotating;
@@ -27,6 +28,7 @@ use crate::check::backup_restore::{self, Truth};
 use crate::check::canaries::Canaries;
 use crate::check::nonces::Nonces;
 use crate::check::openers::{Openers, Opens};
+use crate::check::pins::Pins;
 use crate::check::{Violation, newest_restored, retention_kept};
 use crate::model::clock::calendar;
 use crate::model::network::Host;
@@ -62,6 +64,7 @@ pub(super) struct Backups {
     janitor: Janitor,
     commits: Commits,
     openers: Openers,
+    pins: Pins,
     pub(super) nonces: Nonces,
     pub(super) canaries: Canaries,
     mischief: Mischief,
@@ -94,6 +97,7 @@ impl Backups {
             janitor: Janitor::new(options, seed.fork("janitor")),
             commits: Commits::default(),
             openers: Openers::default(),
+            pins: Pins::default(),
             nonces: Nonces::default(),
             canaries,
             mischief: Mischief::new(options, seed),
@@ -365,6 +369,7 @@ impl World {
                     if going.iter().any(|id| self.backups.store.bucket().has_aged(*id)) {
                         self.sometimes("a hold that a dead reader left kept nothing for ever");
                     }
+                    self.note_pins(&going);
                     if let Some(id) = going.first() {
                         self.backups.console.read_before_it_goes(self.now, *id);
                     }
@@ -375,6 +380,7 @@ impl World {
                         self.sometimes("retention removed a backup");
                         self.tell("pruned", format_args!("{id}"));
                         retention_kept::check(id, &self.backups.commits, min)?;
+                        self.backups.judge_pin(StoreIndex::PRIMARY, id)?;
                     }
                 }
                 Swept::Unlisted => self.tell("unlisted", format_args!("for retention")),

@@ -6,10 +6,12 @@ use crate::model::clock::calendar;
 use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
 use crate::world::backups::mending::Mending;
+use crate::world::backups::pinning::Pinning;
 use crate::world::backups::rotating::Rotating;
 use crate::world::backups::shelf::Shelf;
 use crate::world::backups::wants::Want;
 use raftkv_core::backup::blob::StoreIndex;
+use raftkv_core::backup::catalog::ReadCatalog;
 use raftkv_core::backup::marker::Owner;
 
 impl Console {
@@ -18,12 +20,11 @@ impl Console {
         if !self.errands.happens(self.options.errands) {
             return None;
         }
-        match self.errands.below(2) {
+        let store = StoreIndex(self.errands.below(stores.count().into()) as u8);
+        match self.errands.below(4) {
             0 => self.rotate(now, stores),
-            _ => {
-                let store = StoreIndex(self.errands.below(stores.count().into()) as u8);
-                Some(self.mend(now, store, stores))
-            }
+            1 => Some(self.mend(now, store, stores)),
+            _ => Some(self.pin(now, store)),
         }
     }
 
@@ -49,6 +50,12 @@ impl Console {
         let (old, new) = self.keys.swap(&mut self.errands)?;
         let means = means(now, stores, StoreIndex::PRIMARY, self.keys.access());
         Some(Job::Rotating(Box::new(Rotating::new(old, new, means, stores.count()))))
+    }
+
+    fn pin(&mut self, now: SimTime, store: StoreIndex) -> Job {
+        let catalog = ReadCatalog::new(self.keys.access().keys);
+        let owner = Owner(self.errands.bytes());
+        Job::Pinning(Box::new(Pinning::new(store, catalog, owner, calendar(now))))
     }
 
     /// No job while somebody else has the lock.

@@ -8,6 +8,7 @@ use super::found::Found;
 use super::keys::Keys;
 use super::mending::Mending;
 use super::options::BackupOptions;
+use super::pinning::Pinning;
 use super::reading::Reading;
 use super::rotating::Rotating;
 use super::shelf::Shelf;
@@ -78,6 +79,7 @@ enum Job {
     Reading(Box<Reading>),
     Rotating(Box<Rotating>),
     Mending(Box<Mending>),
+    Pinning(Box<Pinning>),
     Undoing(Undoing),
 }
 
@@ -271,6 +273,11 @@ impl Console {
             let old = reading.holds().filter(|(store, hold)| ages && stores.age(*store, *hold));
             self.found.extend(old.map(|(_, hold)| Found::Forgotten(hold.backup)));
         }
+        if let Job::Pinning(pinning) = &self.job
+            && let Some(id) = pinning.marking()
+        {
+            self.found.push_back(Found::PinUnknown { store: pinning.store(), id });
+        }
         self.undo = None;
         self.end(now);
     }
@@ -293,6 +300,7 @@ impl Console {
             Job::Reading(reading) => reading.machine(),
             Job::Rotating(rotating) => rotating.machine(),
             Job::Mending(mending) => Some(mending.as_mut()),
+            Job::Pinning(pinning) => Some(pinning.as_mut()),
             Job::None | Job::Planting | Job::Undoing(_) => None,
         }
     }
@@ -338,6 +346,7 @@ impl Console {
             Job::Reading(reading) => reading.store(),
             Job::Rotating(rotating) => rotating.store(),
             Job::Mending(mending) => mending.store(),
+            Job::Pinning(pinning) => pinning.store(),
             Job::None | Job::Planting | Job::Taking(_) | Job::Undoing(_) => StoreIndex::PRIMARY,
         }
     }
@@ -348,6 +357,7 @@ impl Console {
             Job::Reading(reading) => reading.conclude(&mut self.rng),
             Job::Rotating(rotating) => rotating.conclude(&mut self.errands),
             Job::Mending(mending) => mending.conclude(),
+            Job::Pinning(pinning) => pinning.conclude(&mut self.errands),
             Job::None | Job::Planting | Job::Undoing(_) => None,
         }
     }
@@ -406,7 +416,9 @@ impl Console {
                     return None;
                 }
             },
-            Job::None | Job::Reading(_) | Job::Rotating(_) | Job::Mending(_) => return None,
+            Job::None | Job::Reading(_) | Job::Rotating(_) | Job::Mending(_) | Job::Pinning(_) => {
+                return None;
+            }
         };
         if !same_node {
             self.node = self.rng.below(self.nodes as u64) as usize;
@@ -446,7 +458,7 @@ impl Console {
                 let is_good = undoing.handle(response.as_ref());
                 self.next = if is_good { now } else { now + PAUSE };
             }
-            Job::None | Job::Reading(_) | Job::Rotating(_) | Job::Mending(_) => {}
+            Job::None | Job::Reading(_) | Job::Rotating(_) | Job::Mending(_) | Job::Pinning(_) => {}
         }
         self.step(now, stores);
     }
@@ -462,7 +474,7 @@ impl Console {
 
     fn waits_for_store(&self) -> bool {
         match &self.job {
-            Job::Reading(_) | Job::Rotating(_) | Job::Mending(_) => true,
+            Job::Reading(_) | Job::Rotating(_) | Job::Mending(_) | Job::Pinning(_) => true,
             Job::Taking(taking) => taking.waits_for_store(),
             Job::None | Job::Planting | Job::Undoing(_) => false,
         }
