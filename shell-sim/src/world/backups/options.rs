@@ -80,6 +80,7 @@ impl BackupOptions {
     /// The backups of the run that a seed stands for.
     pub fn draw(seed: Seed) -> Self {
         let mut copies = seed.fork("copy options");
+        let mut keeps = seed.fork("keep options");
         let mut rng = seed.fork("backup options");
         let rng = &mut rng;
         BackupOptions {
@@ -112,8 +113,11 @@ impl BackupOptions {
                 retention_days: *rng.pick(&[0, 1]),
                 max_backups: *rng.pick(&[0, 1, 1, 2, 3]),
                 min_backups: *rng.pick(&[2, 2, 3]),
+                keep_hourly: *keeps.pick(&[0, 0, 0, 1, 2]),
+                keep_daily: *keeps.pick(&[0, 0, 0, 1, 2]),
+                keep_weekly: *keeps.pick(&[0, 0, 0, 1]),
+                keep_monthly: *keeps.pick(&[0, 0, 0, 1, 2]),
                 prune_on_backup: true,
-                ..Retention::default()
             },
             nodes_prune: rng.happens(Ppm::percent(50)),
         }
