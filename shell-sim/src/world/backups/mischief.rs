@@ -82,6 +82,7 @@ impl World {
                 self.count("key rotated");
                 let Backups { console, canaries, mischief, .. } = &mut self.backups;
                 rotate_key(console, canaries, &mut mischief.rng);
+                console.plan_rotation();
             }
         }
     }

@@ -17,6 +17,9 @@ use raftkv_core::backup::marker::Owner;
 impl Console {
     /// Begins an errand, if it is time for one and there is something to do.
     pub(super) fn errand(&mut self, now: SimTime, stores: &Shelf<'_>) -> Option<Job> {
+        if std::mem::take(&mut self.is_rotation_due) {
+            return self.rotate(now, stores);
+        }
         if !self.errands.happens(self.options.errands) {
             return None;
         }
@@ -26,6 +29,12 @@ impl Console {
             1 => Some(self.mend(now, store, stores)),
             _ => Some(self.pin(now, store)),
         }
+    }
+
+    /// A key was replaced: now and then its place in the backups is as well, when there is nothing else to do.
+    pub(in crate::world::backups) fn plan_rotation(&mut self) {
+        let has_errands = self.options.errands != Ppm::NEVER;
+        self.is_rotation_due |= has_errands && self.errands.happens(Ppm::percent(30));
     }
 
     /// Something was lost in a store: mostly somebody hears of it, and looks.

@@ -44,6 +44,8 @@ pub(super) struct Console {
     rng: Rng,
     /// For what is not done every day.
     errands: Rng,
+    /// A key was replaced, and its backups are to be given the new one.
+    is_rotation_due: bool,
     options: BackupOptions,
     nodes: usize,
     keys: Keys,
@@ -92,6 +94,7 @@ impl Console {
         Console {
             rng,
             errands: seed.fork("errands"),
+            is_rotation_due: false,
             options,
             nodes,
             keys,
@@ -267,6 +270,8 @@ impl Console {
             self.leave();
         }
         self.found.push_back(Found::Died);
+        // What was begun with a new key may be begun again.
+        self.is_rotation_due |= matches!(self.job, Job::Rotating(_));
         if let Job::Reading(reading) = &self.job {
             // Its holds stay. Now and then a day passes before retention sees them.
             let ages = self.rng.happens(Ppm::percent(50));
