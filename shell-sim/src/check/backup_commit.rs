@@ -1,5 +1,6 @@
 //! The commit point of a backup: when `metadata.json` appears, all of `data.db` is there, as long as it says and with its checksum; it
 //! appears once; and the data goes only after it. So no incomplete backup ever looks complete. Source: restic's order of writing.
+//! Metadata that somebody deleted may be put back as it was.
 //!
 //! It also sees that one backup is uploaded once: a second upload under the same id would use its keys and nonces again.
 
@@ -114,6 +115,8 @@ impl Commits {
         match self.complete.insert(object.backup, claims.clone()) {
             None => Ok(()),
             Some(before) if self.repeats && before == *claims => Ok(()),
+            // Somebody had deleted it.
+            Some(before) if bucket.is_put_back(object.backup) && before == *claims => Ok(()),
             Some(_) => Err(violation(object, "appears a second time")),
         }
     }

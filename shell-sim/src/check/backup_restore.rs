@@ -2,6 +2,7 @@
 //! restore at all, not even in part; without the right key nothing does.
 
 use super::Violation;
+use super::openers::Opens;
 use raftkv_core::backup::Metadata;
 use raftkv_core::backup::format::Suite;
 use raftkv_core::backup::read::{ReadError, ReadTrouble};
@@ -16,8 +17,8 @@ pub struct Truth<'a> {
     pub was_tampered: bool,
     /// Somebody did so before the attempt ended: it may fail.
     pub is_tampered: bool,
-    /// A key it was sealed for was at hand, or plaintext was allowed where it is not encrypted.
-    pub has_key: bool,
+    /// Whether a key it is sealed for was at hand, or plaintext was allowed where it is not encrypted.
+    pub opens: Opens,
     /// The store misbehaved, so that a failure of the store is no surprise.
     pub store_may_fail: bool,
 }
@@ -27,13 +28,15 @@ pub fn check(
     result: Result<(&Metadata, Option<StateHash>), &ReadError>,
     truth: Truth<'_>,
 ) -> Result<(), Violation> {
-    let Truth { metadata, was_tampered, is_tampered, has_key, store_may_fail } = truth;
+    let Truth { metadata, was_tampered, is_tampered, opens, store_may_fail } = truth;
     let complaint = match (result, metadata) {
         (Ok((said, _)), None) => format!("{} restores, but was never complete", said.id),
         (Ok((said, _)), Some(_)) if was_tampered => {
             format!("{} was tampered with, and is taken for good", said.id)
         }
-        (Ok((said, _)), Some(_)) if !has_key => format!("{} opens without its key", said.id),
+        (Ok((said, _)), Some(_)) if opens == Opens::Never => {
+            format!("{} opens without its key", said.id)
+        }
         (Ok((said, hash)), Some(metadata)) => {
             if said == metadata && hash.is_none_or(|hash| hash == metadata.state_hash) {
                 return Ok(());
@@ -44,9 +47,9 @@ pub fn check(
         (Err(error), Some(_)) if error.trouble() == ReadTrouble::Store && store_may_fail => {
             return Ok(());
         }
-        (Err(error), Some(metadata)) => match (has_key, error.trouble(), metadata.suite) {
-            (false, ReadTrouble::Key, Suite::Aes256Gcm)
-            | (false, ReadTrouble::Refused, Suite::Plain) => return Ok(()),
+        (Err(error), Some(metadata)) => match (opens, error.trouble(), metadata.suite) {
+            (Opens::Never | Opens::Sometimes, ReadTrouble::Key, Suite::Aes256Gcm)
+            | (Opens::Never, ReadTrouble::Refused, Suite::Plain) => return Ok(()),
             _ => format!("{} is whole, but does not restore: {error}", metadata.id),
         },
         (Err(_), None) => return Ok(()),
@@ -85,7 +88,7 @@ mod tests {
             metadata: Some(&metadata),
             was_tampered: false,
             is_tampered: false,
-            has_key: true,
+            opens: Opens::Always,
             store_may_fail: false,
         };
         let restored = maker.restore(metadata.id, &keys, Plaintext::Refused).unwrap();
@@ -99,7 +102,7 @@ mod tests {
         assert!(check(other, good).is_err());
         for wrong in [
             Truth { was_tampered: true, ..good },
-            Truth { has_key: false, ..good },
+            Truth { opens: Opens::Never, ..good },
             Truth { metadata: None, ..good },
         ] {
             assert!(check(success, wrong).is_err(), "{wrong:?}");
@@ -118,10 +121,11 @@ mod tests {
             metadata: Some(&metadata),
             was_tampered: false,
             is_tampered: false,
-            has_key: true,
+            opens: Opens::Always,
             store_may_fail: false,
         };
-        assert_eq!(check(Err(&no_key), Truth { has_key: false, ..good }), Ok(()));
+        assert_eq!(check(Err(&no_key), Truth { opens: Opens::Never, ..good }), Ok(()));
+        assert_eq!(check(Err(&no_key), Truth { opens: Opens::Sometimes, ..good }), Ok(()));
         assert!(check(Err(&no_key), good).is_err(), "the key was there");
         assert!(check(Err(&lost), good).is_err(), "nobody took the data");
         assert_eq!(check(Err(&lost), Truth { is_tampered: true, ..good }), Ok(()));

@@ -4,6 +4,7 @@
 
 /// States that the seeds of the default test must reach all together.
 pub const REQUIRED: &[&str] = &[
+    "a backup's keys were rotated",
     "a change of membership was lost to another leader",
     "a cluster restored although a store did not answer",
     "a cluster restored from a copy",
@@ -46,10 +47,12 @@ pub const REQUIRED: &[&str] = &[
     "data centre lost during a backup",
     "leadership changed during a joint configuration",
     "leadership was handed over",
+    "lost metadata was rebuilt",
     "operator died during a job",
     "recovery met a failing disk",
     "restore without the right key refused",
     "restored from an earlier cluster's backup",
+    "retention left a pinned backup alone",
     "retention refused to go by a wrong clock",
     "retention removed a backup",
     "snapshot on its way during a joint configuration",

@@ -28,6 +28,10 @@ pub struct Bucket {
     aged: BTreeSet<ObjectName>,
     /// Objects that were deleted though nobody asked for it.
     deleted: BTreeSet<ObjectName>,
+    /// What each of them was, also when it was written once more.
+    lost: BTreeMap<ObjectName, Bytes>,
+    /// Backups whose only trouble was a deleted object, which is there again as it was: since when.
+    put_back: BTreeMap<BackupId, SimTime>,
     /// Backups whose deleted object was written once more: by a retry, or by a write that the store did late.
     written_again: BTreeSet<BackupId>,
     facts: VecDeque<Fact>,
@@ -119,6 +123,21 @@ impl Bucket {
     /// Whether something was done to a backup that no operation asked for.
     pub fn is_tampered(&self, backup: BackupId) -> bool {
         self.tampered.contains_key(&backup)
+    }
+
+    /// Whether that is so, or was at this moment or later.
+    pub fn is_tampered_since(&self, backup: BackupId, since: SimTime) -> bool {
+        self.is_tampered(backup) || self.put_back.get(&backup).is_some_and(|at| *at >= since)
+    }
+
+    /// Whether an object that somebody had deleted is there again as it was, and nothing else is wrong with the backup.
+    pub fn is_put_back(&self, backup: BackupId) -> bool {
+        self.put_back.contains_key(&backup) && !self.is_tampered(backup)
+    }
+
+    /// What an object was when somebody deleted it though nobody asked for that.
+    pub fn lost(&self, object: ObjectName) -> Option<&Bytes> {
+        self.lost.get(&object)
     }
 
     /// Whether that was so before this moment, and has not been undone since.
@@ -221,6 +240,7 @@ impl Bucket {
             Damage::Truncate => Some(bytes.slice(..rng.below(bytes.len().max(1) as u64) as usize)),
             Damage::Delete => {
                 self.deleted.insert(object);
+                self.lost.insert(object, bytes.clone());
                 None
             }
             Damage::Swap | Damage::RollBack => Some(self.objects.get(&other?)?.clone()),
@@ -316,11 +336,23 @@ impl Bucket {
             return Err(exists(object));
         }
         if self.deleted.remove(&object) {
-            self.written_again.insert(object.backup);
+            self.written_again(now, object, &bytes);
         }
         self.replace(now, object, Some(bytes));
         self.facts.push_back(Fact::Appeared(object));
         Ok(())
+    }
+
+    /// A deleted object is written once more.
+    fn written_again(&mut self, now: SimTime, object: ObjectName, bytes: &Bytes) {
+        let backup = object.backup;
+        let is_all = !self.deleted.iter().any(|other| other.backup == backup);
+        if is_all && self.lost.get(&object) == Some(bytes) {
+            self.tampered.remove(&backup);
+            self.put_back.insert(backup, now);
+        } else {
+            self.written_again.insert(backup);
+        }
     }
 
     /// Puts bytes in the place of an object, or nothing. Says whether something was there.

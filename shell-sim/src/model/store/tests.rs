@@ -171,8 +171,23 @@ fn a_deleted_object_that_is_written_again_is_whole() {
     store.damage(SimTime(9), object, Damage::Delete).expect("something is there");
     assert!(store.bucket().was_tampered(object.backup, SimTime(10)));
     ask(&mut store, SimTime(10), 2, put(object, "abcdef")).unwrap();
-    assert!(!store.bucket().was_tampered(object.backup, SimTime(20)));
-    assert!(store.bucket().is_tampered(object.backup), "attempts under way may fail");
+    let bucket = store.bucket();
+    assert!(!bucket.is_tampered(object.backup) && bucket.is_put_back(object.backup));
+    assert!(bucket.is_tampered_since(object.backup, SimTime(9)), "attempts under way may fail");
+    assert!(!bucket.is_tampered_since(object.backup, SimTime::from_millis(100_000)));
+    assert_eq!(bucket.lost(object), bucket.get(object));
+}
+
+#[test]
+fn a_deleted_object_in_whose_place_another_is_written_is_not() {
+    let mut store = store(StoreFaults::none());
+    let object = names(1)[0];
+    ask(&mut store, SimTime(0), 1, put(object, "abcdef")).unwrap();
+    store.damage(SimTime(9), object, Damage::Delete).expect("something is there");
+    ask(&mut store, SimTime(10), 2, put(object, "uvwxyz")).unwrap();
+    let bucket = store.bucket();
+    assert!(bucket.is_tampered(object.backup) && !bucket.is_put_back(object.backup));
+    assert!(!bucket.was_tampered(object.backup, SimTime(20)), "and yet it was written");
 }
 
 #[test]

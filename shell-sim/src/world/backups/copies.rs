@@ -6,6 +6,7 @@
 use super::Backups;
 use super::options::BackupOptions;
 use crate::check::backup_commit::Commits;
+use crate::check::openers::{Openers, Opens};
 use crate::check::{Violation, backup_listing, required_copies, retention_kept};
 use crate::model::store::{Answer, Call, Fact, Outage, Store};
 use crate::random::{Draw, Ppm};
@@ -38,6 +39,7 @@ pub(super) struct Copies {
 pub(super) struct Site {
     pub(super) store: Store,
     commits: Commits,
+    openers: Openers,
 }
 
 impl Copies {
@@ -45,6 +47,7 @@ impl Copies {
         let site = |at: u32| Site {
             store: Store::new(options.copy_store, seed.fork(&format!("copies {at}"))),
             commits: Commits::of_copies(),
+            openers: Openers::default(),
         };
         Copies {
             sites: (1..=options.copies).map(site).collect(),
@@ -131,6 +134,11 @@ impl Copies {
     pub(super) fn truth(&self, at: usize) -> (&Commits, &Store) {
         (&self.sites[at].commits, &self.sites[at].store)
     }
+
+    /// Which keys open what one of them has.
+    pub(super) fn openers(&self, at: usize) -> &Openers {
+        &self.sites[at].openers
+    }
 }
 
 /// Backups that are complete in a store, there since before this moment, and that nobody has damaged.
@@ -207,6 +215,7 @@ impl World {
         let Backups { copies, commits, canaries, .. } = &mut self.backups;
         let site = &mut copies.sites[at];
         site.commits.fact(fact, site.store.bucket())?;
+        site.openers.fact(self.now, fact)?;
         let (what, object) = match fact {
             Fact::Written(_, bytes) => return canaries.seen("a store with copies", bytes),
             Fact::Begun(object) => ("upload", object),
@@ -248,6 +257,7 @@ impl World {
         }
         let min = janitor.rules().min_backups.max(1) as usize;
         retention_kept::check(*backup, &site.commits, min)?;
+        self.backups.judge_pin(store, *backup)?;
         self.sometimes("a node's retention removes a copy");
         Ok(())
     }
@@ -280,8 +290,9 @@ impl World {
             let site = &mut self.backups.copies.sites[at];
             let mut machine = Restore::new(id, keys.clone(), ReadBounds::default());
             super::sweep::look_with(&mut site.store, now, &mut machine);
-            let opens = site.commits.metadata(id).is_some_and(|it| super::keys::opens(&keys, it));
-            required_copies::check_restores(id, opens, machine.take())?;
+            let opens = |it| site.openers.opens(&keys, it, SimTime::NEVER) == Opens::Always;
+            let has_key = site.commits.metadata(id).is_some_and(opens);
+            required_copies::check_restores(id, has_key, machine.take())?;
             self.sometimes("a copy was restored in memory");
         }
         Ok(())

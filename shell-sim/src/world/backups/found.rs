@@ -2,14 +2,15 @@
 
 use crate::time::SimTime;
 use bytes::Bytes;
-use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::{BlobError, StoreIndex};
 use raftkv_core::backup::catalog::Catalog;
 use raftkv_core::backup::create::Outcome;
 use raftkv_core::backup::mark::MarkError;
 use raftkv_core::backup::read::{Access, ReadError};
 use raftkv_core::backup::restore::Restored;
+use raftkv_core::backup::rotate::Rotated;
 use raftkv_core::backup::verify::Report;
+use raftkv_core::backup::{BackupId, Key, KeyId, Metadata};
 
 /// With what a job works.
 #[derive(Clone, Debug)]
@@ -55,6 +56,18 @@ pub(super) enum Found {
     Verified { report: Box<Report>, means: Means },
     /// A backup was restored in memory, or was not.
     Restored { id: BackupId, result: Result<Box<Restored>, ReadError>, means: Means },
+    /// A backup's keys were changed, or were not.
+    Rotated { id: BackupId, old: KeyId, new: Key, result: Result<Rotated, ReadError>, means: Means },
+    /// A backup's metadata was rebuilt, or was not.
+    Rebuilt { id: BackupId, result: Result<Metadata, ReadError>, means: Means },
+    /// There is nothing more to mend in a store, or its lock was not to be had.
+    Left(StoreIndex),
+    /// The pin of a backup is about to be written or deleted.
+    Pinning { store: StoreIndex, id: BackupId },
+    /// That has ended.
+    Pinned { store: StoreIndex, id: BackupId, is_pin: bool, result: Result<(), MarkError> },
+    /// The process died over it.
+    PinUnknown { store: StoreIndex, id: BackupId },
     /// So many keys of a backup were put back, and so many were there.
     Undone { put_back: u64, spared: u64 },
     /// A cluster can start from this; newer backups did not restore.

@@ -21,6 +21,9 @@ use std::collections::VecDeque;
 /// Its sessions in the store are numbered from here on.
 pub(super) const JANITOR_SESSIONS: u64 = 1 << 31;
 
+/// It waits so long for the store's lock before it looks again.
+const LOCKED_OUT: Span = Span::from_millis(1_000);
+
 const DECADE_MS: i64 = 3_652 * 86_400_000;
 
 /// The job.
@@ -106,6 +109,13 @@ impl Janitor {
     pub(super) fn rest(&mut self) {
         self.every = None;
         self.next = SimTime::NEVER;
+    }
+
+    /// Somebody else has the store's lock: nothing is begun for a while.
+    pub(super) fn wait(&mut self, now: SimTime) {
+        if matches!(self.job, Job::None) && self.next <= now {
+            self.next = now + LOCKED_OUT;
+        }
     }
 
     /// Run by these rules now, with a calendar that is so far off.

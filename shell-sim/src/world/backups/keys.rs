@@ -1,9 +1,10 @@
 //! The operator's keys: those new backups are sealed for, and those kept to open old ones.
 
+use crate::random::Draw;
 use bytes::Bytes;
-use raftkv_core::backup::format::{Plaintext, Suite};
+use raftkv_core::backup::format::Plaintext;
 use raftkv_core::backup::read::Access;
-use raftkv_core::backup::{Key, KeyRing, Metadata};
+use raftkv_core::backup::{Key, KeyId, KeyRing};
 use raftkv_core::rng::Rng;
 
 /// The keys.
@@ -70,6 +71,12 @@ impl Keys {
         Access { keys: KeyRing::new([self.stranger.clone()]), plaintext: Plaintext::Refused }
     }
 
+    /// A key that was replaced, and one that new backups are sealed for, if there are such.
+    pub(super) fn swap(&self, rng: &mut Rng) -> Option<(KeyId, Key)> {
+        let has_both = !self.retired.is_empty() && self.encrypt();
+        has_both.then(|| (rng.pick(&self.retired).id(), rng.pick(&self.recipients).clone()))
+    }
+
     /// The newest key only, as when the old ones were thrown away.
     pub(super) fn newest_access(&self) -> Access {
         let keys = KeyRing::new(self.recipients.last().cloned());
@@ -82,12 +89,4 @@ fn draw(rng: &mut Rng, secrets: &mut Vec<Bytes>) -> Key {
     let bytes = rng.bytes();
     secrets.push(Bytes::copy_from_slice(&bytes));
     Key::from_bytes(bytes)
-}
-
-/// Whether a backup can be opened like that.
-pub(super) fn opens(access: &Access, metadata: &Metadata) -> bool {
-    match metadata.suite {
-        Suite::Plain => access.plaintext == Plaintext::Allowed,
-        Suite::Aes256Gcm => metadata.key_ids.iter().any(|id| access.keys.get(*id).is_some()),
-    }
 }

@@ -6,17 +6,22 @@
 use super::options::BackupOptions;
 use super::{Backups, rotate_key};
 use crate::model::store::{Damage, Outage};
-use crate::random::Draw;
+use crate::random::{Draw, Ppm};
 use crate::time::SimTime;
 use crate::world::World;
-use raftkv_core::backup::blob::{ObjectName, Role};
-use raftkv_core::rng::Rng;
+use raftkv_core::backup::BackupId;
+use raftkv_core::backup::blob::{ObjectName, Role, StoreIndex};
+use raftkv_core::rng::{Rng, Seed};
 use raftkv_core::time::Span;
 
 /// Its plans.
 #[derive(Debug)]
 pub(super) struct Mischief {
     rng: Rng,
+    /// For what is lost.
+    losses: Rng,
+    /// Chance that metadata is lost when something goes wrong.
+    loses: Ppm,
     every: Span,
     strikes: Vec<Strike>,
     next: SimTime,
@@ -30,14 +35,16 @@ enum Strike {
 }
 
 impl Mischief {
-    pub(super) fn new(options: &BackupOptions, mut rng: Rng) -> Self {
+    pub(super) fn new(options: &BackupOptions, seed: &Seed) -> Self {
+        let mut rng = seed.fork("mischief");
+        let (losses, loses) = (seed.fork("losses"), options.loses_metadata);
         let outages = options.outages.iter().copied().map(Strike::Outage);
         let damages = options.damages.iter().copied().map(Strike::Damage);
         let rotation = options.rotates.then_some(Strike::Rotate);
         let strikes: Vec<Strike> = outages.chain(damages).chain(rotation).collect();
         let every = options.strike_every;
         let next = if strikes.is_empty() { SimTime::NEVER } else { SimTime(0) + rng.tail(every) };
-        Mischief { rng, every, strikes, next }
+        Mischief { rng, losses, loses, every, strikes, next }
     }
 
     pub(super) fn next_wake(&self) -> SimTime {
@@ -58,7 +65,10 @@ impl World {
             return;
         }
         mischief.next = self.now + mischief.rng.tail(mischief.every) + Span(1);
-        match *mischief.rng.pick(&mischief.strikes) {
+        let strike = *mischief.rng.pick(&mischief.strikes);
+        self.lose_some_metadata();
+        let mischief = &mut self.backups.mischief;
+        match strike {
             Strike::Outage(outage) => {
                 let lasts = mischief.rng.tail(Span::from_millis(3_000));
                 let until = self.now + lasts;
@@ -72,7 +82,31 @@ impl World {
                 self.count("key rotated");
                 let Backups { console, canaries, mischief, .. } = &mut self.backups;
                 rotate_key(console, canaries, &mut mischief.rng);
+                console.plan_rotation();
             }
+        }
+    }
+
+    /// Now and then somebody deletes the metadata of one complete backup, and mostly the operator hears of that.
+    fn lose_some_metadata(&mut self) {
+        let Backups { mischief, copies, .. } = &mut self.backups;
+        let stores = 1 + copies.stores().count() as u64;
+        if !mischief.losses.happens(mischief.loses) {
+            return;
+        }
+        let place = StoreIndex(mischief.losses.below(stores) as u8);
+        let (commits, store) = self.backups.truth(place);
+        let bucket = store.bucket();
+        let whole = commits.complete().map(|metadata| metadata.id);
+        let whole: Vec<BackupId> = whole.filter(|id| !bucket.is_tampered(*id)).collect();
+        if whole.is_empty() || place == StoreIndex::PRIMARY && self.backups.good_and_kept() < 2 {
+            return;
+        }
+        let object = ObjectName::metadata(*self.backups.mischief.losses.pick(&whole));
+        let now = self.now;
+        if let Some(what) = self.backups.store_mut(place).damage(now, object, Damage::Delete) {
+            self.tell("damage", format_args!("{what} in store {}", place.0));
+            self.backups.console.miss(now, place);
         }
     }
 

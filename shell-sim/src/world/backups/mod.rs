@@ -4,13 +4,17 @@
 
 mod console;
 mod copies;
+mod findings;
 mod found;
 mod janitor;
 mod keys;
+mod mending;
 mod mischief;
 pub mod options;
+mod pinning;
 mod pruning;
 mod reading;
+mod rotating;
 mod scenario;
 mod shelf;
 mod sweep;
@@ -23,24 +27,24 @@ use crate::check::backup_commit::Commits;
 use crate::check::backup_restore::{self, Truth};
 use crate::check::canaries::Canaries;
 use crate::check::nonces::Nonces;
-use crate::check::{Violation, backup_listing, newest_restored, retention_kept};
+use crate::check::openers::{Openers, Opens};
+use crate::check::pins::Pins;
+use crate::check::{Violation, newest_restored, retention_kept};
 use crate::model::clock::calendar;
 use crate::model::network::Host;
 use crate::model::store::{Call, Fact, Store};
 use crate::time::SimTime;
 use console::Console;
 use copies::Copies;
-use found::{Found, Means};
+use found::Means;
 use janitor::{JANITOR_SESSIONS, Janitor, Swept};
 use mischief::Mischief;
 use options::BackupOptions;
 use raftkv_core::api::Response;
-use raftkv_core::backup::blob::{BlobErrorKind, Role, StoreIndex};
-use raftkv_core::backup::create::{Cause, Outcome, Settings};
-use raftkv_core::backup::read::Access;
-use raftkv_core::backup::read::{ReadError, ReadTrouble};
+use raftkv_core::backup::blob::{Role, StoreIndex};
+use raftkv_core::backup::create::Settings;
+use raftkv_core::backup::read::{Access, ReadError, ReadTrouble};
 use raftkv_core::backup::restore::Restored;
-use raftkv_core::backup::verify::Level;
 use raftkv_core::backup::{BackupId, Metadata};
 use raftkv_core::io::Input;
 use raftkv_core::kv::StateHash;
@@ -59,6 +63,8 @@ pub(super) struct Backups {
     console: Console,
     janitor: Janitor,
     commits: Commits,
+    openers: Openers,
+    pins: Pins,
     pub(super) nonces: Nonces,
     pub(super) canaries: Canaries,
     mischief: Mischief,
@@ -81,7 +87,7 @@ pub(super) struct Recovery {
 
 impl Backups {
     pub(super) fn new(options: &BackupOptions, nodes: usize, seed: &Seed) -> Self {
-        let mut console = Console::new(options.clone(), nodes, seed.fork("console"));
+        let mut console = Console::new(options.clone(), nodes, seed);
         let mut canaries = Canaries::default();
         canaries.guard(console.keys().secrets().iter().cloned());
         Backups {
@@ -90,9 +96,11 @@ impl Backups {
             console,
             janitor: Janitor::new(options, seed.fork("janitor")),
             commits: Commits::default(),
+            openers: Openers::default(),
+            pins: Pins::default(),
             nonces: Nonces::default(),
             canaries,
-            mischief: Mischief::new(options, seed.fork("mischief")),
+            mischief: Mischief::new(options, seed),
             nodes_are_able: options.by_cluster,
             nodes_prune: options.by_cluster && options.nodes_prune,
             node_sessions: NODE_SESSIONS,
@@ -185,10 +193,11 @@ impl Backups {
         }
         let heard = (0..).map(StoreIndex).zip(self.truths());
         let heard = heard.filter(|(store, _)| !means.silent.contains(store));
-        let whole =
-            heard.flat_map(|(_, (commits, store))| copies::good(commits, store, means.began));
-        let opens = |metadata: &&Metadata| keys::opens(&means.access, metadata);
-        newest_restored::check(restored, whole.filter(opens))
+        let whole = heard.flat_map(|(at, (commits, store))| {
+            let good = copies::good(commits, store, means.began);
+            good.filter(move |metadata| self.opens(at, metadata, means) == Opens::Always)
+        });
+        newest_restored::check(restored, whole)
     }
 
     /// How many of these are among the newest, which retention leaves alone: a list does not show all damage.
@@ -240,6 +249,27 @@ impl Backups {
         }
     }
 
+    /// A store, to look at what is really there.
+    fn store_mut(&mut self, store: StoreIndex) -> &mut Store {
+        match usize::from(store.0).checked_sub(1) {
+            None => &mut self.store,
+            Some(at) => &mut self.copies.site(at).store,
+        }
+    }
+
+    /// Which keys open what a store has.
+    fn openers(&self, store: StoreIndex) -> &Openers {
+        match usize::from(store.0).checked_sub(1) {
+            None => &self.openers,
+            Some(at) => self.copies.openers(at),
+        }
+    }
+
+    /// Whether what is at hand opens a backup in a store.
+    fn opens(&self, store: StoreIndex, metadata: &Metadata, means: &Means) -> Opens {
+        self.openers(store).opens(&means.access, metadata, means.began)
+    }
+
     /// Judges an attempt to read a backup.
     fn judge(
         &self,
@@ -263,8 +293,10 @@ impl Backups {
         let truth = Truth {
             metadata,
             was_tampered,
-            is_tampered: is_gone || store.bucket().is_tampered(id) || commits.was_made_again(id),
-            has_key: metadata.is_none_or(|metadata| keys::opens(&means.access, metadata)),
+            is_tampered: is_gone
+                || store.bucket().is_tampered_since(id, means.began)
+                || commits.was_made_again(id),
+            opens: metadata.map_or(Opens::Always, |it| self.opens(means.store, it, means)),
             store_may_fail: before.is_some_and(|before| store.counts().refusals() > *before),
         };
         backup_restore::check(result, truth)
@@ -304,7 +336,8 @@ impl World {
         self.note_facts()?;
         self.run_janitor()?;
         loop {
-            let Backups { console, store, copies, nonces, .. } = &mut self.backups;
+            let Backups { console, store, copies, nonces, janitor, .. } = &mut self.backups;
+            console.beside(janitor.steps().is_some());
             let mut shelf = Shelf { primary: store, copies };
             let sending = console.poll(self.now, &mut shelf, nonces)?;
             while let Some(found) = self.backups.console.found() {
@@ -317,6 +350,9 @@ impl World {
 
     fn run_janitor(&mut self) -> Result<(), Violation> {
         let access = self.backups.console.keys().access();
+        if self.backups.console.is_mending() {
+            self.backups.janitor.wait(self.now);
+        }
         loop {
             let Backups { janitor, store, .. } = &mut self.backups;
             let Some(swept) = janitor.poll(self.now, calendar(self.now), &access, store) else {
@@ -333,6 +369,7 @@ impl World {
                     if going.iter().any(|id| self.backups.store.bucket().has_aged(*id)) {
                         self.sometimes("a hold that a dead reader left kept nothing for ever");
                     }
+                    self.note_pins(&going);
                     if let Some(id) = going.first() {
                         self.backups.console.read_before_it_goes(self.now, *id);
                     }
@@ -343,6 +380,7 @@ impl World {
                         self.sometimes("retention removed a backup");
                         self.tell("pruned", format_args!("{id}"));
                         retention_kept::check(id, &self.backups.commits, min)?;
+                        self.backups.judge_pin(StoreIndex::PRIMARY, id)?;
                     }
                 }
                 Swept::Unlisted => self.tell("unlisted", format_args!("for retention")),
@@ -355,6 +393,7 @@ impl World {
         while let Some(fact) = self.backups.store.poll_fact() {
             let backups = &mut self.backups;
             backups.commits.fact(&fact, backups.store.bucket())?;
+            backups.openers.fact(self.now, &fact)?;
             match &fact {
                 Fact::Written(_, bytes) => backups.canaries.seen("the object store", bytes)?,
                 Fact::Appeared(object) | Fact::Begun(object) | Fact::Removed(object) => {
@@ -371,130 +410,5 @@ impl World {
             }
         }
         self.note_copies()
-    }
-
-    fn on_found(&mut self, found: Found) -> Result<(), Violation> {
-        match found {
-            Found::Planted(mark) => {
-                if self.backups.console.keys().encrypt() {
-                    self.backups.canaries.plant(mark);
-                }
-            }
-            Found::Taken(outcome) => self.on_taken(&outcome)?,
-            Found::NoView => self.tell("no view", format_args!("")),
-            Found::Died => {
-                self.sometimes("operator died during a job");
-                self.tell("died", format_args!(""));
-            }
-            Found::Listed(store, catalog) => {
-                let entries = catalog.entries.len();
-                self.tell("listed", format_args!("{entries} backups in store {}", store.0));
-                backup_listing::check(&catalog, self.backups.truth(store).0)?;
-            }
-            Found::Unlisted(store, error) => {
-                self.tell("unlisted", format_args!("store {}: {error}", store.0));
-            }
-            Found::Held(id) => self.tell("held", format_args!("{id}")),
-            Found::NotHeld { id, error } => self.tell("not held", format_args!("{id} {error}")),
-            Found::Forgotten(id) => self.tell("forgotten", format_args!("a hold of {id}")),
-            Found::Released => self.tell("released", format_args!("")),
-            Found::Verified { report, means } => {
-                let (id, level) = (report.id, report.level);
-                let wrong =
-                    report.result.as_ref().err().map(ToString::to_string).unwrap_or_default();
-                self.tell("verified", format_args!("{id} {level} {wrong}"));
-                if level >= Level::Decrypt {
-                    let result = report.result.as_ref().map(|metadata| (metadata, None));
-                    self.backups.judge(id, result, &means)?;
-                }
-            }
-            Found::Restored { id, result, means } => {
-                self.on_restored(id, result.as_deref(), &means)?;
-            }
-            Found::Undone { put_back, spared } => {
-                if put_back > 0 {
-                    self.sometimes("a deletion was undone from a backup");
-                }
-                self.tell("undone", format_args!("{put_back} put back, {spared} were there"));
-            }
-            Found::Recovered { restored, skipped, means } => {
-                let id = restored.metadata.id;
-                self.on_restored(id, Ok(restored.as_ref()), &means)?;
-                self.backups.judge_newest(&restored.metadata, &means)?;
-                if means.store != StoreIndex::PRIMARY {
-                    self.sometimes("a cluster restored from a copy");
-                }
-                if !means.silent.is_empty() {
-                    self.sometimes("a cluster restored although a store did not answer");
-                }
-                let skipped = skipped.len();
-                self.tell("recovered", format_args!("{id}, {skipped} newer ones do not restore"));
-                self.on_recovered(Recovery { restored, skipped })?;
-            }
-            Found::Lost { skipped } => {
-                self.tell("lost", format_args!("none of {} restores", skipped.len()));
-            }
-        }
-        Ok(())
-    }
-
-    fn on_taken(&mut self, outcome: &Outcome) -> Result<(), Violation> {
-        match outcome {
-            Outcome::Complete(metadata) => {
-                self.sometimes("backup complete");
-                if self.peers.has_cuts() {
-                    self.sometimes("backup complete during a partition");
-                }
-                self.tell("backup", format_args!("{} at index {}", metadata.id, metadata.index));
-                if !self.backups.commits.was_complete(metadata.id) {
-                    let detail = format!("{} is called complete, and is not", metadata.id);
-                    return Err(Violation::new("backup commit", detail));
-                }
-            }
-            Outcome::Failed(failure) => {
-                self.sometimes("backup failed");
-                self.tell("failed", format_args!("{failure}"));
-                if matches!(&failure.cause, Cause::Unknown(error) if error.kind == BlobErrorKind::NotFound)
-                {
-                    self.sometimes("backup's commit unknown");
-                }
-                let id = failure.metadata.id;
-                if self.backups.commits.was_complete(id) && !failure.left_behind {
-                    let detail = format!("{id} is complete, but said to be gone");
-                    return Err(Violation::new("backup commit", detail));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn on_restored(
-        &mut self,
-        id: BackupId,
-        result: Result<&Restored, &ReadError>,
-        means: &Means,
-    ) -> Result<(), Violation> {
-        self.backups.last_trouble = result.err().map(ReadError::trouble);
-        match result {
-            Ok(restored) => {
-                self.sometimes("backup restored in memory");
-                self.tell("restored", format_args!("{id} {}", restored.state.hash()));
-            }
-            Err(error) => {
-                self.tell("unrestored", format_args!("{id} {error}"));
-                if error.trouble() == ReadTrouble::Verification {
-                    self.sometimes("damaged backup refused");
-                }
-                if matches!(error.trouble(), ReadTrouble::Key | ReadTrouble::Refused) {
-                    self.sometimes("restore without the right key refused");
-                }
-            }
-        }
-        let said = result.map(|restored| (&restored.metadata, Some(restored.state.hash())));
-        self.backups.judge(id, said, means)
-    }
-
-    fn tell(&mut self, what: &str, details: std::fmt::Arguments) {
-        self.trace.line(self.now, "backup", what, details);
     }
 }

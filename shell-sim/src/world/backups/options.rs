@@ -15,6 +15,8 @@ pub struct BackupOptions {
     pub every: Option<Span>,
     /// The operator's process dies at one of its steps.
     pub kill: Ppm,
+    /// A job of the operator is one that is not done every day.
+    pub errands: Ppm,
     /// Keys a backup is sealed for; none: it is not encrypted.
     pub recipients: u32,
     /// How chunks are compressed.
@@ -29,6 +31,8 @@ pub struct BackupOptions {
     pub outages: Vec<Outage>,
     /// What may happen to objects.
     pub damages: Vec<Damage>,
+    /// The metadata of a complete backup is lost as well when something happens to the store.
+    pub loses_metadata: Ppm,
     /// Whether the newest key is replaced now and then.
     pub rotates: bool,
     /// Mean time between two runs of retention; never, if there is none.
@@ -53,6 +57,7 @@ impl BackupOptions {
         BackupOptions {
             every: None,
             kill: Ppm::NEVER,
+            errands: Ppm::NEVER,
             recipients: 1,
             compression: Compression::Gzip { level: 1 },
             bounds: Bounds { chunk_bytes: 4096, part_bytes: 8192, ..Bounds::default() },
@@ -60,6 +65,7 @@ impl BackupOptions {
             strike_every: Span::from_millis(5_000),
             outages: Vec::new(),
             damages: Vec::new(),
+            loses_metadata: Ppm::NEVER,
             rotates: false,
             prune_every: None,
             rules: Retention::default(),
@@ -74,11 +80,13 @@ impl BackupOptions {
     /// The backups of the run that a seed stands for.
     pub fn draw(seed: Seed) -> Self {
         let mut copies = seed.fork("copy options");
+        let mut keeps = seed.fork("keep options");
         let mut rng = seed.fork("backup options");
         let rng = &mut rng;
         BackupOptions {
             every: Some(Span::from_millis(*rng.pick(&[2_000, 5_000, 10_000, 20_000]))),
             kill: *rng.pick(&[Ppm::NEVER, Ppm(5_000), Ppm(50_000)]),
+            errands: Ppm::percent(*seed.fork("errand options").pick(&[0, 5, 20])),
             recipients: *rng.pick(&[0, 1, 1, 2, 3]),
             compression: *rng.pick(&[Compression::None, Compression::Gzip { level: 1 }]),
             bounds: Bounds {
@@ -92,6 +100,7 @@ impl BackupOptions {
             strike_every: Span::from_millis(*rng.pick(&[1_000, 5_000, 20_000])),
             outages: some(rng, &Outage::ALL),
             damages: some(rng, &Damage::ALL),
+            loses_metadata: Ppm::percent(*seed.fork("loss options").pick(&[0, 0, 2, 10])),
             rotates: rng.happens(Ppm::percent(30)),
             by_cluster: rng.happens(Ppm::percent(50)),
             copies: *copies.pick(&[0, 0, 1, 1, 2]),
@@ -104,8 +113,11 @@ impl BackupOptions {
                 retention_days: *rng.pick(&[0, 1]),
                 max_backups: *rng.pick(&[0, 1, 1, 2, 3]),
                 min_backups: *rng.pick(&[2, 2, 3]),
+                keep_hourly: *keeps.pick(&[0, 0, 0, 1, 2]),
+                keep_daily: *keeps.pick(&[0, 0, 0, 1, 2]),
+                keep_weekly: *keeps.pick(&[0, 0, 0, 1]),
+                keep_monthly: *keeps.pick(&[0, 0, 0, 1, 2]),
                 prune_on_backup: true,
-                ..Retention::default()
             },
             nodes_prune: rng.happens(Ppm::percent(50)),
         }

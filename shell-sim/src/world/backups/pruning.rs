@@ -4,7 +4,8 @@
 use super::Backups;
 use crate::check::{Violation, retention_kept};
 use crate::world::World;
-use raftkv_core::backup::blob::{BlobOp, ObjectName, Role};
+use raftkv_core::backup::BackupId;
+use raftkv_core::backup::blob::{BlobOp, ObjectName, Role, StoreIndex};
 use raftkv_core::backup::prune::Pruning;
 
 impl Backups {
@@ -13,6 +14,15 @@ impl Backups {
         let access = self.console.keys().access();
         let rules = self.janitor.rules().clone();
         self.nodes_prune.then_some(Pruning { rules, access })
+    }
+
+    /// Retention takes a backup from a store: it must not be pinned there, unless somebody has meddled with it.
+    pub(super) fn judge_pin(&self, store: StoreIndex, id: BackupId) -> Result<(), Violation> {
+        let (_, place) = self.truth(store);
+        match place.lists_truly() && !place.bucket().is_tampered(id) {
+            true => self.pins.check(store, id),
+            false => Ok(()),
+        }
     }
 }
 
@@ -32,6 +42,7 @@ impl World {
                 if commits.is_complete(*backup) && !self.slots[at].uploads.contains(backup) {
                     let min = janitor.rules().min_backups.max(1) as usize;
                     retention_kept::check(*backup, commits, min)?;
+                    self.backups.judge_pin(StoreIndex::PRIMARY, *backup)?;
                     self.sometimes("a node's retention removes a backup");
                 }
             }

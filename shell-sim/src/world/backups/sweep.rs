@@ -13,7 +13,7 @@ use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::catalog::ReadCatalog;
 use raftkv_core::backup::machine::{Action, ActionResult, Machine};
-use raftkv_core::backup::read::ReadBounds;
+use raftkv_core::backup::read::{Access, ReadBounds};
 use raftkv_core::backup::restore::{Restore, Restored};
 use raftkv_core::ids::ClusterId;
 
@@ -58,8 +58,19 @@ impl Backups {
 
     fn sweep_backup(&mut self, now: SimTime, id: BackupId) -> Result<(), Violation> {
         let access = self.console.keys().access();
+        self.restore_truly(now, StoreIndex::PRIMARY, id, access)
+    }
+
+    /// Restores a backup from what is really there, and judges what comes of it.
+    pub(super) fn restore_truly(
+        &mut self,
+        now: SimTime,
+        store: StoreIndex,
+        id: BackupId,
+        access: Access,
+    ) -> Result<(), Violation> {
         let means = Means {
-            store: StoreIndex::PRIMARY,
+            store,
             access: access.clone(),
             began: SimTime::NEVER,
             refusals_before: Vec::new(),
@@ -67,7 +78,7 @@ impl Backups {
             silent: Vec::new(),
         };
         let mut machine = Restore::new(id, access, ReadBounds::default());
-        look_with(&mut self.store, now, &mut machine);
+        look_with(self.store_mut(store), now, &mut machine);
         let Some(result) = machine.take() else {
             return Err(Violation::new("restorability", format!("restoring {id} never ends")));
         };

@@ -2,6 +2,7 @@
 
 use super::found::Found;
 use raftkv_core::backup::BackupId;
+use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::create::Outcome;
 use raftkv_core::backup::read::ReadTrouble;
 use std::collections::VecDeque;
@@ -15,6 +16,8 @@ pub(super) enum Want {
     Drill,
     /// One attempt to restore this one.
     DrillOf(BackupId),
+    /// Lost metadata is looked for in this store.
+    Mend(StoreIndex),
     /// Keys of this one are put back.
     Undo(BackupId),
     /// The backup made before it restores in memory.
@@ -38,6 +41,7 @@ pub(super) fn fulfil(wants: &mut VecDeque<Want>, found: &Found) -> bool {
             Some(Want::Drill | Want::DrillOf(_)),
             Found::Restored { .. } | Found::Unlisted(..) | Found::NotHeld { .. },
         ) => true,
+        (Some(Want::Mend(wanted)), Found::Left(store)) => wanted == store,
         (Some(Want::Recovery), Found::Recovered { .. })
         | (Some(Want::Undo(_)), Found::Undone { .. }) => true,
         _ => false,

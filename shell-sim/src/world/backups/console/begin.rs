@@ -31,6 +31,7 @@ impl Console {
                 let means = means(now, stores, StoreIndex::PRIMARY, self.keys.access());
                 Job::Reading(Box::new(Reading::restore(*id, means, owner, wall)))
             }
+            Some(&Want::Mend(store)) => self.mend(now, store, stores),
             Some(Want::Drill) => {
                 let means = means(now, stores, StoreIndex::PRIMARY, self.keys.access());
                 Job::Reading(Box::new(Reading::new(Goal::DrillNewest, means, owner, wall, count)))
@@ -43,8 +44,14 @@ impl Console {
                     false => reading,
                 }))
             }
-            None => self.begin_something(now, stores, owner),
+            None => match self.errand(now, stores) {
+                Some(job) => job,
+                None => self.begin_something(now, stores, owner),
+            },
         };
+        if matches!(self.job, Job::None) {
+            self.end(now);
+        }
     }
 
     /// Nothing is wanted: makes a backup, or looks at those that there are, now and then with the wrong keys.
@@ -78,7 +85,7 @@ impl Console {
     }
 }
 
-fn means(now: SimTime, stores: &Shelf<'_>, store: StoreIndex, access: Access) -> Means {
+pub(super) fn means(now: SimTime, stores: &Shelf<'_>, store: StoreIndex, access: Access) -> Means {
     let refusals_before = stores.refusals();
     Means { store, access, began: now, refusals_before, held: false, silent: Vec::new() }
 }

@@ -2,11 +2,15 @@
 //! is next, [`begin`] says.
 
 mod begin;
+mod errands;
 
 use super::found::Found;
 use super::keys::Keys;
+use super::mending::Mending;
 use super::options::BackupOptions;
+use super::pinning::Pinning;
 use super::reading::Reading;
+use super::rotating::Rotating;
 use super::shelf::Shelf;
 use super::taking::{self, Step, Taking};
 use super::undoing::Undoing;
@@ -23,7 +27,7 @@ use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::StoreIndex;
 use raftkv_core::backup::create::Settings;
 use raftkv_core::backup::machine::{Action, ActionResult, Machine};
-use raftkv_core::rng::Rng;
+use raftkv_core::rng::{Rng, Seed};
 use raftkv_core::time::Span;
 use std::collections::VecDeque;
 
@@ -38,6 +42,10 @@ const DOUBLINGS: u32 = 7;
 #[derive(Debug)]
 pub(super) struct Console {
     rng: Rng,
+    /// For what is not done every day.
+    errands: Rng,
+    /// A key was replaced, and its backups are to be given the new one.
+    is_rotation_due: bool,
     options: BackupOptions,
     nodes: usize,
     keys: Keys,
@@ -61,6 +69,8 @@ pub(super) struct Console {
     failures: u32,
     /// Something came in that its machine has not answered yet.
     has_input: bool,
+    /// Somebody else has the lock that mending needs.
+    is_locked_out: bool,
 }
 
 #[derive(Debug)]
@@ -69,16 +79,22 @@ enum Job {
     Planting,
     Taking(Box<Taking>),
     Reading(Box<Reading>),
+    Rotating(Box<Rotating>),
+    Mending(Box<Mending>),
+    Pinning(Box<Pinning>),
     Undoing(Undoing),
 }
 
 impl Console {
-    pub(super) fn new(options: BackupOptions, nodes: usize, mut rng: Rng) -> Self {
+    pub(super) fn new(options: BackupOptions, nodes: usize, seed: &Seed) -> Self {
+        let mut rng = seed.fork("console");
         let keys = Keys::new(options.recipients, &mut rng);
         let wants = options.every.map(|_| Want::Plant).into_iter().collect();
         let next = if options.every.is_some() { SimTime(0) } else { SimTime::NEVER };
         Console {
             rng,
+            errands: seed.fork("errands"),
+            is_rotation_due: false,
             options,
             nodes,
             keys,
@@ -95,6 +111,7 @@ impl Console {
             steps: 0,
             failures: 0,
             has_input: false,
+            is_locked_out: false,
         }
     }
 
@@ -125,6 +142,9 @@ impl Console {
         }
         if matches!(self.job, Job::None) && self.next <= now {
             self.begin(now, stores);
+        }
+        if let Job::Mending(mending) = &mut self.job {
+            mending.tick(now);
         }
         self.work(now, stores, nonces)?;
         Ok(if self.asked.is_none() && self.next <= now { self.ask(now) } else { None })
@@ -171,7 +191,10 @@ impl Console {
             _ if self.has_input => SimTime(0),
             (Some(_), _) => SimTime(0),
             (None, Some(until)) => until,
-            (None, None) if self.waits_for_store() => SimTime::NEVER,
+            (None, None) if self.waits_for_store() => match &self.job {
+                Job::Mending(mending) => mending.next_tick(),
+                _ => SimTime::NEVER,
+            },
             (None, None) => self.next,
         }
     }
@@ -247,11 +270,18 @@ impl Console {
             self.leave();
         }
         self.found.push_back(Found::Died);
+        // What was begun with a new key may be begun again.
+        self.is_rotation_due |= matches!(self.job, Job::Rotating(_));
         if let Job::Reading(reading) = &self.job {
             // Its holds stay. Now and then a day passes before retention sees them.
             let ages = self.rng.happens(Ppm::percent(50));
             let old = reading.holds().filter(|(store, hold)| ages && stores.age(*store, *hold));
             self.found.extend(old.map(|(_, hold)| Found::Forgotten(hold.backup)));
+        }
+        if let Job::Pinning(pinning) = &self.job
+            && let Some(id) = pinning.marking()
+        {
+            self.found.push_back(Found::PinUnknown { store: pinning.store(), id });
         }
         self.undo = None;
         self.end(now);
@@ -273,6 +303,9 @@ impl Console {
         match &mut self.job {
             Job::Taking(taking) => taking.machine().map(|machine| machine as &mut dyn Machine),
             Job::Reading(reading) => reading.machine(),
+            Job::Rotating(rotating) => rotating.machine(),
+            Job::Mending(mending) => Some(mending.as_mut()),
+            Job::Pinning(pinning) => Some(pinning.as_mut()),
             Job::None | Job::Planting | Job::Undoing(_) => None,
         }
     }
@@ -316,6 +349,9 @@ impl Console {
     fn store(&self) -> StoreIndex {
         match &self.job {
             Job::Reading(reading) => reading.store(),
+            Job::Rotating(rotating) => rotating.store(),
+            Job::Mending(mending) => mending.store(),
+            Job::Pinning(pinning) => pinning.store(),
             Job::None | Job::Planting | Job::Taking(_) | Job::Undoing(_) => StoreIndex::PRIMARY,
         }
     }
@@ -324,6 +360,9 @@ impl Console {
         match &mut self.job {
             Job::Taking(taking) => Some(Found::Taken(taking.outcome()?.clone())),
             Job::Reading(reading) => reading.conclude(&mut self.rng),
+            Job::Rotating(rotating) => rotating.conclude(&mut self.errands),
+            Job::Mending(mending) => mending.conclude(),
+            Job::Pinning(pinning) => pinning.conclude(&mut self.errands),
             Job::None | Job::Planting | Job::Undoing(_) => None,
         }
     }
@@ -382,7 +421,9 @@ impl Console {
                     return None;
                 }
             },
-            Job::None | Job::Reading(_) => return None,
+            Job::None | Job::Reading(_) | Job::Rotating(_) | Job::Mending(_) | Job::Pinning(_) => {
+                return None;
+            }
         };
         if !same_node {
             self.node = self.rng.below(self.nodes as u64) as usize;
@@ -422,7 +463,7 @@ impl Console {
                 let is_good = undoing.handle(response.as_ref());
                 self.next = if is_good { now } else { now + PAUSE };
             }
-            Job::None | Job::Reading(_) => {}
+            Job::None | Job::Reading(_) | Job::Rotating(_) | Job::Mending(_) | Job::Pinning(_) => {}
         }
         self.step(now, stores);
     }
@@ -438,7 +479,7 @@ impl Console {
 
     fn waits_for_store(&self) -> bool {
         match &self.job {
-            Job::Reading(_) => true,
+            Job::Reading(_) | Job::Rotating(_) | Job::Mending(_) | Job::Pinning(_) => true,
             Job::Taking(taking) => taking.waits_for_store(),
             Job::None | Job::Planting | Job::Undoing(_) => false,
         }
