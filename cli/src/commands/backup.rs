@@ -10,6 +10,7 @@ mod diff;
 mod key;
 mod list;
 mod load;
+mod pin;
 mod progress;
 mod prune;
 pub mod restore;
@@ -53,9 +54,9 @@ pub enum Backup {
     /// Delete one backup
     Delete(delete::Delete),
     /// Keep a backup from retention and deletion
-    Pin(delete::Pin),
+    Pin(pin::Pin),
     /// Let retention have a backup again
-    Unpin(delete::Unpin),
+    Unpin(pin::Unpin),
     /// Find what is wrong in the stores, and put it right
     #[command(subcommand)]
     Catalog(catalog::Catalog),
@@ -81,9 +82,9 @@ pub async fn run(context: &Context, backup: Backup) -> Result<(), Failure> {
         Backup::RestoreKeys(asked) => restore_keys::run(context, asked).await,
         Backup::Prune(prune) => prune::run(context, prune).await,
         Backup::Copy(copy) => copy::run(context, copy).await,
-        Backup::Delete(delete) => delete::delete(context, delete).await,
-        Backup::Pin(pin) => delete::pin(context, pin).await,
-        Backup::Unpin(unpin) => delete::unpin(context, unpin).await,
+        Backup::Delete(delete) => delete::run(context, delete).await,
+        Backup::Pin(pin) => pin::pin(context, pin).await,
+        Backup::Unpin(unpin) => pin::unpin(context, unpin).await,
         Backup::Catalog(catalog) => catalog::run(context, catalog).await,
         Backup::Schedule(schedule) => schedule::run(context, schedule).await,
         Backup::Key(key) => key::run(context, key).await,

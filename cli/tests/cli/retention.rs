@@ -279,3 +279,16 @@ fn messages_name_what_the_command_has_and_what_it_comes_to() {
         assert!(!said.contains("--data-dir"), "{said}");
     }
 }
+
+/// Whoever wants to keep a backup may come behind a removal that was broken off before anything was gone.
+#[test]
+fn what_was_about_to_go_can_still_be_pinned() {
+    let store = Store::new("retention:\n  max_backups: 1\n  min_backups: 1\n");
+    let made = [store.create(), store.create()];
+    let note = data_of(&store.config, &made[0]).with_file_name("removal.json");
+    fs::write(&note, "left by somebody who was killed").unwrap();
+    store.json(&["pin", id(&made[0]), "--reason", "it is needed"]);
+    assert!(!note.exists());
+    let pruned = store.json(&["prune", "--yes"]);
+    assert_eq!(store.statuses().len(), 2, "{pruned}");
+}

@@ -1,7 +1,7 @@
 //! `backup create`: back up the state at one exact point, from the live cluster or from the directory of a stopped node.
 
 use super::copy;
-use super::delete::mark;
+use super::pin::mark;
 use super::progress::Meter;
 use super::prune::tidy;
 use super::schedule::run::run_now;

@@ -1,25 +1,22 @@
-//! `backup delete`, `backup pin` and `backup unpin`: in every store that has the backup.
+//! `backup delete`: in every store that has the backup.
 
 use super::confirm::Confirmation;
 use super::prune::{first_failure, remove};
-use super::setup::{ConfigFile, Setup, now, pick, rng, store_failure};
+use super::setup::{ConfigFile, Setup, pick, store_failure};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Report;
 use clap::Args;
 use raftkv_core::backup::BackupId;
-use raftkv_core::backup::blob::{BlobErrorKind, ObjectName, StoreIndex};
+use raftkv_core::backup::blob::{BlobErrorKind, StoreIndex};
 use raftkv_core::backup::catalog::{Catalog, Entry};
 use raftkv_core::backup::format::Plaintext;
-use raftkv_core::backup::mark::{Mark, MarkError};
-use raftkv_core::backup::marker::{Marker, Owner};
 use raftkv_core::backup::remove::{Fate, Force};
 use raftkv_node::backup::lock::Guard;
-use raftkv_node::blob::drive;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Arguments of `delete`.
+/// Arguments.
 #[derive(Debug, Args)]
 pub struct Delete {
     #[command(flatten)]
@@ -34,29 +31,6 @@ pub struct Delete {
     confirmation: Confirmation,
 }
 
-/// Arguments of `pin`.
-#[derive(Debug, Args)]
-pub struct Pin {
-    #[command(flatten)]
-    config: ConfigFile,
-    /// Which: an id, the beginning of one, latest, or the newest of a time
-    #[arg(value_name = "ID|latest|@TIME")]
-    backup: String,
-    /// Why, for whoever wonders later
-    #[arg(long, default_value = "")]
-    reason: String,
-}
-
-/// Arguments of `unpin`.
-#[derive(Debug, Args)]
-pub struct Unpin {
-    #[command(flatten)]
-    config: ConfigFile,
-    /// Which: an id, the beginning of one, latest, or the newest of a time
-    #[arg(value_name = "ID|latest|@TIME")]
-    backup: String,
-}
-
 #[derive(Debug, Serialize)]
 struct Deleted {
     id: String,
@@ -69,15 +43,8 @@ struct DeletedIn {
     outcome: String,
 }
 
-#[derive(Debug, Serialize)]
-struct Pinned {
-    id: String,
-    pinned: bool,
-    reason: String,
-}
-
-/// Runs `delete`. The primary store comes first: what is gone there is copied nowhere again.
-pub async fn delete(context: &Context, delete: Delete) -> Result<(), Failure> {
+/// Runs it. The primary store comes first: what is gone there is copied nowhere again.
+pub async fn run(context: &Context, delete: Delete) -> Result<(), Failure> {
     let setup = delete.config.open()?;
     let replicas = setup.replicas().await?;
     let catalog = replicas.merged().map_err(|error| store_failure(&error))?;
@@ -195,74 +162,6 @@ fn refused(id: BackupId, why: &str) -> Failure {
     Failure::new(Exit::Refused, format!("backup {id} was not deleted: {why} (--force overrides)"))
 }
 
-/// Runs `pin`.
-pub async fn pin(context: &Context, pin: Pin) -> Result<(), Failure> {
-    let mut setup = pin.config.open()?;
-    let id = setup.select(&pin.backup).await?.id;
-    let owner = Owner::draw(&mut rng("pin")?);
-    let marker = Marker::new(ObjectName::pin(id), owner, &pin.reason, now());
-    let mut first = None;
-    for (store, (_, mut place)) in setup.all().zip(setup.each()?) {
-        let pinned = match store {
-            StoreIndex::PRIMARY => mark(&mut place, Mark::put(&marker)).await,
-            _ => pin_copy(&mut place, &marker).await,
-        };
-        first = first.or(pinned.err().map(|failure| setup.in_store(store, failure)));
-        if first.is_some() && store == StoreIndex::PRIMARY {
-            break;
-        }
-    }
-    if let Some(failure) = first {
-        return Err(failure);
-    }
-    context.print(&Pinned { id: id.to_string(), pinned: true, reason: marker.note })
-}
-
-/// Pins it where it may have no copy yet. What is copied from now on brings its pin along; a copy that was begun before does not, so the last
-/// look is taken when there is none on its way.
-async fn pin_copy(place: &mut Setup, marker: &Marker) -> Result<(), Failure> {
-    let is_absent = |failure: &Failure| failure.exit() == Exit::NotFound;
-    match mark(place, Mark::put(marker)).await {
-        Err(failure) if is_absent(&failure) => {}
-        marked => return marked,
-    }
-    let lock = match place.catalog().await {
-        Ok(catalog) if catalog.is_locked() => Some(place.lock("backup pin").await?),
-        Ok(_) => None,
-        Err(failure) if is_absent(&failure) => return Ok(()),
-        Err(failure) => return Err(failure),
-    };
-    let marked = mark(place, Mark::put(marker)).await;
-    if let Some(lock) = lock {
-        lock.release().await;
-    }
-    match marked {
-        Err(failure) if is_absent(&failure) => Ok(()),
-        marked => marked,
-    }
-}
-
-/// Runs `unpin`.
-pub async fn unpin(context: &Context, unpin: Unpin) -> Result<(), Failure> {
-    let mut setup = unpin.config.open()?;
-    let id = setup.select(&unpin.backup).await?.id;
-    for (_, mut place) in setup.each()? {
-        mark(&mut place, Mark::remove(ObjectName::pin(id))).await?;
-    }
-    context.print(&Pinned { id: id.to_string(), pinned: false, reason: String::new() })
-}
-
-/// Writes or removes a marker.
-pub async fn mark(setup: &mut Setup, mut machine: Mark) -> Result<(), Failure> {
-    drive(&mut machine, &mut setup.stores, |_| {}).await;
-    let outcome = machine.outcome().expect("a driven machine has an outcome");
-    outcome.clone().map_err(|error| match error {
-        MarkError::Gone { .. } => Failure::new(Exit::NotFound, error),
-        MarkError::Leaving { .. } => Failure::new(Exit::Refused, error),
-        MarkError::Store { .. } => Failure::new(Exit::Storage, error),
-    })
-}
-
 impl Report for Deleted {
     fn table(&self) -> String {
         match self.stores.as_slice() {
@@ -272,15 +171,6 @@ impl Report for Deleted {
                     |it: &DeletedIn| format!("backup {} in {}: {}", self.id, it.store, it.outcome);
                 several.iter().map(line).collect::<Vec<_>>().join("\n")
             }
-        }
-    }
-}
-
-impl Report for Pinned {
-    fn table(&self) -> String {
-        match self.pinned {
-            true => format!("backup {} is pinned", self.id),
-            false => format!("backup {} is not pinned any more", self.id),
         }
     }
 }
