@@ -37,6 +37,8 @@ pub struct Rotate {
     outbox: Outbox<Purpose>,
     front: Option<Bytes>,
     later: Option<Option<Bytes>>,
+    /// The write's answer was lost.
+    lost_answer: Option<BlobError>,
     outcome: Option<Result<Rotated, ReadError>>,
 }
 
@@ -55,7 +57,18 @@ impl Rotate {
         let (object, len_bytes) = (ObjectName::data(id), MAX_PREAMBLE_BYTES as u64);
         outbox.blob(Purpose::Front, BlobOp::Get { object, offset: 0, len_bytes });
         outbox.blob(Purpose::Later, get_keys(id));
-        Rotate { id, old, new, keys, rng, outbox, front: None, later: None, outcome: None }
+        Rotate {
+            id,
+            old,
+            new,
+            keys,
+            rng,
+            outbox,
+            front: None,
+            later: None,
+            lost_answer: None,
+            outcome: None,
+        }
     }
 
     /// What was done, or why not.
@@ -81,9 +94,14 @@ impl Rotate {
             // Whether a lost answer meant success, reading back tells.
             (Purpose::Write, Ok(_)) => return self.read_back(),
             (Purpose::Write, Err(error)) if error.kind == BlobErrorKind::Unknown => {
+                self.lost_answer = Some(error);
                 return self.read_back();
             }
             (Purpose::ReadBack, Ok(bytes)) => return self.check(&bytes),
+            (Purpose::ReadBack, Err(error)) if error.kind == BlobErrorKind::NotFound => {
+                let error = self.lost_answer.take().unwrap_or(error);
+                return Err(ReadError::Store { object: ObjectName::keys(self.id), error });
+            }
             (purpose, Err(error)) => {
                 let object = match purpose {
                     Purpose::Front => ObjectName::data(self.id),
@@ -126,6 +144,12 @@ impl Rotate {
     fn check(&mut self, written: &[u8]) -> Result<(), ReadError> {
         let front = self.front.clone().unwrap_or_default();
         let preamble = self.preamble(&front, Some(written))?;
+        // What was there before still is: nothing is wrong with it, and the new key is not to be missed.
+        if let Some(error) = self.lost_answer.take()
+            && !preamble.current_key_ids().contains(&self.new.id())
+        {
+            return Err(ReadError::Store { object: ObjectName::keys(self.id), error });
+        }
         let unlocked = preamble.unlock(&KeyRing::new([self.new.clone()]), Plaintext::Refused);
         unlocked.map_err(|error| self.header_error(error))?;
         self.outcome = Some(Ok(Rotated::Changed));

@@ -94,6 +94,25 @@ fn a_rotation_can_be_repeated_and_goes_on_where_it_broke_off() {
 }
 
 #[test]
+fn an_answer_that_was_lost_with_the_write_is_trouble_of_the_store_and_not_of_a_key() {
+    for rotated_before in [false, true] {
+        let (mut store, id) = sealed();
+        let mut old = key(1);
+        if rotated_before {
+            rotate(&mut store, id, &old, &key(5)).unwrap();
+            old = key(5);
+        }
+        let at = store.asked.len() + 2;
+        store.fault = Some(Fault::Fails { at, kind: BlobErrorKind::Unknown });
+        let error = rotate(&mut store, id, &old, &key(6)).unwrap_err();
+        assert_eq!(error.trouble(), ReadTrouble::Store, "{error}");
+        assert!(!error.to_string().contains("no such"), "{error}");
+        store.fault = None;
+        assert_eq!(rotate(&mut store, id, &old, &key(6)), Ok(Rotated::Changed));
+    }
+}
+
+#[test]
 fn a_key_that_is_not_at_hand_cannot_be_rotated_away() {
     let (mut store, id) = sealed();
     let keys = KeyRing::new([key(8)]);

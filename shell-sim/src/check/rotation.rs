@@ -43,7 +43,7 @@ pub fn check<'a>(
     Err(Violation::new("rotation", detail))
 }
 
-/// A whole backup was called damaged.
+/// A whole backup was called damaged, or said to have another key.
 pub fn refused(id: BackupId, error: &ReadError) -> Violation {
     Violation::new("rotation", format!("{id} is whole, and its keys cannot be changed: {error}"))
 }

@@ -1,6 +1,6 @@
 //! The operator's keys: those new backups are sealed for, and those kept to open old ones.
 
-use crate::random::Draw;
+use crate::random::{Draw, Ppm};
 use bytes::Bytes;
 use raftkv_core::backup::format::Plaintext;
 use raftkv_core::backup::read::Access;
@@ -71,10 +71,11 @@ impl Keys {
         Access { keys: KeyRing::new([self.stranger.clone()]), plaintext: Plaintext::Refused }
     }
 
-    /// A key that was replaced, and one that new backups are sealed for, if there are such.
+    /// A key that was replaced, mostly the one that was last, and one that new backups are sealed for, if there are such.
     pub(super) fn swap(&self, rng: &mut Rng) -> Option<(KeyId, Key)> {
-        let has_both = !self.retired.is_empty() && self.encrypt();
-        has_both.then(|| (rng.pick(&self.retired).id(), rng.pick(&self.recipients).clone()))
+        let last = self.retired.last().filter(|_| self.encrypt())?;
+        let old = if rng.happens(Ppm::percent(70)) { last } else { rng.pick(&self.retired) };
+        Some((old.id(), rng.pick(&self.recipients).clone()))
     }
 
     /// The newest key only, as when the old ones were thrown away.

@@ -119,10 +119,8 @@ impl World {
         let Some(metadata) = metadata else { return Ok(()) };
         let rotated = match result {
             Ok(rotated) => *rotated,
-            Err(error) if error.trouble() == ReadTrouble::Verification => {
-                return Err(rotation::refused(id, error));
-            }
-            Err(_) => return Ok(()),
+            Err(error) if error.trouble() == ReadTrouble::Store => return Ok(()),
+            Err(error) => return Err(rotation::refused(id, error)),
         };
         let keys = self.backups.openers(place).since(metadata, means.began);
         rotation::check(rotated, metadata, (old, new.id()), keys)?;

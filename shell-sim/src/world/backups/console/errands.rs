@@ -34,7 +34,7 @@ impl Console {
     /// A key was replaced: now and then its place in the backups is as well, when there is nothing else to do.
     pub(in crate::world::backups) fn plan_rotation(&mut self) {
         let has_errands = self.options.errands != Ppm::NEVER;
-        self.is_rotation_due |= has_errands && self.errands.happens(Ppm::percent(30));
+        self.is_rotation_due |= has_errands && self.errands.happens(Ppm::percent(50));
     }
 
     /// Something was lost in a store: mostly somebody hears of it, and looks.
