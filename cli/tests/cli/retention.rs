@@ -230,6 +230,25 @@ fn a_removal_that_broke_off_is_finished_by_whoever_prunes_or_makes_a_backup() {
     assert!(!folder(&second).exists() && folder(&third).join("metadata.json").exists());
 }
 
+#[test]
+fn a_store_that_is_too_full_for_a_lock_lets_backups_go() {
+    let store = Store::new("");
+    let made = store.create();
+    let args = store.args(&["delete", "--backup", id(&made), "--force"]);
+    let program = Cli::offline().command(&args);
+    // No file may grow, as on a full disk.
+    let ended = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"])
+        .arg(program.get_program())
+        .args(program.get_args())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(0), "{said}");
+    assert!(said.contains("without its lock"), "{said}");
+    assert_eq!(store.statuses(), []);
+}
+
 /// An id that no backup has: that of this path with one digit changed.
 fn fresh_id(object: &Path) -> String {
     let id = object.parent().unwrap().file_name().unwrap().to_str().unwrap();

@@ -6,6 +6,7 @@ use super::setup::{ConfigFile, Setup, pick, store_failure};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Report;
+use crate::say::say;
 use clap::Args;
 use raftkv_core::backup::BackupId;
 use raftkv_core::backup::blob::{BlobErrorKind, StoreIndex};
@@ -14,7 +15,6 @@ use raftkv_core::backup::format::Plaintext;
 use raftkv_core::backup::remove::{Fate, Force};
 use raftkv_node::backup::lock::Guard;
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -70,20 +70,17 @@ pub async fn run(context: &Context, delete: Delete) -> Result<(), Failure> {
             places.push(Place { store, name, place });
         }
     }
-    let mut locks = Locks::take(&setup, &places).await?;
+    let locks = lock_all(&setup, &places).await?;
     let (mut stores, mut first) = (Vec::new(), None);
     for Place { store, name, place } in &mut places {
-        let (outcome, failure) = match locks.failed.remove(store) {
-            Some(failure) => (failure.to_string(), Some(failure)),
-            None => delete_in(place, id, force).await,
-        };
+        let (outcome, failure) = delete_in(place, id, force).await;
         first = first.or(failure.map(|failure| setup.in_store(*store, failure)));
         stores.push(DeletedIn { store: std::mem::take(name), outcome });
         if first.is_some() && *store == StoreIndex::PRIMARY {
             break;
         }
     }
-    locks.release().await;
+    release(locks).await;
     context.print(&Deleted { id: id.to_string(), stores })?;
     first.map_or(Ok(()), Err)
 }
@@ -106,34 +103,28 @@ async fn delete_in(place: &mut Setup, id: BackupId, force: Force) -> (String, Op
     (fate.map(ToString::to_string).unwrap_or_default(), failure)
 }
 
-/// The locks of all stores, held until the last of them is done with: a copy that is on its way would bring back what was deleted.
-struct Locks {
-    held: Vec<Guard>,
-    /// Where none was to be had because the store failed. The others need not wait for it.
-    failed: BTreeMap<StoreIndex, Failure>,
-}
-
-impl Locks {
-    /// All of them or none, as long as the stores do not fail.
-    async fn take(setup: &Setup, places: &[Place]) -> Result<Locks, Failure> {
-        let mut locks = Locks { held: Vec::new(), failed: BTreeMap::new() };
-        for Place { store, place, .. } in places {
-            match place.lock("backup delete").await {
-                Ok(guard) => locks.held.push(guard),
-                Err(failure) if failure.exit() == Exit::Refused => {
-                    locks.release().await;
-                    return Err(setup.in_store(*store, failure));
-                }
-                Err(failure) => drop(locks.failed.insert(*store, failure)),
+/// Takes the locks of all stores, to be held until the last of them is done with: a copy that is on its way would bring back what was deleted. A store
+/// that is too full for a lock takes no copy, either, and room may be what it is about.
+async fn lock_all(setup: &Setup, places: &[Place]) -> Result<Vec<Guard>, Failure> {
+    let mut locks = Vec::new();
+    for Place { store, name, place } in places {
+        match place.lock("backup delete").await {
+            Ok(lock) => locks.push(lock),
+            Err(failure) if failure.exit() == Exit::Storage => {
+                say!("store {name} is worked on without its lock: {failure}");
+            }
+            Err(failure) => {
+                release(locks).await;
+                return Err(setup.in_store(*store, failure));
             }
         }
-        Ok(locks)
     }
+    Ok(locks)
+}
 
-    async fn release(self) {
-        for guard in self.held {
-            guard.release().await;
-        }
+async fn release(locks: Vec<Guard>) {
+    for lock in locks {
+        lock.release().await;
     }
 }
 
