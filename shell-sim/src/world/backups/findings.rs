@@ -49,18 +49,6 @@ impl World {
             Found::Restored { id, result, means } => {
                 self.on_restored(id, result.as_deref(), &means)?;
             }
-            Found::Rotated { id, old, new, result, means } => {
-                self.on_rotated(id, (old, &new), &result, &means)?;
-            }
-            Found::Rebuilt { id, result, means } => self.on_rebuilt(id, result.as_ref(), &means)?,
-            Found::Left(store) => self.tell("left", format_args!("store {}", store.0)),
-            Found::Pinning { store, id } => self.backups.pins.begin(store, id),
-            Found::Pinned { store, id, is_pin, result } => {
-                let what = if is_pin { "pinned" } else { "unpinned" };
-                self.tell(what, format_args!("{id} in store {}: {result:?}", store.0));
-                self.backups.pins.end(store, id, is_pin, result.is_ok());
-            }
-            Found::PinUnknown { store, id } => self.backups.pins.end(store, id, false, false),
             Found::Undone { put_back, spared } => {
                 if put_back > 0 {
                     self.sometimes("a deletion was undone from a backup");
@@ -84,6 +72,27 @@ impl World {
             Found::Lost { skipped } => {
                 self.tell("lost", format_args!("none of {} restores", skipped.len()));
             }
+            errand => self.on_errand(errand)?,
+        }
+        Ok(())
+    }
+
+    fn on_errand(&mut self, found: Found) -> Result<(), Violation> {
+        match found {
+            Found::Rotated { id, old, new, result, means } => {
+                self.on_rotated(id, (old, &new), &result, &means)?;
+            }
+            Found::Rebuilt { id, result, means } => self.on_rebuilt(id, result.as_ref(), &means)?,
+            Found::Left(store) => self.tell("left", format_args!("store {}", store.0)),
+            Found::Pinning { store, id } => self.backups.pins.begin(store, id),
+            Found::Pinned { store, id, is_pin, result } => {
+                let what = if is_pin { "pinned" } else { "unpinned" };
+                self.tell(what, format_args!("{id} in store {}: {result:?}", store.0));
+                self.backups.pins.end(store, id, is_pin, result.is_ok());
+            }
+            Found::PinUnknown { store, id } => self.backups.pins.end(store, id, false, false),
+            // All others are no errands.
+            _ => {}
         }
         Ok(())
     }
