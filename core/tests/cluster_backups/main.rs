@@ -137,6 +137,8 @@ fn one_run_for_a_slot_and_a_record_where_nothing_changed() {
     let third = scene
         .until("the third", |backups| backups.last.as_ref().is_some_and(|last| last.slot > slot));
     assert!(matches!(third.last.unwrap().outcome, RunOutcome::Complete { .. }));
+    // The maker says so when all of it is over.
+    scene.ticks(20);
     assert_eq!(scene.warnings(&format!("backup {since}, the newest that this cluster had")), 1);
     scene.put("a", "2");
     scene.until("the fourth", |backups| {
