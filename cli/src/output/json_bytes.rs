@@ -47,7 +47,7 @@ pub fn printable(bytes: &[u8]) -> String {
 /// Text of several lines for a terminal, with everything escaped that would do more than stand there: names in a store, and notes beside its
 /// backups, are whoever's who can write to it.
 pub fn harmless(text: &str) -> Cow<'_, str> {
-    let is_harmful = |c: char| c.is_control() && c != '\n';
+    let is_harmful = |c: char| c.is_control() && c != '\n' && c != '\t';
     if !text.contains(is_harmful) {
         return Cow::Borrowed(text);
     }
@@ -80,6 +80,6 @@ mod tests {
     fn terminals_see_no_control_characters() {
         assert_eq!(printable(b"a\x1b[2J\n\xffb\\"), "a\\u{1b}[2J\\n\\xffb\\\\");
         assert_eq!(harmless("a\x1b[2J\n\rb\\\u{9b}2J"), "a\\u{1b}[2J\n\\rb\\\\u{9b}2J");
-        assert!(matches!(harmless("two\nlines: ░"), Cow::Borrowed(_)));
+        assert!(matches!(harmless("two\nlines:\t░"), Cow::Borrowed(_)));
     }
 }
