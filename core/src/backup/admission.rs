@@ -67,13 +67,13 @@ pub fn check(
 ) -> Result<(), Refusal> {
     let (own, cluster) = (source.epoch, source.cluster);
     let newest_first = || catalog.entries.iter().rev();
-    let genuine = || newest_first().filter_map(|entry| entry.genuine(plaintext));
-    if let Some(heir) = genuine().find(|metadata| metadata.epoch > own) {
+    let mut genuine = newest_first().filter_map(|entry| entry.genuine(plaintext));
+    if let Some(heir) = genuine.find(|metadata| metadata.epoch > own) {
         let (backup, cluster, epoch) = (heir.id, heir.cluster, heir.epoch);
         return Err(Refusal::Heir { backup, cluster, epoch, own });
     }
-    let is_other = |epoch, of| epoch == own && of != cluster;
-    if let Some(other) = genuine().find(|metadata| is_other(metadata.epoch, metadata.cluster)) {
+    let rival = catalog.rival(cluster, own, plaintext);
+    if let Some(other) = rival.and_then(|entry| entry.metadata.as_ref()) {
         let (backup, of) = (other.id, other.cluster);
         return Err(Refusal::OtherCluster { backup, cluster: of, own: cluster });
     }

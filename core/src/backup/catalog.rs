@@ -139,9 +139,9 @@ impl Catalog {
         (newest, future.into_iter().next().map(|(_, metadata)| metadata))
     }
 
-    /// The newest genuine backup of another cluster that has the restore epoch of this one's: nothing tells whose are newer.
-    pub fn rival(&self, of: &Metadata, plaintext: Plaintext) -> Option<&Entry> {
-        let is_rival = |metadata: &Metadata| metadata.is_rival(of);
+    /// The newest genuine backup of another cluster than this one, with the same restore epoch: nothing tells whose are newer.
+    pub fn rival(&self, cluster: ClusterId, epoch: Epoch, plaintext: Plaintext) -> Option<&Entry> {
+        let is_rival = |metadata: &Metadata| metadata.is_rival(cluster, epoch);
         self.entries.iter().rev().find(|entry| entry.genuine(plaintext).is_some_and(is_rival))
     }
 }

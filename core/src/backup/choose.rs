@@ -59,7 +59,8 @@ pub fn choose<'a>(
     };
     let unusable = merged.unusable_newer_than(entry.id, plaintext);
     let unusable = unusable.filter(is_meant).map(Doubt::Unusable);
-    let rival = entry.metadata.as_ref().and_then(|metadata| merged.rival(metadata, plaintext));
+    let rival =
+        entry.metadata.as_ref().and_then(|it| merged.rival(it.cluster, it.epoch, plaintext));
     let unusable = unusable.chain(rival.map(Doubt::OtherCluster));
     let silent = replicas.silent().map(|(store, error)| Doubt::Silent(store, error));
     Ok(Choice { entry, doubts: unusable.chain(silent).collect() })

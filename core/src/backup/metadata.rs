@@ -138,9 +138,9 @@ pub enum MetadataError {
 }
 
 impl Metadata {
-    /// Whether it is of another cluster with the same restore epoch: the two cannot be ordered.
-    pub fn is_rival(&self, of: &Metadata) -> bool {
-        self.epoch == of.epoch && self.cluster != of.cluster
+    /// Whether it is of another cluster than this one, with the same restore epoch: the two cannot be ordered.
+    pub fn is_rival(&self, cluster: ClusterId, epoch: Epoch) -> bool {
+        self.epoch == epoch && self.cluster != cluster
     }
 
     /// The document, signed.

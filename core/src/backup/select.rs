@@ -108,7 +108,8 @@ impl Catalog {
     pub fn next_older(&self, id: BackupId, plaintext: Plaintext) -> Option<&Entry> {
         let place = self.entries.iter().position(|entry| entry.id == id)?;
         let this = self.entries[place].metadata.as_ref();
-        let counts = |other: &Metadata| this.is_none_or(|this| !other.is_rival(this));
+        let counts =
+            |other: &Metadata| this.is_none_or(|this| !other.is_rival(this.cluster, this.epoch));
         let mut older = self.entries[..place].iter().rev();
         older.find(|entry| entry.genuine(plaintext).is_some_and(counts))
     }

@@ -135,12 +135,7 @@ fn the_maker_may_die_at_any_step_and_every_store_stays_whole() {
         scene.ask_leader(Request::BackupRun);
         let run = scene.begin();
         let maker = run.node.member();
-        for _ in 0..steps {
-            if !scene.step(maker) {
-                scene.cluster.pass_tick();
-            }
-            scene.cluster.settle();
-        }
+        scene.steps(maker, steps);
         let current = scene.backups();
         let committing = current.run.is_some_and(|run| run.committing);
         scene.cluster.crash(maker);

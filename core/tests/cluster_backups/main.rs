@@ -178,12 +178,7 @@ fn the_node_that_makes_it_may_die_at_any_step() {
         scene.schedule(EVERY_MINUTE);
         let run = scene.begin();
         let maker = run.node.member();
-        for _ in 0..steps {
-            if !scene.step(maker) {
-                scene.cluster.pass_tick();
-            }
-            scene.cluster.settle();
-        }
+        scene.steps(maker, steps);
         let current = scene.backups();
         let committing = current.run.is_some_and(|run| run.committing);
         scene.cluster.crash(maker);
@@ -195,10 +190,7 @@ fn the_node_that_makes_it_may_die_at_any_step() {
         let last = scene.until("one is good", good).last.unwrap();
         let complete = scene.complete();
         assert!(complete.contains(&last.id), "after {steps} steps");
-        let of_run = |path: &&String| {
-            path.starts_with(&run.id.to_string()) && !path.ends_with("status.json")
-        };
-        let left = scene.stores[0].objects.keys().filter(of_run).count();
+        let left = scene.objects_of(run.id);
         // Whether a run that was about to commit is complete is for whoever looks at the store.
         assert!(
             left == 2 || left == 0 || committing,

@@ -274,6 +274,22 @@ impl Scene {
         panic!("no run begins; it is {:?}", self.backups());
     }
 
+    /// So many steps of that member: operations and pieces of work, or ticks where it has none.
+    pub fn steps(&mut self, member: u32, count: u32) {
+        for _ in 0..count {
+            if !self.step(member) {
+                self.cluster.pass_tick();
+            }
+            self.cluster.settle();
+        }
+    }
+
+    /// How many objects a backup has, but for its status.
+    pub fn objects_of(&self, id: BackupId) -> usize {
+        let paths = self.stores[0].objects.keys();
+        paths.filter(|it| it.starts_with(&id.to_string()) && !it.ends_with("status.json")).count()
+    }
+
     /// A backup on schedule of something new.
     pub fn next(&mut self, round: u64) -> BackupId {
         self.put("a", &format!("{round}"));
