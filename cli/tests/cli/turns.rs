@@ -8,13 +8,19 @@ use super::s3::{S3, provider};
 use serde_json::{Value, json};
 use std::fs;
 
+/// A store, and the gate before it that holds what names one of these objects.
+fn gated(cluster: &Cluster, names: &'static str) -> (S3, Gate) {
+    let s3 = S3::start(&cluster.path("s3"));
+    let gate = Gate::before(s3.address, names);
+    s3.reach(gate.address());
+    (s3, gate)
+}
+
 #[test]
 fn the_state_is_frozen_when_the_store_is_locked() {
     let cluster = Cluster::start(1);
     fill(&cluster, 100);
-    let s3 = S3::start(&cluster.path("s3"));
-    let gate = Gate::before(s3.address, "/locks/");
-    s3.reach(gate.address());
+    let (s3, gate) = gated(&cluster, "/locks/");
     let create = ["backup", "create", "--config", arg(&s3.config), "-o", "json"];
     let child = cluster.cli().command(&create).spawn().unwrap();
     gate.wait_until_held();
@@ -31,9 +37,7 @@ const IN_CLUSTER: [&str; 5] = ["backup", "create", "--in-cluster", "-o", "json"]
 #[test]
 fn of_two_that_the_cluster_is_asked_for_at_once_one_is_refused() {
     let mut cluster = Cluster::prepare(1);
-    let s3 = S3::start(&cluster.path("s3"));
-    let gate = Gate::before(s3.address, "/data.db");
-    s3.reach(gate.address());
+    let (s3, gate) = gated(&cluster, "/data.db");
     cluster.launch_with(0, &["--backup-config", arg(&s3.config)]);
     fill(&cluster, 100);
     let first = cluster.cli().command(&IN_CLUSTER).spawn().unwrap();
@@ -79,9 +83,7 @@ fn what_keeps_the_cluster_from_a_backup_is_an_exit_code() {
 fn keys_are_not_changed_while_a_backup_is_made() {
     let cluster = Cluster::start(1);
     fill(&cluster, 100);
-    let s3 = S3::start(&cluster.path("s3"));
-    let gate = Gate::before(s3.address, "/data.db");
-    s3.reach(gate.address());
+    let (s3, gate) = gated(&cluster, "/data.db");
     let create = ["backup", "create", "--config", arg(&s3.config)];
     let create = cluster.cli().command(&create).spawn().unwrap();
     gate.wait_until_held();
@@ -159,9 +161,7 @@ fn nothing_is_deleted_while_it_may_be_on_its_way_to_another_store() {
 fn a_backup_whose_lock_was_taken_over_is_not_complete() {
     let cluster = Cluster::start(1);
     fill(&cluster, 100);
-    let s3 = S3::start(&cluster.path("s3"));
-    let gate = Gate::before(s3.address, "/data.db");
-    s3.reach(gate.address());
+    let (s3, gate) = gated(&cluster, "/data.db");
     let create = ["backup", "create", "--config", arg(&s3.config)];
     let child = cluster.cli().command(&create).spawn().unwrap();
     gate.wait_until_held();

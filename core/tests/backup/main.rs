@@ -5,6 +5,7 @@
 
 mod admission;
 mod catalog;
+mod catching_up;
 mod copies;
 mod create;
 mod frozen;
@@ -12,6 +13,7 @@ mod largest;
 mod limits;
 mod lock;
 mod remove;
+mod replicas;
 mod restore;
 mod retention;
 mod rotate;
