@@ -5,7 +5,7 @@
 
 use super::Violation;
 use super::replay::Step;
-use raftkv_core::api::RunOutcome;
+use raftkv_core::api::{RunOutcome, Schedule};
 use raftkv_core::backup::BackupId;
 use raftkv_core::kv::{AHEAD_MS, Action, BackupOp, Outcome};
 use raftkv_core::time::Wall;
@@ -28,7 +28,12 @@ pub fn check(
             continue;
         };
         match op {
-            BackupOp::Schedule(_) | BackupOp::Pause(false) => slots = Slots::default(),
+            BackupOp::Schedule(schedule) if !slots.are_of(schedule.as_ref()) => {
+                slots = Slots { schedule: schedule.clone(), ..Slots::default() };
+            }
+            BackupOp::Pause(false) => {
+                slots = Slots { schedule: slots.schedule, ..Slots::default() };
+            }
             BackupOp::Start { id, slot, .. } => {
                 if let Some(slot) = slot {
                     slots.take_up(*slot, step.command.wall, step.index)?;
@@ -76,9 +81,10 @@ struct Run {
     may_commit: bool,
 }
 
-/// What became of slots since the schedule was set or resumed.
+/// What became of slots since the schedule got this calendar, or was resumed.
 #[derive(Debug, Default)]
 struct Slots {
+    schedule: Option<Schedule>,
     /// Slots whose run ended well, and which that was.
     made: BTreeMap<Wall, u64>,
     /// The latest calendar by which one was taken up.
@@ -86,6 +92,12 @@ struct Slots {
 }
 
 impl Slots {
+    /// Whether slots of a schedule mean the same as these.
+    fn are_of(&self, schedule: Option<&Schedule>) -> bool {
+        let calendar = |it: &Schedule| (it.cron.clone(), it.timezone.clone());
+        self.schedule.as_ref().map(calendar) == schedule.map(calendar)
+    }
+
     fn take_up(&mut self, slot: Wall, wall: Wall, number: u64) -> Result<(), Violation> {
         self.latest = self.latest.max(wall);
         let calendars_agree = self.latest.0 <= wall.0.saturating_add(AHEAD_MS);
@@ -156,6 +168,18 @@ mod tests {
         let far = AHEAD_MS + 1;
         let jumped = judge([start(5, far), commit(5), end(5, good()), start(8, 0), commit(8)]);
         assert_eq!(jumped, Ok(()), "the first one's calendar was ahead");
+        // A schedule that is set again with the same calendar is no excuse; another calendar's slots mean something else.
+        let set = |index, cron: &str, prune| {
+            let (cron, timezone) = (cron.into(), "UTC".into());
+            step(index, BackupOp::Schedule(Some(Schedule { cron, timezone, prune })))
+        };
+        let around = |between| {
+            let first = [set(4, "0 2 * * *", false), start(5, 0), commit(5), end(5, good())];
+            let all = first.into_iter().chain([between, start(9, 9), commit(9)]);
+            check(&all.collect::<Vec<_>>(), |_| true, |_| false)
+        };
+        assert!(around(set(8, "0 2 * * *", true)).is_err());
+        assert_eq!(around(set(8, "0 3 * * *", true)), Ok(()));
         let resumed = step(8, BackupOp::Pause(false));
         let anew = [start(5, 0), commit(5), end(5, good()), resumed, start(9, 9), commit(9)];
         assert_eq!(check(&anew, |_| true, |_| false), Ok(()));
